@@ -1,0 +1,52 @@
+# What every target of the project is built with. Components call qmq_component(); tests call qmq_test().
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set_property(GLOBAL PROPERTY USE_FOLDERS ON)
+
+add_library(qmq_warnings INTERFACE)
+target_compile_options(qmq_warnings INTERFACE
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual)
+option(QMQ_WARNINGS_AS_ERRORS "Treat warnings as errors" OFF)
+if(QMQ_WARNINGS_AS_ERRORS)
+    target_compile_options(qmq_warnings INTERFACE -Werror)
+endif()
+
+# qmq_component(NAME HEADERS … SOURCES … [PUBLIC libs…] [PRIVATE libs…])
+#
+# Makes the static library qmq_NAME with the alias qmq::NAME. HEADERS are the public ones, below include/;
+# a component without HEADERS (all of server/) has none to install, and is included from the repository's top.
+function(qmq_component name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "HEADERS;SOURCES;PUBLIC;PRIVATE")
+    add_library(qmq_${name} STATIC)
+    add_library(qmq::${name} ALIAS qmq_${name})
+    set_target_properties(qmq_${name} PROPERTIES EXPORT_NAME ${name})
+    target_compile_features(qmq_${name} PUBLIC cxx_std_20)
+    if(arg_HEADERS)
+        target_sources(qmq_${name} PUBLIC FILE_SET HEADERS BASE_DIRS include FILES ${arg_HEADERS})
+        install(TARGETS qmq_${name} EXPORT qmqTargets COMPONENT ${name}
+            ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${name}
+            FILE_SET HEADERS COMPONENT ${name})
+    else()
+        install(TARGETS qmq_${name} EXPORT qmqTargets COMPONENT ${name}
+            ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${name})
+    endif()
+    target_sources(qmq_${name} PRIVATE ${arg_SOURCES})
+    target_include_directories(qmq_${name} PRIVATE ${PROJECT_SOURCE_DIR})
+    target_link_libraries(qmq_${name} PUBLIC ${arg_PUBLIC} PRIVATE ${arg_PRIVATE} $<BUILD_INTERFACE:qmq_warnings>)
+endfunction()
+
+# qmq_test(NAME LABEL unit|integration SOURCES … LIBS …): one GoogleTest program, one ctest entry a test case.
+function(qmq_test name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT" "SOURCES;LIBS")
+    if(NOT arg_TIMEOUT)
+        set(arg_TIMEOUT 60)
+    endif()
+    add_executable(${name} ${arg_SOURCES})
+    target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+    target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock GTest::gtest_main qmq_warnings)
+    include(GoogleTest)
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
+endfunction()
