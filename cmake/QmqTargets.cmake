@@ -9,6 +9,8 @@ set_property(GLOBAL PROPERTY USE_FOLDERS ON)
 add_library(qmq_warnings INTERFACE)
 target_compile_options(qmq_warnings INTERFACE
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual)
+# Whoever has our warnings has the hardening: one name to link, and no program of ours is forgotten.
+target_link_libraries(qmq_warnings INTERFACE qmq_hardening)
 option(QMQ_WARNINGS_AS_ERRORS "Treat warnings as errors" OFF)
 if(QMQ_WARNINGS_AS_ERRORS)
     target_compile_options(qmq_warnings INTERFACE -Werror)
