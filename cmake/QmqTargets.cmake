@@ -41,6 +41,7 @@ function(qmq_component name)
 endfunction()
 
 # qmq_test(NAME LABEL unit|integration SOURCES … LIBS …): one GoogleTest program, one ctest entry a test case.
+# The targets unit_tests and integration_tests build all programs of that label.
 function(qmq_test name)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT" "SOURCES;LIBS")
     if(NOT arg_TIMEOUT)
@@ -48,7 +49,12 @@ function(qmq_test name)
     endif()
     add_executable(${name} ${arg_SOURCES})
     target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+    if(NOT TARGET ${arg_LABEL}_tests)
+        add_custom_target(${arg_LABEL}_tests)
+    endif()
+    add_dependencies(${arg_LABEL}_tests ${name})
     target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock GTest::gtest_main qmq_warnings)
     include(GoogleTest)
-    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
+    # Values in a test's name are often addresses, which differ from run to run.
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
 endfunction()
