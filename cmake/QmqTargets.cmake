@@ -41,11 +41,14 @@ function(qmq_component name)
 endfunction()
 
 # qmq_test(NAME LABEL unit|integration SOURCES … LIBS …): one GoogleTest program, one ctest entry a test case.
-# The targets unit_tests and integration_tests build all programs of that label.
+# TIMEOUT is in seconds (60). The targets unit_tests and integration_tests build all programs of that label.
 function(qmq_test name)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT" "SOURCES;LIBS")
     if(NOT arg_TIMEOUT)
         set(arg_TIMEOUT 60)
+    endif()
+    if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
+        math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 5") # a sanitizer's cost, with room for a busy machine
     endif()
     add_executable(${name} ${arg_SOURCES})
     target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
