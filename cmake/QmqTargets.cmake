@@ -26,15 +26,15 @@ function(qmq_component name)
     add_library(qmq::${name} ALIAS qmq_${name})
     set_target_properties(qmq_${name} PROPERTIES EXPORT_NAME ${name})
     target_compile_features(qmq_${name} PUBLIC cxx_std_20)
+    # An export set for each component, so that one may be installed without the others.
+    set_property(GLOBAL APPEND PROPERTY QMQ_EXPORTED ${name})
+    set(headers)
     if(arg_HEADERS)
         target_sources(qmq_${name} PUBLIC FILE_SET HEADERS BASE_DIRS include FILES ${arg_HEADERS})
-        install(TARGETS qmq_${name} EXPORT qmqTargets COMPONENT ${name}
-            ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${name}
-            FILE_SET HEADERS COMPONENT ${name})
-    else()
-        install(TARGETS qmq_${name} EXPORT qmqTargets COMPONENT ${name}
-            ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${name})
+        set(headers FILE_SET HEADERS COMPONENT ${name})
     endif()
+    install(TARGETS qmq_${name} EXPORT qmq_${name}
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${name} ${headers})
     target_sources(qmq_${name} PRIVATE ${arg_SOURCES})
     target_include_directories(qmq_${name} PRIVATE ${PROJECT_SOURCE_DIR})
     target_link_libraries(qmq_${name} PUBLIC ${arg_PUBLIC} PRIVATE ${arg_PRIVATE} $<BUILD_INTERFACE:qmq_warnings>)
