@@ -237,8 +237,9 @@ private:
 };
 
 bool IsRead(const std::filesystem::path& path) {
-    static constexpr std::array kEndings{".h", ".cc", ".hpp", ".cpp", ".ipp", ".inc", ".in"};
-    const std::string ending = path.extension().string();
+    static constexpr std::array kEndings{".h", ".cc", ".hpp", ".cpp", ".ipp", ".inc"};
+    const bool configured = path.extension() == ".in";
+    const std::string ending = (configured ? path.stem() : path).extension().string();
     return path.filename() == "CMakeLists.txt" ||
            std::ranges::find(kEndings, ending) != kEndings.end();
 }

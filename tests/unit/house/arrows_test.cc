@@ -14,6 +14,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::IsSupersetOf;
 
 std::string RuleText() {
     std::ifstream in(QMQ_SOURCE_DIR "/tests/unit/house/arrows.txt");
@@ -59,8 +60,9 @@ TEST(HouseTest, APlantedWrongIncludeInTheRealTreeIsFound) {
     SourceTree tree = ReadTree(Top()).value();
     tree["sdk/client/src/planted.cc"] =
         "#include \"server/planted/x.h\"\n#include <grpcpp/grpcpp.h>\n";
-    EXPECT_THAT(Check(Rules(), tree),
-                ElementsAre(HasSubstr("planted.cc:1: "), HasSubstr("planted.cc:2: sdk must not")));
+    EXPECT_THAT(
+        Check(Rules(), tree),
+        IsSupersetOf({HasSubstr("planted.cc:1: "), HasSubstr("planted.cc:2: sdk must not")}));
 }
 
 TEST(ArrowCheckTest, ASmallHouseWithoutFaultPasses) {
