@@ -53,7 +53,7 @@ std::string Join(const KeyValues& settings) {
 /// Later settings win, and are shown once.
 KeyValues Merge(KeyValues settings, const KeyValues& more) {
     for (const auto& [key, value] : more) {
-        std::erase_if(settings, [&](const auto& known) { return known.first == key; });
+        std::erase_if(settings, [&name = key](const auto& known) { return known.first == name; });
         settings.emplace_back(key, value);
     }
     return settings;

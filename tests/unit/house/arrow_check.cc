@@ -170,7 +170,8 @@ private:
         if (!owner.may_use_all && !owner.allowed.contains(target->name))
             return owner.name + " must not include " + file + ", which belongs to " + target->name;
         const auto public_folder = include_folders_.find(target->name);
-        if (public_folder != include_folders_.end() && !LiesIn(file, public_folder->second))
+        if (public_folder != include_folders_.end() && !LiesIn(file, public_folder->second) &&
+            !file.ends_with(".proto"))
             return file + " is private to " + target->name;
         return "";
     }
@@ -191,12 +192,26 @@ private:
                 (std::filesystem::path(path).parent_path() / include.header).lexically_normal();
             if (Exists(beside)) return beside;
         }
+        if (auto proto = FindProto(include.header)) return proto;
         for (const auto& [name, folder] : include_folders_) {
             const std::string file = folder + "/" + include.header;
             if (Exists(file)) return file;
         }
         if (Exists(include.header) || arrows_.OwnerOf(include.header) != nullptr)
             return include.header;
+        return std::nullopt;
+    }
+
+    /// "qmq/v1/x.grpc.pb.h" is made from the one file that ends in "/qmq/v1/x.proto".
+    std::optional<std::string> FindProto(std::string_view header) const {
+        for (const std::string_view ending : {".grpc.pb.h", ".pb.h"}) {
+            if (!header.ends_with(ending)) continue;
+            header.remove_suffix(ending.size());
+            const std::string proto = "/" + std::string(header) + ".proto";
+            for (const auto& [path, text] : tree_) {
+                if (path.ends_with(proto)) return path;
+            }
+        }
         return std::nullopt;
     }
 
@@ -237,8 +252,9 @@ private:
 };
 
 bool IsRead(const std::filesystem::path& path) {
-    static constexpr std::array kEndings{".h", ".cc", ".hpp", ".cpp", ".ipp", ".inc", ".in"};
-    const std::string ending = path.extension().string();
+    static constexpr std::array kEndings{".h", ".cc", ".hpp", ".cpp", ".ipp", ".inc", ".proto"};
+    const bool configured = path.extension() == ".in";
+    const std::string ending = (configured ? path.stem() : path).extension().string();
     return path.filename() == "CMakeLists.txt" ||
            std::ranges::find(kEndings, ending) != kEndings.end();
 }
