@@ -12,7 +12,6 @@
 
 namespace qmq {
 
-using internal::DecodedMessage;
 using internal::Defect;
 using internal::Load16;
 using internal::Load32;
@@ -20,6 +19,7 @@ using internal::Load64;
 using internal::MessageAccess;
 using internal::MessageFields;
 using internal::MessageSource;
+using internal::MessageTail;
 using internal::Store;
 
 namespace {
@@ -100,19 +100,28 @@ Status DefectAt(std::size_t index, std::size_t offset, Defect defect) {
                                    std::string(Describe(defect)));
 }
 
-Status CheckHeads(const BatchHeader& header, std::string_view body) {
+enum class Depth : std::uint8_t { kHeads, kProperties };
+
+Status CheckMessages(const BatchHeader& header, std::string_view body, Depth depth) {
     std::size_t offset = 0;
-    DecodedMessage decoded;
+    MessageHead head;
+    MessageTail tail;
     for (std::uint32_t i = 0; i < header.count; ++i) {
         if (offset == body.size()) {
             return Status::InvalidArgument("batch byte 8: a count of " +
                                            std::to_string(header.count) + " messages, but " +
                                            std::to_string(i) + " follow");
         }
-        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
+        if (const Defect defect = Decode(body, offset, head, tail); defect != Defect::kNone) {
             return DefectAt(i, offset, defect);
         }
-        offset += decoded.head.bytes;
+        if (depth == Depth::kProperties) {
+            if (Status status = internal::CheckProperties(tail.properties); !status.ok()) {
+                return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
+                                          internal::Quote(head.id) + ")");
+            }
+        }
+        offset += head.bytes;
     }
     if (offset != body.size()) {
         return Status::InvalidArgument(
@@ -123,21 +132,15 @@ Status CheckHeads(const BatchHeader& header, std::string_view body) {
     return Status::Ok();
 }
 
-// What a broker leaves to the consumer: the properties of every message.
-Status CheckAllProperties(std::string_view body) {
-    std::size_t offset = 0;
-    DecodedMessage decoded;
-    for (std::size_t i = 0; offset < body.size(); ++i) {
-        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
-            return DefectAt(i, offset, defect);
-        }
-        if (Status status = internal::CheckProperties(decoded.properties); !status.ok()) {
-            return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
-                                      internal::Quote(decoded.head.id) + ")");
-        }
-        offset += decoded.head.bytes;
+Status CheckBatch(std::string_view bytes, const BatchLimits& limits, Depth depth) {
+    if (Status status = CheckSizes(bytes, limits); !status.ok()) {
+        return status;
     }
-    return Status::Ok();
+    const BatchHeader header = ReadHeader(bytes);
+    if (Status status = CheckHeader(bytes, header, limits); !status.ok()) {
+        return status;
+    }
+    return CheckMessages(header, bytes.substr(BatchHeader::kBytes), depth);
 }
 
 }  // namespace
@@ -204,17 +207,10 @@ std::string BatchBuilder::Finish() {
 }
 
 Result<BatchView> BatchView::Parse(std::string_view bytes, const BatchLimits& limits) {
-    if (Status status = CheckSizes(bytes, limits); !status.ok()) {
+    if (Status status = CheckBatch(bytes, limits, Depth::kHeads); !status.ok()) {
         return status;
     }
-    const BatchView view = Trusted(bytes);
-    if (Status status = CheckHeader(bytes, view.header_, limits); !status.ok()) {
-        return status;
-    }
-    if (Status status = CheckHeads(view.header_, view.body_); !status.ok()) {
-        return status;
-    }
-    return view;
+    return Trusted(bytes);
 }
 
 BatchView BatchView::Trusted(std::string_view bytes) {
@@ -226,12 +222,15 @@ BatchView BatchView::Trusted(std::string_view bytes) {
 }
 
 std::optional<MessageHead> BatchView::Iterator::Next() {
-    DecodedMessage decoded;
-    if (Decode(body_, offset_, decoded) != Defect::kNone) {
-        return std::nullopt;
+    std::optional<MessageHead> next;
+    MessageTail tail;
+    MessageHead& head = next.emplace();
+    if (Decode(body_, offset_, head, tail) == Defect::kNone) {
+        offset_ += head.bytes;
+    } else {
+        next.reset();
     }
-    offset_ += decoded.head.bytes;
-    return decoded.head;
+    return next;
 }
 
 std::string MakeBatchHeader(std::uint32_t count, std::string_view body) {
@@ -241,29 +240,27 @@ std::string MakeBatchHeader(std::uint32_t count, std::string_view body) {
 }
 
 Result<MessageHead> ReadHead(std::string_view body, std::size_t offset) {
-    DecodedMessage decoded;
-    if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
+    MessageHead head;
+    MessageTail tail;
+    if (const Defect defect = Decode(body, offset, head, tail); defect != Defect::kNone) {
         return Status::InvalidArgument("message at byte " + std::to_string(offset) +
                                        " of a body of " + std::to_string(body.size()) +
                                        " bytes: " + std::string(Describe(defect)));
     }
-    return decoded.head;
+    return head;
 }
 
 Result<MessageReader> MessageReader::Make(const std::string& subject,
                                           Slice batch,
                                           std::uint32_t attempt,
                                           const BatchLimits& limits) {
-    const Result<BatchView> view = BatchView::Parse(batch.bytes(), limits);
-    if (!view.ok()) {
-        return view.status();
-    }
-    if (Status status = CheckAllProperties(view->body()); !status.ok()) {
+    if (Status status = CheckBatch(batch.bytes(), limits, Depth::kProperties); !status.ok()) {
         return status;
     }
+    const BatchView view = BatchView::Trusted(batch.bytes());
     MessageReader reader;
-    reader.body_ = view->body();
-    reader.count_ = view->count();
+    reader.body_ = view.body();
+    reader.count_ = view.count();
     reader.attempt_ = attempt;
     reader.source_ =
         std::make_shared<const MessageSource>(MessageSource{std::move(batch), subject});
@@ -271,12 +268,15 @@ Result<MessageReader> MessageReader::Make(const std::string& subject,
 }
 
 std::optional<Message> MessageReader::Next() {
-    DecodedMessage decoded;
-    if (Decode(body_, offset_, decoded) != Defect::kNone) {
-        return std::nullopt;
+    std::optional<Message> next;
+    MessageHead head;
+    MessageTail tail;
+    if (Decode(body_, offset_, head, tail) == Defect::kNone) {
+        offset_ += head.bytes;
+        const std::uint32_t attempt = std::max(attempt_, head.attempt);
+        MessageAccess::SetReceived(source_, head, tail, attempt, next.emplace());
     }
-    offset_ += decoded.head.bytes;
-    return MessageAccess::Received(source_, decoded, std::max(attempt_, decoded.head.attempt));
+    return next;
 }
 
 Result<std::vector<Message>> DecodeMessages(const std::string& subject,
@@ -300,18 +300,19 @@ std::string EncodeRetry(std::string_view body,
                         std::uint32_t attempt,
                         std::optional<WallTime> deliver_at,
                         std::string_view error) {
-    DecodedMessage decoded;
-    const Defect defect = Decode(body, head.offset, decoded);
+    MessageHead original;
+    MessageTail tail;
+    const Defect defect = Decode(body, head.offset, original, tail);
     QMQ_CHECK(defect == Defect::kNone, internal::Describe(defect));
-    std::string properties(decoded.properties);
+    std::string properties(tail.properties);
     internal::EraseProperty(internal::kLastErrorName, properties);
     MessageFields fields;
-    fields.id = decoded.head.id;
-    fields.tags = decoded.head.tags;
-    fields.tag_count = decoded.head.tag_count;
-    fields.key = decoded.head.key;
-    fields.created = decoded.head.created;
-    fields.body = decoded.body;
+    fields.id = original.id;
+    fields.tags = original.tags;
+    fields.tag_count = original.tag_count;
+    fields.key = original.key;
+    fields.created = original.created;
+    fields.body = tail.body;
     fields.attempt = attempt;
     fields.deliver_at = deliver_at;
     // Properties that cannot be walked stay as they came, for the consumer to report.
@@ -346,19 +347,17 @@ MessageFields MessageAccess::Fields(const Message& message) {
     return fields;
 }
 
-Message MessageAccess::Received(std::shared_ptr<const MessageSource> source,
-                                const DecodedMessage& decoded,
-                                std::uint32_t attempt) {
-    const MessageHead& head = decoded.head;
-    Message message;
-    message.views_ = {
-        source->subject, head.id, head.tags, head.key, decoded.properties, decoded.body};
-    message.source_ = std::move(source);
+void MessageAccess::SetReceived(const std::shared_ptr<const MessageSource>& source,
+                                const MessageHead& head,
+                                const MessageTail& tail,
+                                std::uint32_t attempt,
+                                Message& message) {
+    message.views_ = {source->subject, head.id, head.tags, head.key, tail.properties, tail.body};
+    message.source_ = source;
     message.created_ = head.created;
     message.deliver_at_ = head.deliver_at.value_or(WallTime{});
     message.attempt_ = attempt;
     message.tag_count_ = head.tag_count;
-    return message;
 }
 
 }  // namespace internal
