@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -222,4 +223,6 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    # So that the servers are stopped then, too.
+    signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
     sys.exit(main(sys.argv[1:]))
