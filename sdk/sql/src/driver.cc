@@ -165,10 +165,14 @@ Result<QuotedUpsert> QuoteUpsert(const UpsertSpec& spec, char quote) {
 
 std::string Excerpt(std::string_view sql) {
     constexpr std::size_t kMaxBytes = 120;
-    std::string line(sql.substr(0, kMaxBytes));
+    auto end = std::min(sql.size(), kMaxBytes);
+    while (end > 0 && end < sql.size() && (static_cast<unsigned char>(sql[end]) & 0xC0) == 0x80) {
+        --end;  // Not inside a character.
+    }
+    std::string line(sql.substr(0, end));
     std::ranges::replace_if(
         line, [](char c) { return c == '\n' || c == '\r' || c == '\t' || c == '\0'; }, ' ');
-    if (sql.size() > kMaxBytes) {
+    if (end < sql.size()) {
         line.append("…");
     }
     return line;
