@@ -79,6 +79,15 @@ Status Session::CheckUsable() const {
         " has ended the transaction; this would be stored outside of it");
 }
 
+Status Session::CheckOutcome() const {
+    if (!expected_ || closed() || InTransaction() || !doom_.ok()) {
+        return {};
+    }
+    return Status::DeadlineExceeded("the owner of the connection to " + name_ +
+                                    " has ended the transaction, how is unknown here; after a "
+                                    "joined one call Ended() instead");
+}
+
 Status Session::CheckFile() {
     int moved = 0;
     const int rc = sqlite3_file_control(handle_, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
@@ -255,6 +264,10 @@ void Session::Leave() {
 }
 
 Status Session::Commit() {
+    if (auto status = CheckOutcome(); !status.ok()) {
+        Leave();
+        return status;
+    }
     if (auto status = CheckUsable(); !status.ok()) {
         expected_ = InTransaction();
         return status;
@@ -278,8 +291,14 @@ Status Session::Commit() {
 }
 
 Status Session::Rollback() {
-    const bool open = InTransaction();
-    auto status = open ? Run("ROLLBACK") : Status();
+    auto status = CheckOutcome();
+    if (!status.ok()) {
+        Leave();
+        return status;
+    }
+    if (InTransaction()) {
+        status = Run("ROLLBACK");
+    }
     if (!status.ok() && broken_.ok()) {
         broken_ = status;
     }

@@ -71,6 +71,9 @@ public:
 
     /// Ok while statements may run.
     Status CheckUsable() const;
+    /// kDeadlineExceeded when a transaction that is counted on was ended by the owner of the
+    /// handle.
+    Status CheckOutcome() const;
     /// Ok unless the file was moved or deleted under us.
     Status CheckFile();
     /// Records a failure and makes its status.

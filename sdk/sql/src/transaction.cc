@@ -18,6 +18,17 @@ std::string_view ToString(Outcome outcome) {
     return "unknown";
 }
 
+namespace {
+
+/// What became of a transaction that is no longer open after `status`, which is not that of a
+/// commit that worked.
+Outcome OutcomeOf(const Status& status) {
+    return status.code() == StatusCode::kDeadlineExceeded ? Outcome::kUnknown
+                                                          : Outcome::kRolledBack;
+}
+
+}  // namespace
+
 /// One level of nesting. The hooks of all levels live in the root, in order of registration, each
 /// with the level that it belongs to now: a nested commit hands its hooks to the parent.
 class Transaction::State : public std::enable_shared_from_this<Transaction::State> {
@@ -102,8 +113,7 @@ Status Transaction::State::Commit() {
     if (status.ok()) {
         Finish(Outcome::kCommitted);
     } else if (!connection_.InTransaction()) {
-        const bool unknown = status.code() == StatusCode::kDeadlineExceeded;
-        Finish(unknown ? Outcome::kUnknown : Outcome::kRolledBack);
+        Finish(OutcomeOf(status));
     }
     return status;
 }
@@ -114,7 +124,7 @@ Status Transaction::State::Rollback() {
     }
     if (kind_ != Kind::kNested) {
         auto status = connection_.RollbackTransaction();
-        Finish(Outcome::kRolledBack);
+        Finish(OutcomeOf(status));
         return status;
     }
     auto status = connection_.RollbackToSavepoint(depth_);

@@ -146,7 +146,8 @@ protected:
     /// On an error `InTransaction` says whether the transaction is still open. If it is not, it was
     /// rolled back, unless the code is kDeadlineExceeded: then it may have been committed.
     virtual Status CommitTransaction() = 0;
-    /// Success when the database had already rolled back by itself.
+    /// Success when the database had already rolled back by itself. kDeadlineExceeded when the
+    /// owner of a borrowed connection has ended the transaction, so that nobody here knows how.
     virtual Status RollbackTransaction() = 0;
     virtual Status SetSavepoint(int depth) = 0;
     virtual Status ReleaseSavepoint(int depth) = 0;

@@ -18,7 +18,7 @@ struct PoolOptions {
     /// zero: always. Range: [0, 1 day].
     std::chrono::milliseconds check_after_idle{30'000};
     /// The clock that idle time is measured with; empty: the steady clock. For tests.
-    std::function<std::chrono::steady_clock::time_point()> now;
+    std::function<std::chrono::steady_clock::time_point()> now{};
 
     Status Validate() const;
 };

@@ -17,8 +17,8 @@ namespace qmq::sql {
 enum class Outcome : std::uint8_t {
     kCommitted,
     kRolledBack,
-    kUnknown,  ///< The connection was lost during the commit, or a joined transaction was let go
-               ///< before its owner said how it ended.
+    kUnknown,  ///< The connection was lost during the commit, or the owner of a borrowed connection
+               ///< has ended the transaction and not said how.
 };
 
 /// "committed", "rolled back", "unknown".
@@ -85,6 +85,8 @@ public:
 
     /// Undoes the work, with nested ones, then runs the hooks. Ok when it has ended already. After
     /// an error the transaction has ended too; the database rolls back when the connection goes.
+    ///
+    /// Errors: kGone (kDeadlineExceeded: the owner of a borrowed connection has ended it before).
     Status Rollback();
 
     /// Joined transactions only: the owner has ended the transaction by its own means, with this
