@@ -187,6 +187,14 @@ TEST_F(SqliteErrorTest, AMovedFileIsGoneInsteadOfWrittenTo) {
     EXPECT_EQ(ClassOf(db->Ping()), ErrorClass::kGone);
 }
 
+TEST_F(SqliteErrorTest, AStatementOutsideATransactionNoticesADeletedFile) {
+    const auto db = OpenWithTable();
+    std::filesystem::remove(options_.path);
+    const auto status = db->Execute("INSERT INTO orders VALUES (1, 'lost')").status();
+    EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+    EXPECT_THAT(MessageOf(status), HasSubstr("was moved or deleted"));
+}
+
 TEST_F(SqliteErrorTest, ADamagedPageIsDataLossAndEndsTheConnection) {
     {
         const auto db = OpenWithTable();
