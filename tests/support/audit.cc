@@ -31,7 +31,7 @@ void Audit::OnTold(const std::string& id,
     }
     ++persisted_;
     for (const std::string& group : groups_) {
-        missing_ += sent.deliveries[group].empty() ? 1 : 0;
+        missing_ += sent.deliveries[group].empty() ? 1U : 0U;
     }
 }
 
@@ -79,7 +79,7 @@ void Audit::OnPowerCut() {
         }
         sent.outcome = SendOutcome::kUnknown;
         for (const std::string& group : groups_) {
-            missing_ -= sent.deliveries[group].empty() ? 1 : 0;
+            missing_ -= sent.deliveries[group].empty() ? 1U : 0U;
         }
     }
 }
