@@ -139,8 +139,8 @@ Status Transaction::State::Rollback() {
 
 void Transaction::State::Finish(Outcome outcome) {
     const auto self = shared_from_this();  // A hook may drop the last Transaction.
-    active_ =
-        false;  // Before the nested one ends, so that it hands its hooks to us, in their order.
+    // Before the nested one ends, so that it hands its hooks to us and they keep their order.
+    active_ = false;
     if (child_ != nullptr) {
         child_->Finish(outcome);
     }
