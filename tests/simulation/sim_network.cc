@@ -28,7 +28,9 @@ private:
     UniqueFunction<void(T)> callback_;
 };
 
-Status CutStatus() { return Status::Unavailable("the simulated connection was cut"); }
+Status CutStatus() {
+    return Status::Unavailable("the simulated connection was cut");
+}
 
 }  // namespace
 
@@ -65,7 +67,8 @@ public:
         Arrive(direction, number, shared, delay);
         if (random.Chance(network.faults_.duplication)) {
             ++network.counts_.duplicated;
-            Arrive(direction, number, shared, delay + std::chrono::microseconds(random.Below(2'000)));
+            Arrive(
+                direction, number, shared, delay + std::chrono::microseconds(random.Below(2'000)));
         }
     }
 
@@ -79,7 +82,8 @@ public:
         ++network_.counts_.cuts;
         for (auto& on_cut : std::exchange(on_cut_, {})) {
             network_.wires_.PostAt(
-                network_.scheduler_.Now() + std::chrono::microseconds(network_.scheduler_.random().Below(5'000)),
+                network_.scheduler_.Now() +
+                    std::chrono::microseconds(network_.scheduler_.random().Below(5'000)),
                 [on_cut = std::move(on_cut)] { on_cut(); });
         }
     }
@@ -102,7 +106,8 @@ private:
             return;  // A doubled one.
         }
         early_[direction].emplace(number, packet);
-        for (auto next = early_[direction].begin(); !cut_ && next != early_[direction].end() && next->first == taken_[direction];
+        for (auto next = early_[direction].begin();
+             !cut_ && next != early_[direction].end() && next->first == taken_[direction];
              next = early_[direction].begin()) {
             const std::shared_ptr<Task> task = next->second;
             early_[direction].erase(next);
@@ -131,7 +136,9 @@ public:
         Carry([listener = listener_, reply] { listener->OnSubscribed(reply); });
     }
     void OnDelivery(std::vector<DeliveredBatch> batches) override {
-        Carry([listener = listener_, batches = std::move(batches)]() mutable { listener->OnDelivery(std::move(batches)); });
+        Carry([listener = listener_, batches = std::move(batches)]() mutable {
+            listener->OnDelivery(std::move(batches));
+        });
     }
     void OnClosed(const Status& status) override {
         Carry([this_closed = closed_, listener = listener_, status] {
@@ -157,7 +164,8 @@ private:
 
 class SimStream final : public DeliveryStream {
 public:
-    SimStream(std::shared_ptr<SimLink> link, std::shared_ptr<std::unique_ptr<broker::Session>> session)
+    SimStream(std::shared_ptr<SimLink> link,
+              std::shared_ptr<std::unique_ptr<broker::Session>> session)
         : link_(std::move(link)), session_(std::move(session)) {}
     ~SimStream() override { Close(); }
 
@@ -176,10 +184,15 @@ public:
         }
         link_->OnCut([once] { once->Call(CutStatus()); });
         link_->Carry(SimLink::kToServer,
-                     [link = std::weak_ptr<SimLink>(link_), session = session_, items = std::move(items), once]() mutable {
+                     [link = std::weak_ptr<SimLink>(link_),
+                      session = session_,
+                      items = std::move(items),
+                      once]() mutable {
                          const auto answer = [link, once](Result<AckReply> reply) {
                              if (const std::shared_ptr<SimLink> alive = link.lock()) {
-                                 alive->Carry(SimLink::kToClient, [once, reply = std::move(reply)] { once->Call(reply); });
+                                 alive->Carry(SimLink::kToClient, [once, reply = std::move(reply)] {
+                                     once->Call(reply);
+                                 });
                              }
                          };
                          if (*session) {
@@ -208,31 +221,42 @@ private:
 
 class SimConnection final : public BrokerConnection {
 public:
-    SimConnection(SimNetwork& network, std::shared_ptr<SimLink> link) : network_(network), link_(std::move(link)) {}
+    SimConnection(SimNetwork& network, std::shared_ptr<SimLink> link)
+        : network_(network), link_(std::move(link)) {}
     ~SimConnection() override { link_->Cut(); }
 
     void Send(std::vector<SendBatch> batches, SendDone done) override {
         auto once = std::make_shared<Once<std::vector<BatchReceipt>>>(std::move(done));
         const std::size_t count = batches.size();
         const auto unknown = [once, count] {
-            once->Call(std::vector<BatchReceipt>(count, BatchReceipt{CutStatus(), SendOutcome::kUnknown, {}, 0}));
+            once->Call(std::vector<BatchReceipt>(
+                count, BatchReceipt{CutStatus(), SendOutcome::kUnknown, {}, 0}));
         };
         if (link_->cut()) {
-            once->Call(std::vector<BatchReceipt>(count, BatchReceipt{CutStatus(), SendOutcome::kRefused, {}, 0}));
+            once->Call(std::vector<BatchReceipt>(
+                count, BatchReceipt{CutStatus(), SendOutcome::kRefused, {}, 0}));
             return;
         }
         link_->OnCut(unknown);
         link_->Carry(SimLink::kToServer,
-                     [this_network = &network_, link = std::weak_ptr<SimLink>(link_), batches = std::move(batches), once]() mutable {
-                         this_network->broker_->Send(std::move(batches), [link, once](std::vector<BatchReceipt> receipts) {
-                             if (const std::shared_ptr<SimLink> alive = link.lock()) {
-                                 alive->Carry(SimLink::kToClient, [once, receipts = std::move(receipts)] { once->Call(receipts); });
-                             }
-                         });
+                     [this_network = &network_,
+                      link = std::weak_ptr<SimLink>(link_),
+                      batches = std::move(batches),
+                      once]() mutable {
+                         this_network->broker_->Send(
+                             std::move(batches), [link, once](std::vector<BatchReceipt> receipts) {
+                                 if (const std::shared_ptr<SimLink> alive = link.lock()) {
+                                     alive->Carry(SimLink::kToClient,
+                                                  [once, receipts = std::move(receipts)] {
+                                                      once->Call(receipts);
+                                                  });
+                                 }
+                             });
                      });
     }
 
-    std::unique_ptr<DeliveryStream> Subscribe(SubscribeRequest request, std::shared_ptr<DeliveryListener> listener) override {
+    std::unique_ptr<DeliveryStream> Subscribe(SubscribeRequest request,
+                                              std::shared_ptr<DeliveryListener> listener) override {
         auto session = std::make_shared<std::unique_ptr<broker::Session>>();
         network_.sessions_.push_back(session);
         auto sink = std::make_shared<ServerSink>(link_, listener);
@@ -249,9 +273,11 @@ public:
             network_.wires_.Post(on_cut);
         } else {
             link_->OnCut(on_cut);
-            link_->Carry(SimLink::kToServer, [this_network = &network_, request = std::move(request), session, sink]() mutable {
-                *session = this_network->broker_->Subscribe(std::move(request), sink);
-            });
+            link_->Carry(
+                SimLink::kToServer,
+                [this_network = &network_, request = std::move(request), session, sink]() mutable {
+                    *session = this_network->broker_->Subscribe(std::move(request), sink);
+                });
         }
         return std::make_unique<SimStream>(link_, session);
     }
@@ -259,10 +285,14 @@ public:
     void ListSubjects(UniqueFunction<void(Result<std::vector<SubjectInfo>>)> done) override {
         done(Status::Unimplemented("not simulated"));
     }
-    void ListGroups(std::string, UniqueFunction<void(Result<std::vector<GroupInfo>>)> done) override {
+    void ListGroups(std::string,
+                    UniqueFunction<void(Result<std::vector<GroupInfo>>)> done) override {
         done(Status::Unimplemented("not simulated"));
     }
-    void ResetGroup(std::string, std::string, StartPosition, UniqueFunction<void(Status)> done) override {
+    void ResetGroup(std::string,
+                    std::string,
+                    StartPosition,
+                    UniqueFunction<void(Status)> done) override {
         done(Status::Unimplemented("not simulated"));
     }
 
@@ -273,9 +303,12 @@ private:
 
 class SimTransport final : public Transport {
 public:
-    SimTransport(SimNetwork& network, SimExecutor& executor) : network_(network), executor_(executor) {}
+    SimTransport(SimNetwork& network, SimExecutor& executor)
+        : network_(network), executor_(executor) {}
 
-    void Discover(DiscoverRequest, TimePoint, UniqueFunction<void(Result<std::vector<BrokerGroup>>)> done) override {
+    void Discover(DiscoverRequest,
+                  TimePoint,
+                  UniqueFunction<void(Result<std::vector<BrokerGroup>>)> done) override {
         executor_.Post([this_network = &network_, done = std::move(done)]() mutable {
             if (this_network->broker_ == nullptr) {
                 done(Status::Unavailable("the simulated broker is down"));
@@ -285,13 +318,16 @@ public:
         });
     }
 
-    std::unique_ptr<BrokerConnection> Connect(const BrokerGroup&, std::shared_ptr<ConnectionListener> listener) override {
+    std::unique_ptr<BrokerConnection> Connect(
+        const BrokerGroup&, std::shared_ptr<ConnectionListener> listener) override {
         auto link = std::make_shared<SimLink>(network_, network_.next_link_++);
         network_.links_[link->id()] = link;
         if (network_.broker_ == nullptr) {
             ++network_.counts_.refused;
             link->Cut();
-            executor_.Post([listener] { listener->OnClosed(Status::Unavailable("the simulated broker is down")); });
+            executor_.Post([listener] {
+                listener->OnClosed(Status::Unavailable("the simulated broker is down"));
+            });
         } else {
             executor_.Post([link, listener] {
                 if (!link->cut()) {
@@ -300,8 +336,9 @@ public:
             });
             // Answers and streams first, then the connection itself.
             link->OnCut([this_network = &network_, listener] {
-                this_network->wires_.PostAt(this_network->scheduler_.Now() + std::chrono::milliseconds(6),
-                                            [listener] { listener->OnClosed(CutStatus()); });
+                this_network->wires_.PostAt(
+                    this_network->scheduler_.Now() + std::chrono::milliseconds(6),
+                    [listener] { listener->OnClosed(CutStatus()); });
             });
         }
         return std::make_unique<SimConnection>(network_, link);
@@ -316,7 +353,8 @@ namespace {
 
 class SimFactory final : public TransportFactory {
 public:
-    SimFactory(SimNetwork& network, SimExecutor& executor) : network_(network), executor_(executor) {}
+    SimFactory(SimNetwork& network, SimExecutor& executor)
+        : network_(network), executor_(executor) {}
     std::vector<std::string> Schemes() const override { return {"sim"}; }
     Result<std::unique_ptr<Transport>> Make(const std::string&, const TransportContext&) override {
         return std::unique_ptr<Transport>(std::make_unique<SimTransport>(network_, executor_));

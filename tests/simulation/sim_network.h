@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "qmq/transport.h"
+
 #include "server/broker/broker.h"
 #include "tests/simulation/sim_scheduler.h"
 
@@ -32,15 +33,18 @@ struct NetworkCounts {
 
 class SimLink;
 
-/// Packets between clients and the broker. Each connection is a reliable stream made over packets that are lost, doubled, late and out of
-/// order: lost ones are sent again, doubled ones dropped, early ones wait. A connection that is cut is cut for good, and what was under
-/// way is lost on both sides.
+/// Packets between clients and the broker. Each connection is a reliable stream made over packets
+/// that are lost, doubled, late and out of order: lost ones are sent again, doubled ones dropped,
+/// early ones wait. A connection that is cut is cut for good, and what was under way is lost on
+/// both sides.
 class SimNetwork {
 public:
-    SimNetwork(SimScheduler& scheduler, SimExecutor& wires) : scheduler_(scheduler), wires_(wires) {}
+    SimNetwork(SimScheduler& scheduler, SimExecutor& wires)
+        : scheduler_(scheduler), wires_(wires) {}
 
-    /// Who answers; null while the broker is down. Taking it away cuts every connection and drops the sessions: the caller has
-    /// killed the broker's executors before, so that they go as they do in a crash, without a word.
+    /// Who answers; null while the broker is down. Taking it away cuts every connection and drops
+    /// the sessions: the caller has killed the broker's executors before, so that they go as they
+    /// do in a crash, without a word.
     void SetBroker(broker::Broker* broker);
     void SetFaults(const NetworkFaults& faults) { faults_ = faults; }
     /// Cuts each connection with this chance.

@@ -70,7 +70,9 @@ TimerId SimExecutor::PostAt(TimePoint when, Task task) {
     return dead_ ? 0 : scheduler_.Add(when, this, std::move(task));
 }
 
-bool SimExecutor::Cancel(TimerId timer) { return scheduler_.Remove(timer); }
+bool SimExecutor::Cancel(TimerId timer) {
+    return scheduler_.Remove(timer);
+}
 
 void SimExecutor::Kill() {
     dead_ = true;

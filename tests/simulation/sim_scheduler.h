@@ -14,7 +14,8 @@ namespace qmq::simulation {
 
 class SimExecutor;
 
-/// Virtual time and everything that happens in it, in one thread. One seed gives one order of events, whose hash says so.
+/// Virtual time and everything that happens in it, in one thread. One seed gives one order of
+/// events, whose hash says so.
 class SimScheduler final : public Clock {
 public:
     explicit SimScheduler(std::uint64_t seed) : random_(seed) {}
@@ -58,11 +59,12 @@ private:
     std::uint64_t hash_ = 0xcbf29ce484222325ULL;
 };
 
-/// The threads of one simulated process. Tasks run in the order in which they were posted, each after a small random pause, so that two
-/// executors interleave in every way.
+/// The threads of one simulated process. Tasks run in the order in which they were posted, each
+/// after a small random pause, so that two executors interleave in every way.
 class SimExecutor final : public Executor {
 public:
-    SimExecutor(SimScheduler& scheduler, std::uint64_t number) : scheduler_(scheduler), number_(number) {}
+    SimExecutor(SimScheduler& scheduler, std::uint64_t number)
+        : scheduler_(scheduler), number_(number) {}
     ~SimExecutor() override { Kill(); }
     SimExecutor(const SimExecutor&) = delete;
     SimExecutor& operator=(const SimExecutor&) = delete;

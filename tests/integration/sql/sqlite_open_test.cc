@@ -122,21 +122,28 @@ TEST_F(SqliteOpenTest, InMemoryWorksWithoutWal) {
     EXPECT_TRUE(tx.Commit().ok());
 }
 
+// SQLite does not wait for its lock when a file changes to WAL: without patience of ours one round
+// in ten fails here.
 TEST_F(SqliteOpenTest, ManyMayOpenANewFileAtOnce) {
+    constexpr int kRounds = 40;
+    constexpr int kThreads = 8;
     options_.busy_timeout = std::chrono::seconds(30);
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 8; ++i) {
-        threads.emplace_back([this, i] {
-            const auto db = Open(options_);
-            ASSERT_TRUE(db.ok()) << db.status();
-            const auto made = (*db)->Execute("CREATE TABLE t" + std::to_string(i) + " (a)");
-            EXPECT_TRUE(made.ok()) << made.status();
-        });
+    for (int round = 0; round < kRounds; ++round) {
+        options_.path = Path(std::to_string(round) + ".db");
+        std::vector<std::thread> threads;
+        for (int i = 0; i < kThreads; ++i) {
+            threads.emplace_back([this, i] {
+                const auto db = Open(options_);
+                ASSERT_TRUE(db.ok()) << db.status();
+                const auto made = (*db)->Execute("CREATE TABLE t" + std::to_string(i) + " (a)");
+                EXPECT_TRUE(made.ok()) << made.status();
+            });
+        }
+        for (auto& thread : threads) {
+            thread.join();
+        }
+        EXPECT_EQ(Count(*OpenConnection(), "sqlite_schema"), kThreads);
     }
-    for (auto& thread : threads) {
-        thread.join();
-    }
-    EXPECT_EQ(Count(*OpenConnection(), "sqlite_schema"), 8);
 }
 
 }  // namespace
