@@ -1,0 +1,69 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "qmq/protocol.h"
+#include "qmq/status.h"
+#include "qmq/subscription.h"
+
+namespace qmq {
+
+struct PullConsumerOptions {
+    std::string subject;
+    std::string group;
+    bool broadcast = false;
+    TagFilter tags;
+    StartPosition start = StartPosition::kLatest;
+    RetryPolicy retry;
+    /// Range: [1 s, 12 h]. Leases of what was pulled are renewed while the `Delivery` lives, up to
+    /// `max_processing_time`.
+    std::chrono::milliseconds ack_timeout{60'000};
+    std::chrono::milliseconds max_processing_time{12 * 3'600'000};
+    /// Most messages pulled and not ended; a further pull waits. Range: [1, 65,536].
+    std::uint32_t max_unacked_count = 10'000;
+};
+
+struct PullOptions {
+    /// Most messages in one batch. Range: [1, 10,000].
+    std::uint32_t max_messages = 50;
+    /// How long to wait for the first message. Zero answers at once. Range: [0, 1 h].
+    std::chrono::milliseconds max_wait{1'000};
+};
+
+namespace internal {
+class PullCore;
+}
+
+/// A member of a consumer group that takes messages when it wants them. Messages of its group's
+/// retries come too.
+///
+/// A handle: copies share one membership. Thread-safe; concurrent pulls are served in order.
+class PullConsumer {
+public:
+    using Callback = UniqueFunction<void(Result<std::vector<Delivery>>)>;
+
+    PullConsumer() = default;
+
+    /// Waits for a batch: as soon as one message is there, up to `max_messages` of what is there;
+    /// an empty batch once `max_wait` has passed. Nothing is fetched that was not asked for.
+    /// Errors: kInvalidArgument, kUnavailable (no broker by the deadline), kCancelled (closed). Not
+    /// from a callback or handler of the same client.
+    Result<std::vector<Delivery>> Pull(const PullOptions& options);
+    /// As above; `callback` on the client's callback thread, exactly once.
+    void PullAsync(const PullOptions& options, Callback callback);
+
+    /// Leaves the group; waiting pulls end with kCancelled; deliveries that are out can no longer
+    /// be acked. Idempotent.
+    Status Close(std::chrono::milliseconds timeout);
+
+private:
+    friend struct PullConsumerAccess;
+    explicit PullConsumer(std::shared_ptr<internal::PullCore> core) : core_(std::move(core)) {}
+    std::shared_ptr<internal::PullCore> core_;
+};
+
+}  // namespace qmq

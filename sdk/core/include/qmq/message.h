@@ -1,0 +1,196 @@
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstdint>
+#include <exception>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "qmq/clock.h"
+#include "qmq/slice.h"
+#include "qmq/status.h"
+
+namespace qmq {
+
+namespace internal {
+struct MessageAccess;
+struct MessageSource;
+}  // namespace internal
+
+/// Thrown by `Message::Get` when a property is absent or cannot be read as the type asked for.
+/// Inside a handler it needs no catching: the message is delivered again and in the end becomes a
+/// dead letter with this text.
+class PropertyError : public std::exception {
+public:
+    explicit PropertyError(std::string what) : what_(std::move(what)) {}
+    const char* what() const noexcept override { return what_.c_str(); }
+
+private:
+    std::string what_;
+};
+
+/// What a property's value was when it was set. On the wire every value is text, so that clients in
+/// all languages read it; the kind travels beside it.
+enum class PropertyKind : std::uint8_t {
+    kString = 0,
+    kBool = 1,
+    kInt = 2,
+    kDouble = 3,
+    kTime = 4,
+    kBytes = 5
+};
+
+/// One property as it is stored. Views live as long as the message is neither changed nor
+/// destroyed.
+struct Property {
+    std::string_view name;
+    PropertyKind kind = PropertyKind::kString;
+    std::string_view text;
+};
+
+/// The types that a property can have.
+template <typename T>
+concept PropertyType = std::same_as<T, bool> || std::same_as<T, std::int32_t> ||
+    std::same_as<T, std::int64_t> || std::same_as<T, float> || std::same_as<T, double> ||
+    std::same_as<T, WallTime> || std::same_as<T, std::string>;
+
+/// A message: a subject, typed properties, tags, and a body of any bytes.
+///
+/// A value type. Copies of a received message share its bytes; changing one copies them first. Not
+/// thread-safe: one thread changes it, or many read it.
+///
+/// Setters never fail in place: the first mistake is kept, `Validate()` and every send report it,
+/// and nothing half-set is sent.
+class Message {
+public:
+    /// Most tags. [I]: other clients cannot read more.
+    static constexpr std::size_t kMaxTags = 10;
+    /// Most bytes of a tag, a property's name or an ordering key.
+    static constexpr std::size_t kMaxNameBytes = 32'767;
+    /// Most bytes of a whole message as it travels. A broker may be set lower.
+    static constexpr std::size_t kMaxMessageBytes = 64U << 20;
+
+    Message();
+    explicit Message(std::string subject);
+    Message(const Message&);
+    Message& operator=(const Message&);
+    Message(Message&&) noexcept;
+    Message& operator=(Message&&) noexcept;
+    ~Message();
+
+    std::string_view subject() const;
+
+    /// Unique among all processes, containers and restarts. Empty until the message is sent, unless
+    /// `SetId` set it.
+    std::string_view id() const;
+    /// Replaces the generated id. 1 to 100 characters.
+    Message& SetId(std::string id);
+
+    /// Sets property `name`, replacing what it had. Names starting "qmq_" are refused when they are
+    /// one of the reserved keys of the system; an empty name, and one over `kMaxNameBytes`, too.
+    /// Values of any size up to `kMaxMessageBytes` are kept whole, never split.
+    Message& Set(std::string_view name, bool value);
+    Message& Set(std::string_view name, std::int32_t value);
+    Message& Set(std::string_view name, std::int64_t value);
+    Message& Set(std::string_view name, float value);
+    Message& Set(std::string_view name, double value);
+    Message& Set(std::string_view name, WallTime value);
+    Message& Set(std::string_view name, std::string_view value);
+    Message& Set(std::string_view name, const char* value) {
+        return Set(name, std::string_view(value));
+    }
+    Message& Set(std::string_view name, const std::string& value) {
+        return Set(name, std::string_view(value));
+    }
+
+    /// The value of `name`, read from its text. Throws `PropertyError` when it is absent or not
+    /// such a value. Booleans: case-insensitive "true", all else is false. Numbers and times are
+    /// decimal; a double takes Java's words for infinities and not-a-number. A large text that
+    /// another client split into parts is put together.
+    template <PropertyType T>
+    T Get(std::string_view name) const;
+    /// As `Get`, without throwing: kNotFound when absent, kInvalidArgument when it is not such a
+    /// value.
+    template <PropertyType T>
+    Result<T> Find(std::string_view name) const;
+    /// As `Find`, with `fallback` for both errors.
+    template <PropertyType T>
+    T GetOr(std::string_view name, T fallback) const {
+        return Find<T>(name).value_or(std::move(fallback));
+    }
+    bool Has(std::string_view name) const;
+    /// In the order in which they were set.
+    std::vector<Property> properties() const;
+
+    /// Adds a tag: non-empty, at most `kMaxNameBytes`. A tag that is there already is not added
+    /// again; an 11th is refused.
+    Message& AddTag(std::string_view tag);
+    std::vector<std::string_view> tags() const;
+    bool HasTag(std::string_view tag) const;
+
+    /// Any bytes.
+    Message& SetBody(std::string body);
+    std::string_view body() const;
+
+    /// Messages of one subject with the same key are handled one after another, in the order in
+    /// which they were sent.
+    Message& SetOrderingKey(std::string_view key);
+    std::string_view ordering_key() const;
+
+    /// The message is to be delivered no earlier than this. Negative delays are refused.
+    Message& SetDelay(std::chrono::milliseconds delay, const Clock& clock = SystemClock());
+    Message& SetDeliverAt(WallTime when);
+    std::optional<WallTime> deliver_at() const;
+
+    /// When the message was made; it keeps this through retries. Set when sent unless set before.
+    WallTime created_time() const;
+    Message& SetCreatedTime(WallTime when);
+
+    /// Which delivery this is, from 1; counted by the server, so that a process that dies on a
+    /// message counts too.
+    std::uint32_t attempt() const;
+    /// Why the delivery before this one failed, if the handler said so; empty at first.
+    std::string last_error() const;
+
+    /// Ok, or kInvalidArgument with the first mistake made while setting.
+    Status Validate() const;
+
+    /// Bytes that it takes in a batch, headers included.
+    std::size_t encoded_bytes() const;
+
+private:
+    friend struct internal::MessageAccess;
+
+    struct Views {
+        std::string_view subject;
+        std::string_view id;
+        std::string_view tags;  // Encoded as in a batch.
+        std::string_view key;
+        std::string_view properties;  // Encoded as in a batch.
+        std::string_view body;
+    };
+    struct Own;
+
+    Views Parts() const;
+    Own& Mutable();
+    void Fail(std::string mistake);
+    Message& SetText(std::string_view name, PropertyKind kind, std::string_view text);
+    std::optional<std::string_view> FindText(std::string_view name) const;
+
+    // Exactly one of the two: what we made, or what we received and share with its batch.
+    std::unique_ptr<Own> own_;
+    std::shared_ptr<const internal::MessageSource> source_;
+    Views views_;  // Into source_.
+    WallTime created_{};
+    WallTime deliver_at_{};  // The epoch when there is none.
+    std::uint32_t attempt_ = 1;
+    std::uint8_t tag_count_ = 0;
+    Status error_;
+};
+
+}  // namespace qmq
