@@ -217,13 +217,14 @@ void ConsumeCall::EndSubscription(std::uint64_t subscription, const Status& stat
         }
         listener = std::move(found->second.listener);
         subscriptions_.erase(found);
-        std::erase_if(acks_, [&](auto& entry) {
-            if (entry.second.subscription != subscription) {
-                return false;
+        for (auto ack = acks_.begin(); ack != acks_.end();) {
+            if (ack->second.subscription == subscription) {
+                acks.push_back(std::move(ack->second.done));
+                ack = acks_.erase(ack);
+            } else {
+                ++ack;
             }
-            acks.push_back(std::move(entry.second.done));
-            return true;
-        });
+        }
     }
     for (AckDone& done : acks) {
         done(Status::Unavailable("the subscription was closed before the ack was answered: " +

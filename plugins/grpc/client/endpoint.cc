@@ -5,11 +5,9 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <charconv>
-#include <fstream>
-#include <iterator>
-#include <limits>
 
 #include "plugins/grpc/codec/channel_tuning.h"
+#include "plugins/grpc/codec/options_check.h"
 #include "plugins/grpc/codec/status_map.h"
 
 namespace qmq::rpc {
@@ -72,27 +70,6 @@ Result<Endpoint> ParseUri(const std::string& uri) {
 
 namespace {
 
-Result<std::string> ReadWholeFile(const std::string& path, const char* option) {
-    std::ifstream file(path, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    if (!file || text.empty()) {
-        return Status::InvalidArgument(std::string(option) + " \"" + path +
-                                       "\" cannot be read or is empty");
-    }
-    return text;
-}
-
-Status ReadInto(const std::string& path, const char* option, std::string* text) {
-    if (path.empty()) {
-        return Status::Ok();
-    }
-    auto read = ReadWholeFile(path, option);
-    if (read.ok()) {
-        *text = std::move(read).value();
-    }
-    return read.status();
-}
-
 Result<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
     const GrpcClientOptions& options) {
     grpc::SslCredentialsOptions tls;
@@ -113,14 +90,8 @@ Result<std::string> MakeAuthorization(const GrpcClientOptions& options) {
     if (Status read = ReadInto(options.token_file, "token_file", &token); !read.ok()) {
         return read;
     }
-    while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) {
-        token.pop_back();
-    }
-    for (const char c : token) {
-        if (c <= ' ' || c > '~') {
-            return Status::InvalidArgument(
-                "the token contains a character that is not printable ASCII");
-        }
+    if (Status clean = CleanToken(&token); !clean.ok()) {
+        return clean;
     }
     return token.empty() ? std::string() : "Bearer " + token;
 }
