@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -192,7 +193,7 @@ def parse_arguments(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commands", nargs="+", metavar="COMMAND", help="ours first, then at least one other")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--warmup", type=int, default=1, help="rounds before that, not counted")
+    parser.add_argument("--warmup", type=int, default=2, help="rounds before that, not counted")
     parser.add_argument("--peer", action="append", default=[], choices=["nats", "redis", "kafka"])
     parser.add_argument("--title", help="first column of the table; default: the job")
     parser.add_argument("--metric", action="append", choices=["rate", "p50_us", "p99_us"])
@@ -222,4 +223,6 @@ def main(arguments):
 
 
 if __name__ == "__main__":
+    # So that the servers are stopped then, too.
+    signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
     sys.exit(main(sys.argv[1:]))

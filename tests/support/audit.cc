@@ -6,9 +6,19 @@
 
 namespace qmq::testing {
 
-void Audit::OnSend(const std::string& id, std::string_view body) {
+void Audit::OnSend(const std::string& id, std::string_view body, const std::string& not_for) {
     const std::lock_guard lock(mutex_);
-    sent_[id].body = body;
+    Sent& sent = sent_[id];
+    sent.body = body;
+    sent.not_for = not_for;
+}
+
+std::uint64_t Audit::MissingGroups(const Sent& sent) const {
+    std::uint64_t missing = 0;
+    for (const std::string& group : groups_) {
+        missing += group != sent.not_for && !sent.deliveries.contains(group) ? 1U : 0U;
+    }
+    return missing;
 }
 
 void Audit::OnTold(const std::string& id,
@@ -30,9 +40,7 @@ void Audit::OnTold(const std::string& id,
         return;
     }
     ++persisted_;
-    for (const std::string& group : groups_) {
-        missing_ += sent.deliveries[group].empty() ? 1 : 0;
-    }
+    missing_ += MissingGroups(sent);
 }
 
 void Audit::OnHandled(const std::string& group,
@@ -52,7 +60,10 @@ void Audit::OnHandled(const std::string& group,
                              " with another body than it was sent with");
     }
     std::vector<Delivery>& deliveries = sent.deliveries[group];
-    if (deliveries.empty() && sent.told && sent.outcome == SendOutcome::kPersisted) {
+    if (group == sent.not_for) {
+        immediate_.push_back("group " + group + " was given message " + id +
+                             ", which its filter does not let through");
+    } else if (deliveries.empty() && sent.told && sent.outcome == SendOutcome::kPersisted) {
         --missing_;
     }
     deliveries.push_back({attempt, power_cuts_, false});
@@ -78,9 +89,7 @@ void Audit::OnPowerCut() {
             continue;
         }
         sent.outcome = SendOutcome::kUnknown;
-        for (const std::string& group : groups_) {
-            missing_ -= sent.deliveries[group].empty() ? 1 : 0;
-        }
+        missing_ -= MissingGroups(sent);
     }
 }
 
@@ -120,7 +129,7 @@ void Audit::JudgeDeliveries(const std::string& id,
     const std::size_t times = found == sent.deliveries.end() ? 0 : found->second.size();
     verdict.handled += times;
     if (times == 0) {
-        if (sent.told && sent.outcome == SendOutcome::kPersisted) {
+        if (group != sent.not_for && sent.told && sent.outcome == SendOutcome::kPersisted) {
             ++verdict.lost;
             Problem(verdict,
                     "message " + id + " was told persisted and never reached group " + group);
@@ -160,9 +169,9 @@ Audit::Verdict Audit::Judge() const {
     }
     for (const auto& [id, sent] : sent_) {
         ++verdict.sent;
-        verdict.persisted += sent.told && sent.outcome == SendOutcome::kPersisted ? 1 : 0;
-        verdict.refused += sent.told && sent.outcome == SendOutcome::kRefused ? 1 : 0;
-        verdict.unknown += !sent.told || sent.outcome == SendOutcome::kUnknown ? 1 : 0;
+        verdict.persisted += sent.told && sent.outcome == SendOutcome::kPersisted ? 1U : 0U;
+        verdict.refused += sent.told && sent.outcome == SendOutcome::kRefused ? 1U : 0U;
+        verdict.unknown += !sent.told || sent.outcome == SendOutcome::kUnknown ? 1U : 0U;
         for (const std::string& group : groups_) {
             JudgeDeliveries(id, sent, group, verdict);
         }

@@ -18,7 +18,7 @@ namespace qmq::testing {
 /// What must hold:
 ///   1. A message told "persisted" reaches every group (nothing is lost).
 ///   2. What a group sees was sent (nothing is made up), with the body that it was sent with.
-///   3. A message told "refused" reaches nobody.
+///   3. A message told "refused", or that the group's filter does not let through, reaches nobody.
 ///   4. A group sees a message again only for a reason: its producer sent it more than once, or its
 ///   last ack was never confirmed.
 ///   5. The attempts of one stored message rise with each delivery; only a crash of the broker that
@@ -28,8 +28,8 @@ namespace qmq::testing {
 /// Thread-safe.
 class Audit {
 public:
-    /// Before the send.
-    void OnSend(const std::string& id, std::string_view body);
+    /// Before the send. `not_for`: a group whose filter does not let it through.
+    void OnSend(const std::string& id, std::string_view body, const std::string& not_for = {});
     /// The answer. `frames`: how many times it travelled. `reached`: as durable as the receipt
     /// says.
     void OnTold(const std::string& id,
@@ -80,6 +80,7 @@ private:
     };
     struct Sent {
         std::string body;
+        std::string not_for;
         bool told = false;
         SendOutcome outcome = SendOutcome::kUnknown;
         std::uint32_t frames = 0;
@@ -87,6 +88,8 @@ private:
         std::map<std::string, std::vector<Delivery>> deliveries;  // By group.
     };
 
+    /// Groups of `sent` that have not seen it.
+    std::uint64_t MissingGroups(const Sent& sent) const;
     void Problem(Verdict& verdict, std::string text) const;
     void JudgeDeliveries(const std::string& id,
                          const Sent& sent,

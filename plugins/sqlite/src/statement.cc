@@ -148,6 +148,9 @@ SqliteStatement::SqliteStatement(std::shared_ptr<Session> session, Lease lease)
 Result<sql::ExecuteResult> SqliteStatement::Execute(std::span<const sql::Param> params) {
     auto status = Ready(params);
     status = status.ok() ? CheckWrites() : status;
+    if (status.ok() && !session_->InTransaction()) {
+        status = session_->CheckFile();  // As a begin does; the cost is one stat beside a sync.
+    }
     status = status.ok() ? Bind(params, Lifetime::kThisCall) : status;
     if (!status.ok()) {
         return status;

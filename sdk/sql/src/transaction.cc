@@ -139,8 +139,8 @@ Status Transaction::State::Rollback() {
 
 void Transaction::State::Finish(Outcome outcome) {
     const auto self = shared_from_this();  // A hook may drop the last Transaction.
-    active_ =
-        false;  // Before the nested one ends, so that it hands its hooks to us, in their order.
+    // Before the nested one ends, so that it hands its hooks to us and they keep their order.
+    active_ = false;
     if (child_ != nullptr) {
         child_->Finish(outcome);
     }
@@ -171,6 +171,8 @@ std::vector<Transaction::State::Hook> Transaction::State::TakeHooks() {
     return mine;
 }
 
+// By value: a hook may add others to hooks_ while these run.
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
 void Transaction::State::Run(std::vector<Hook> hooks, Outcome outcome) {
     for (auto& hook : hooks) {
         std::string thrown;

@@ -115,6 +115,15 @@ TEST_F(AuditTest, APowerCutMayTakeWhatWasToldPageCacheButNotWhatWasToldFsync) {
     EXPECT_THAT(audit_.Judge().problems, ElementsAre(HasSubstr("message b")));
 }
 
+TEST_F(AuditTest, AFilteredMessageIsNotMissedButMustNotCome) {
+    audit_.OnSend("a", "", "g");
+    audit_.OnTold("a", SendOutcome::kPersisted, 1);
+    EXPECT_EQ(audit_.missing_count(), 0U);
+    EXPECT_TRUE(audit_.Judge().ok());
+    audit_.OnHandled("g", "a", "", 1);
+    EXPECT_THAT(audit_.Judge().problems, ElementsAre(HasSubstr("filter")));
+}
+
 TEST_F(AuditTest, AnAnswerThatComesTwiceIsNoticed) {
     Send("a");
     audit_.OnTold("a", SendOutcome::kPersisted, 1);

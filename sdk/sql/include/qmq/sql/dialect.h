@@ -69,7 +69,7 @@ public:
     /// in one statement.
     virtual std::string_view NowMillis() const = 0;
 
-    /// Most parameters of one statement.
+    /// So many parameters a statement can have in any build of the database.
     virtual std::size_t max_parameters() const = 0;
 };
 
