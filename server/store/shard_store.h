@@ -163,6 +163,9 @@ struct RecoveryReport {
         std::string path;
         std::uint64_t file_offset = 0;
         std::string reason;
+        /// It lay below the committed watermark: what was synced is damaged or gone. Else a power
+        /// cut took it before it was synced, and later records survived.
+        bool committed = false;
     };
     std::vector<Corruption>
         corruptions;  ///< Kept out of every read, and reported. Later records were kept.
