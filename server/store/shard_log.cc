@@ -41,7 +41,7 @@ ShardLog::ShardLog(const StoreOptions& options,
       listener_(listener),
       segments_(environment.files, options.directory, options.segment_bytes),
       batches_(kNewestBatchesBytes),
-      reader_(segments_, *subjects_, batches_, options.index_cache_bytes),
+      reader_(segments_, *subjects_, batches_, environment.clock, options.index_cache_bytes),
       syncs_(environment.io, environment.strand),
       upkeep_(environment.io, environment.strand) {}
 

@@ -230,7 +230,8 @@ public:
     virtual LogOffset synced() const = 0;   ///< All below survives a power cut.
 
     /// Finds messages by sequence; all of it is checked before it is handed out. kUnavailable: the
-    /// device could not read them, and may the next time. After eight times they count as corrupt.
+    /// device could not read them, and may later: try again after a
+    /// back-off. Once that has gone on for 30 s and eight reads they count as corrupt.
     virtual Result<ReadReply> Read(SubjectLog& subject, const ReadRequest& request) = 0;
 
     /// Drops what retention allows; the owner calls it now and then.
