@@ -12,6 +12,7 @@
 
 namespace qmq {
 
+using internal::DecodedMessage;
 using internal::Defect;
 using internal::Load16;
 using internal::Load32;
@@ -19,7 +20,6 @@ using internal::Load64;
 using internal::MessageAccess;
 using internal::MessageFields;
 using internal::MessageSource;
-using internal::MessageTail;
 using internal::Store;
 
 namespace {
@@ -100,28 +100,19 @@ Status DefectAt(std::size_t index, std::size_t offset, Defect defect) {
                                    std::string(Describe(defect)));
 }
 
-enum class Depth : std::uint8_t { kHeads, kProperties };
-
-Status CheckMessages(const BatchHeader& header, std::string_view body, Depth depth) {
+Status CheckHeads(const BatchHeader& header, std::string_view body) {
     std::size_t offset = 0;
-    MessageHead head;
-    MessageTail tail;
+    DecodedMessage decoded;
     for (std::uint32_t i = 0; i < header.count; ++i) {
         if (offset == body.size()) {
             return Status::InvalidArgument("batch byte 8: a count of " +
                                            std::to_string(header.count) + " messages, but " +
                                            std::to_string(i) + " follow");
         }
-        if (const Defect defect = Decode(body, offset, head, tail); defect != Defect::kNone) {
+        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
             return DefectAt(i, offset, defect);
         }
-        if (depth == Depth::kProperties) {
-            if (Status status = internal::CheckProperties(tail.properties); !status.ok()) {
-                return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
-                                          internal::Quote(head.id) + ")");
-            }
-        }
-        offset += head.bytes;
+        offset += decoded.head.bytes;
     }
     if (offset != body.size()) {
         return Status::InvalidArgument(
@@ -132,15 +123,21 @@ Status CheckMessages(const BatchHeader& header, std::string_view body, Depth dep
     return Status::Ok();
 }
 
-Status CheckBatch(std::string_view bytes, const BatchLimits& limits, Depth depth) {
-    if (Status status = CheckSizes(bytes, limits); !status.ok()) {
-        return status;
+// What a broker leaves to the consumer: the properties of every message.
+Status CheckAllProperties(std::string_view body) {
+    std::size_t offset = 0;
+    DecodedMessage decoded;
+    for (std::size_t i = 0; offset < body.size(); ++i) {
+        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
+            return DefectAt(i, offset, defect);
+        }
+        if (Status status = internal::CheckProperties(decoded.properties); !status.ok()) {
+            return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
+                                      internal::Quote(decoded.head.id) + ")");
+        }
+        offset += decoded.head.bytes;
     }
-    const BatchHeader header = ReadHeader(bytes);
-    if (Status status = CheckHeader(bytes, header, limits); !status.ok()) {
-        return status;
-    }
-    return CheckMessages(header, bytes.substr(BatchHeader::kBytes), depth);
+    return Status::Ok();
 }
 
 }  // namespace
@@ -207,10 +204,17 @@ std::string BatchBuilder::Finish() {
 }
 
 Result<BatchView> BatchView::Parse(std::string_view bytes, const BatchLimits& limits) {
-    if (Status status = CheckBatch(bytes, limits, Depth::kHeads); !status.ok()) {
+    if (Status status = CheckSizes(bytes, limits); !status.ok()) {
         return status;
     }
-    return Trusted(bytes);
+    const BatchView view = Trusted(bytes);
+    if (Status status = CheckHeader(bytes, view.header_, limits); !status.ok()) {
+        return status;
+    }
+    if (Status status = CheckHeads(view.header_, view.body_); !status.ok()) {
+        return status;
+    }
+    return view;
 }
 
 BatchView BatchView::Trusted(std::string_view bytes) {
@@ -222,15 +226,12 @@ BatchView BatchView::Trusted(std::string_view bytes) {
 }
 
 std::optional<MessageHead> BatchView::Iterator::Next() {
-    std::optional<MessageHead> next;
-    MessageTail tail;
-    MessageHead& head = next.emplace();
-    if (Decode(body_, offset_, head, tail) == Defect::kNone) {
-        offset_ += head.bytes;
-    } else {
-        next.reset();
+    DecodedMessage decoded;
+    if (Decode(body_, offset_, decoded) != Defect::kNone) {
+        return std::nullopt;
     }
-    return next;
+    offset_ += decoded.head.bytes;
+    return decoded.head;
 }
 
 std::string MakeBatchHeader(std::uint32_t count, std::string_view body) {
@@ -240,27 +241,29 @@ std::string MakeBatchHeader(std::uint32_t count, std::string_view body) {
 }
 
 Result<MessageHead> ReadHead(std::string_view body, std::size_t offset) {
-    MessageHead head;
-    MessageTail tail;
-    if (const Defect defect = Decode(body, offset, head, tail); defect != Defect::kNone) {
+    DecodedMessage decoded;
+    if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
         return Status::InvalidArgument("message at byte " + std::to_string(offset) +
                                        " of a body of " + std::to_string(body.size()) +
                                        " bytes: " + std::string(Describe(defect)));
     }
-    return head;
+    return decoded.head;
 }
 
 Result<MessageReader> MessageReader::Make(const std::string& subject,
                                           Slice batch,
                                           std::uint32_t attempt,
                                           const BatchLimits& limits) {
-    if (Status status = CheckBatch(batch.bytes(), limits, Depth::kProperties); !status.ok()) {
+    const Result<BatchView> view = BatchView::Parse(batch.bytes(), limits);
+    if (!view.ok()) {
+        return view.status();
+    }
+    if (Status status = CheckAllProperties(view->body()); !status.ok()) {
         return status;
     }
-    const BatchView view = BatchView::Trusted(batch.bytes());
     MessageReader reader;
-    reader.body_ = view.body();
-    reader.count_ = view.count();
+    reader.body_ = view->body();
+    reader.count_ = view->count();
     reader.attempt_ = attempt;
     reader.source_ =
         std::make_shared<const MessageSource>(MessageSource{std::move(batch), subject});
@@ -268,15 +271,12 @@ Result<MessageReader> MessageReader::Make(const std::string& subject,
 }
 
 std::optional<Message> MessageReader::Next() {
-    std::optional<Message> next;
-    MessageHead head;
-    MessageTail tail;
-    if (Decode(body_, offset_, head, tail) == Defect::kNone) {
-        offset_ += head.bytes;
-        const std::uint32_t attempt = std::max(attempt_, head.attempt);
-        MessageAccess::SetReceived(source_, head, tail, attempt, next.emplace());
+    DecodedMessage decoded;
+    if (Decode(body_, offset_, decoded) != Defect::kNone) {
+        return std::nullopt;
     }
-    return next;
+    offset_ += decoded.head.bytes;
+    return MessageAccess::Received(source_, decoded, std::max(attempt_, decoded.head.attempt));
 }
 
 Result<std::vector<Message>> DecodeMessages(const std::string& subject,
@@ -300,19 +300,18 @@ std::string EncodeRetry(std::string_view body,
                         std::uint32_t attempt,
                         std::optional<WallTime> deliver_at,
                         std::string_view error) {
-    MessageHead original;
-    MessageTail tail;
-    const Defect defect = Decode(body, head.offset, original, tail);
+    DecodedMessage decoded;
+    const Defect defect = Decode(body, head.offset, decoded);
     QMQ_CHECK(defect == Defect::kNone, internal::Describe(defect));
-    std::string properties(tail.properties);
+    std::string properties(decoded.properties);
     internal::EraseProperty(internal::kLastErrorName, properties);
     MessageFields fields;
-    fields.id = original.id;
-    fields.tags = original.tags;
-    fields.tag_count = original.tag_count;
-    fields.key = original.key;
-    fields.created = original.created;
-    fields.body = tail.body;
+    fields.id = decoded.head.id;
+    fields.tags = decoded.head.tags;
+    fields.tag_count = decoded.head.tag_count;
+    fields.key = decoded.head.key;
+    fields.created = decoded.head.created;
+    fields.body = decoded.body;
     fields.attempt = attempt;
     fields.deliver_at = deliver_at;
     // Properties that cannot be walked stay as they came, for the consumer to report.
@@ -347,17 +346,19 @@ MessageFields MessageAccess::Fields(const Message& message) {
     return fields;
 }
 
-void MessageAccess::SetReceived(const std::shared_ptr<const MessageSource>& source,
-                                const MessageHead& head,
-                                const MessageTail& tail,
-                                std::uint32_t attempt,
-                                Message& message) {
-    message.views_ = {source->subject, head.id, head.tags, head.key, tail.properties, tail.body};
-    message.source_ = source;
+Message MessageAccess::Received(std::shared_ptr<const MessageSource> source,
+                                const DecodedMessage& decoded,
+                                std::uint32_t attempt) {
+    const MessageHead& head = decoded.head;
+    Message message;
+    message.views_ = {
+        source->subject, head.id, head.tags, head.key, decoded.properties, decoded.body};
+    message.source_ = std::move(source);
     message.created_ = head.created;
     message.deliver_at_ = head.deliver_at.value_or(WallTime{});
     message.attempt_ = attempt;
     message.tag_count_ = head.tag_count;
+    return message;
 }
 
 }  // namespace internal
