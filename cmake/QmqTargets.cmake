@@ -9,6 +9,8 @@ set_property(GLOBAL PROPERTY USE_FOLDERS ON)
 add_library(qmq_warnings INTERFACE)
 target_compile_options(qmq_warnings INTERFACE
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual)
+# Whoever has our warnings has the hardening: one name to link, and no program of ours is forgotten.
+target_link_libraries(qmq_warnings INTERFACE qmq_hardening)
 option(QMQ_WARNINGS_AS_ERRORS "Treat warnings as errors" OFF)
 if(QMQ_WARNINGS_AS_ERRORS)
     target_compile_options(qmq_warnings INTERFACE -Werror)
@@ -24,29 +26,38 @@ function(qmq_component name)
     add_library(qmq::${name} ALIAS qmq_${name})
     set_target_properties(qmq_${name} PROPERTIES EXPORT_NAME ${name})
     target_compile_features(qmq_${name} PUBLIC cxx_std_20)
+    # An export set for each component, so that one may be installed without the others.
+    set_property(GLOBAL APPEND PROPERTY QMQ_EXPORTED ${name})
+    set(headers)
     if(arg_HEADERS)
         target_sources(qmq_${name} PUBLIC FILE_SET HEADERS BASE_DIRS include FILES ${arg_HEADERS})
-        install(TARGETS qmq_${name} EXPORT qmqTargets COMPONENT ${name}
-            ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${name}
-            FILE_SET HEADERS COMPONENT ${name})
-    else()
-        install(TARGETS qmq_${name} EXPORT qmqTargets COMPONENT ${name}
-            ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${name})
+        set(headers FILE_SET HEADERS COMPONENT ${name})
     endif()
+    install(TARGETS qmq_${name} EXPORT qmq_${name}
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT ${name} ${headers})
     target_sources(qmq_${name} PRIVATE ${arg_SOURCES})
     target_include_directories(qmq_${name} PRIVATE ${PROJECT_SOURCE_DIR})
     target_link_libraries(qmq_${name} PUBLIC ${arg_PUBLIC} PRIVATE ${arg_PRIVATE} $<BUILD_INTERFACE:qmq_warnings>)
 endfunction()
 
 # qmq_test(NAME LABEL unit|integration SOURCES … LIBS …): one GoogleTest program, one ctest entry a test case.
+# TIMEOUT is in seconds (60). The targets unit_tests and integration_tests build all programs of that label.
 function(qmq_test name)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT" "SOURCES;LIBS")
     if(NOT arg_TIMEOUT)
         set(arg_TIMEOUT 60)
     endif()
+    if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
+        math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 5") # a sanitizer's cost, with room for a busy machine
+    endif()
     add_executable(${name} ${arg_SOURCES})
     target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+    if(NOT TARGET ${arg_LABEL}_tests)
+        add_custom_target(${arg_LABEL}_tests)
+    endif()
+    add_dependencies(${arg_LABEL}_tests ${name})
     target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock GTest::gtest_main qmq_warnings)
     include(GoogleTest)
-    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
+    # Values in a test's name are often addresses, which differ from run to run.
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
 endfunction()

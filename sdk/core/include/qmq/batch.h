@@ -71,6 +71,7 @@ public:
 private:
     std::string buffer_;
     std::uint32_t count_ = 0;
+    std::size_t expected_bytes_ = BatchHeader::kBytes;  // As many as the batch before had.
 };
 
 /// Reads a batch. Every byte comes from outside: lengths are checked before anything is touched or

@@ -178,6 +178,7 @@ private:
 
     Views Parts() const;
     Own& Mutable();
+    void Fail(std::string mistake);
     Message& SetText(std::string_view name, PropertyKind kind, std::string_view text);
     std::optional<std::string_view> FindText(std::string_view name) const;
 

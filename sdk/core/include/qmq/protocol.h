@@ -14,6 +14,9 @@
 
 /// The words that clients, transports and brokers exchange. A transport turns them into its wire
 /// form and back; it adds and decides nothing.
+///
+/// Each `Validate` answers kInvalidArgument with the field, its value and its range: call it on
+/// what came from outside.
 namespace qmq {
 
 /// What has happened to a message before its sender is told "persisted". The numbers travel: never
@@ -67,6 +70,7 @@ struct TagFilter {
     std::vector<std::string> tags;  ///< At most 10 (kAny and kAll: at least 1).
     friend bool operator==(const TagFilter&, const TagFilter&) = default;
 };
+Status Validate(const TagFilter& filter);
 
 /// Where a consumer group begins that the broker does not know yet.
 enum class StartPosition : std::uint8_t { kLatest = 1, kEarliest = 2 };  // [I] CONSUME_MANAGE.
@@ -89,6 +93,7 @@ struct RetryPolicy {
     std::chrono::milliseconds max_backoff{600'000};
     friend bool operator==(const RetryPolicy&, const RetryPolicy&) = default;
 };
+Status Validate(const RetryPolicy& policy);
 
 /// One member of a consumer group, for as long as it keeps its id.
 struct ConsumerKey {
@@ -98,6 +103,8 @@ struct ConsumerKey {
     ConsumeSource source = ConsumeSource::kBoth;
     friend auto operator<=>(const ConsumerKey&, const ConsumerKey&) = default;
 };
+/// The subject may be a retry or dead-letter subject.
+Status Validate(const ConsumerKey& key);
 
 /// What a consumer that comes back still holds, so that the broker and it agree again.
 struct ResumePoint {
@@ -117,6 +124,8 @@ struct SubscribeRequest {
     std::chrono::milliseconds reconnect_grace{2'000};
     std::optional<ResumePoint> resume;
 };
+/// All of its parts too.
+Status Validate(const SubscribeRequest& request);
 
 struct SubscribeReply {
     /// Another number means that the broker has started anew.
@@ -165,6 +174,7 @@ struct AckItem {
     /// kRetry and kDeadLetter: why, for people. At most 4,096 bytes are kept.
     std::string error;
 };
+Status Validate(const AckItem& item);
 
 /// How many messages of a request the consumer did not hold any more (acked before, expired, or
 /// given to another): nothing was done for these.

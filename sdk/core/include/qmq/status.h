@@ -114,11 +114,11 @@ private:
 template <typename T>
 class [[nodiscard]] Result {
 public:
-    Result(T value)
-        : value_(std::move(value)) {
-    }  // NOLINT(google-explicit-constructor): `return value;` is the point.
-    Result(Status status)
-        : status_(std::move(status)) {  // NOLINT(google-explicit-constructor): as above.
+    // Implicit on purpose: `return value;` and `return status;` are the point of this class.
+    // NOLINTNEXTLINE(google-explicit-constructor)
+    Result(T value) : value_(std::move(value)) {}
+    // NOLINTNEXTLINE(google-explicit-constructor)
+    Result(Status status) : status_(std::move(status)) {
         QMQ_CHECK(!status_.ok(), "a Result without a value needs a status that is not ok");
     }
 

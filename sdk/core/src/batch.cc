@@ -1,0 +1,366 @@
+#include "qmq/batch.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "qmq/crc32c.h"
+
+#include "sdk/core/src/batch_codec.h"
+#include "sdk/core/src/little_endian.h"
+#include "sdk/core/src/property_block.h"
+#include "sdk/core/src/utf8.h"
+
+namespace qmq {
+
+using internal::DecodedMessage;
+using internal::Defect;
+using internal::Load16;
+using internal::Load32;
+using internal::Load64;
+using internal::MessageAccess;
+using internal::MessageFields;
+using internal::MessageSource;
+using internal::Store;
+
+namespace {
+
+constexpr std::uint8_t kEncoding = 1;
+
+// Writes the header in front of `bytes`, whose first `kBytes` are room for it.
+void WriteHeader(std::uint32_t count, std::string_view body, char* header) {
+    char* to = Store(header + 4, std::uint32_t{kEncoding});  // And three zero bytes.
+    to = Store(to, count);
+    Store(to, static_cast<std::uint32_t>(body.size()));
+    const std::uint32_t crc = Crc32c({header + 4, BatchHeader::kBytes - 4});
+    Store(header, Crc32c(body, crc));
+}
+
+BatchHeader ReadHeader(std::string_view bytes) {
+    BatchHeader header;
+    header.crc32c = Load32(bytes.data());
+    header.encoding = static_cast<std::uint8_t>(bytes[4]);
+    header.count = Load32(bytes.data() + 8);
+    header.body_bytes = Load32(bytes.data() + 12);
+    return header;
+}
+
+std::string Hex(std::uint32_t value) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    std::string text = "0x";
+    for (int shift = 28; shift >= 0; shift -= 4) {
+        text.push_back(kDigits[(value >> shift) & 15U]);
+    }
+    return text;
+}
+
+Status CheckSizes(std::string_view bytes, const BatchLimits& limits) {
+    const std::string size = std::to_string(bytes.size());
+    if (bytes.size() < BatchHeader::kBytes) {
+        return Status::InvalidArgument("batch of " + size +
+                                       " bytes: the header alone has 16; it is cut off");
+    }
+    if (bytes.size() > limits.max_batch_bytes) {
+        return Status::InvalidArgument("batch of " + size + " bytes: at most " +
+                                       std::to_string(limits.max_batch_bytes) +
+                                       " are accepted; send smaller batches or raise the limit");
+    }
+    const std::size_t body_bytes = Load32(bytes.data() + 12);
+    if (body_bytes != bytes.size() - BatchHeader::kBytes) {
+        return Status::InvalidArgument("batch of " + size + " bytes, byte 12: the header says " +
+                                       std::to_string(body_bytes) + " bytes follow it, but " +
+                                       std::to_string(bytes.size() - BatchHeader::kBytes) + " do");
+    }
+    return Status::Ok();
+}
+
+Status CheckHeader(std::string_view bytes, const BatchHeader& header, const BatchLimits& limits) {
+    if (const std::uint32_t computed = Crc32c(bytes.substr(4)); computed != header.crc32c) {
+        return Status::DataLoss("batch of " + std::to_string(bytes.size()) + " bytes: its crc is " +
+                                Hex(header.crc32c) + ", but " + Hex(computed) +
+                                " was computed; bytes were changed on the way");
+    }
+    if (header.encoding != kEncoding) {
+        return Status::Unimplemented("batch encoding " + std::to_string(header.encoding) +
+                                     " (byte 4) is unknown here; this version knows 1");
+    }
+    if (bytes[5] != 0 || bytes[6] != 0 || bytes[7] != 0) {
+        return Status::InvalidArgument("batch bytes 5 to 7 are reserved and must be zero");
+    }
+    if (header.count == 0 || header.count > limits.max_message_count) {
+        return Status::InvalidArgument("batch byte 8: a count of " + std::to_string(header.count) +
+                                       " messages; 1 to " +
+                                       std::to_string(limits.max_message_count) + " are accepted");
+    }
+    return Status::Ok();
+}
+
+Status DefectAt(std::size_t index, std::size_t offset, Defect defect) {
+    return Status::InvalidArgument("message " + std::to_string(index) + " of the batch, at byte " +
+                                   std::to_string(offset + BatchHeader::kBytes) + ": " +
+                                   std::string(Describe(defect)));
+}
+
+Status CheckHeads(const BatchHeader& header, std::string_view body) {
+    std::size_t offset = 0;
+    DecodedMessage decoded;
+    for (std::uint32_t i = 0; i < header.count; ++i) {
+        if (offset == body.size()) {
+            return Status::InvalidArgument("batch byte 8: a count of " +
+                                           std::to_string(header.count) + " messages, but " +
+                                           std::to_string(i) + " follow");
+        }
+        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
+            return DefectAt(i, offset, defect);
+        }
+        offset += decoded.head.bytes;
+    }
+    if (offset != body.size()) {
+        return Status::InvalidArgument(
+            "batch byte " + std::to_string(offset + BatchHeader::kBytes) + ": " +
+            std::to_string(body.size() - offset) + " bytes follow the last of " +
+            std::to_string(header.count) + " messages");
+    }
+    return Status::Ok();
+}
+
+// What a broker leaves to the consumer: the properties of every message.
+Status CheckAllProperties(std::string_view body) {
+    std::size_t offset = 0;
+    DecodedMessage decoded;
+    for (std::size_t i = 0; offset < body.size(); ++i) {
+        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
+            return DefectAt(i, offset, defect);
+        }
+        if (Status status = internal::CheckProperties(decoded.properties); !status.ok()) {
+            return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
+                                      internal::Quote(decoded.head.id) + ")");
+        }
+        offset += decoded.head.bytes;
+    }
+    return Status::Ok();
+}
+
+}  // namespace
+
+// Part of the index on disk (docs/design/batch-format.md): never change it.
+std::uint32_t TagBit(std::string_view tag) {
+    constexpr std::uint64_t kFactor = 0x9E37'79B9'7F4A'7C15;
+    std::uint64_t hash = tag.size();
+    for (; tag.size() >= 8; tag.remove_prefix(8)) {
+        hash = (hash ^ Load64(tag.data())) * kFactor;
+        hash ^= hash >> 29U;
+    }
+    std::uint64_t rest = 0;
+    for (std::size_t i = 0; i < tag.size(); ++i) {
+        rest |= std::uint64_t{static_cast<unsigned char>(tag[i])} << (8 * i);
+    }
+    hash = (hash ^ rest) * kFactor;
+    return std::uint32_t{1} << (hash >> 59U);
+}
+
+std::uint32_t TagMask(const MessageHead& head) {
+    std::uint32_t mask = 0;
+    for (std::string_view rest = head.tags; !rest.empty();) {
+        const std::size_t size = Load16(rest.data());
+        mask |= TagBit(rest.substr(2, size));
+        rest.remove_prefix(2 + size);
+    }
+    return mask;
+}
+
+bool HeadHasTag(const MessageHead& head, std::string_view tag) {
+    for (std::string_view rest = head.tags; !rest.empty();) {
+        const std::size_t size = Load16(rest.data());
+        if (rest.substr(2, size) == tag) {
+            return true;
+        }
+        rest.remove_prefix(2 + size);
+    }
+    return false;
+}
+
+BatchBuilder::BatchBuilder() : buffer_(BatchHeader::kBytes, '\0') {}
+
+void BatchBuilder::Add(const Message& message, std::string_view id, WallTime now) {
+    MessageFields fields = MessageAccess::Fields(message);
+    if (fields.id.empty()) {
+        fields.id = id;
+    }
+    if (fields.created == WallTime{}) {
+        fields.created = now;
+    }
+    if (count_ == 0) {
+        buffer_.reserve(expected_bytes_);
+    }
+    internal::Append(fields, buffer_);
+    ++count_;
+}
+
+std::string BatchBuilder::Finish() {
+    expected_bytes_ = buffer_.size();
+    WriteHeader(count_, std::string_view(buffer_).substr(BatchHeader::kBytes), buffer_.data());
+    count_ = 0;
+    return std::exchange(buffer_, std::string(BatchHeader::kBytes, '\0'));
+}
+
+Result<BatchView> BatchView::Parse(std::string_view bytes, const BatchLimits& limits) {
+    if (Status status = CheckSizes(bytes, limits); !status.ok()) {
+        return status;
+    }
+    const BatchView view = Trusted(bytes);
+    if (Status status = CheckHeader(bytes, view.header_, limits); !status.ok()) {
+        return status;
+    }
+    if (Status status = CheckHeads(view.header_, view.body_); !status.ok()) {
+        return status;
+    }
+    return view;
+}
+
+BatchView BatchView::Trusted(std::string_view bytes) {
+    QMQ_CHECK(bytes.size() >= BatchHeader::kBytes, "a batch that was checked has a header");
+    BatchView view;
+    view.header_ = ReadHeader(bytes);
+    view.body_ = bytes.substr(BatchHeader::kBytes);
+    return view;
+}
+
+std::optional<MessageHead> BatchView::Iterator::Next() {
+    DecodedMessage decoded;
+    if (Decode(body_, offset_, decoded) != Defect::kNone) {
+        return std::nullopt;
+    }
+    offset_ += decoded.head.bytes;
+    return decoded.head;
+}
+
+std::string MakeBatchHeader(std::uint32_t count, std::string_view body) {
+    std::string header(BatchHeader::kBytes, '\0');
+    WriteHeader(count, body, header.data());
+    return header;
+}
+
+Result<MessageHead> ReadHead(std::string_view body, std::size_t offset) {
+    DecodedMessage decoded;
+    if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
+        return Status::InvalidArgument("message at byte " + std::to_string(offset) +
+                                       " of a body of " + std::to_string(body.size()) +
+                                       " bytes: " + std::string(Describe(defect)));
+    }
+    return decoded.head;
+}
+
+Result<MessageReader> MessageReader::Make(const std::string& subject,
+                                          Slice batch,
+                                          std::uint32_t attempt,
+                                          const BatchLimits& limits) {
+    const Result<BatchView> view = BatchView::Parse(batch.bytes(), limits);
+    if (!view.ok()) {
+        return view.status();
+    }
+    if (Status status = CheckAllProperties(view->body()); !status.ok()) {
+        return status;
+    }
+    MessageReader reader;
+    reader.body_ = view->body();
+    reader.count_ = view->count();
+    reader.attempt_ = attempt;
+    reader.source_ =
+        std::make_shared<const MessageSource>(MessageSource{std::move(batch), subject});
+    return reader;
+}
+
+std::optional<Message> MessageReader::Next() {
+    DecodedMessage decoded;
+    if (Decode(body_, offset_, decoded) != Defect::kNone) {
+        return std::nullopt;
+    }
+    offset_ += decoded.head.bytes;
+    return MessageAccess::Received(source_, decoded, std::max(attempt_, decoded.head.attempt));
+}
+
+Result<std::vector<Message>> DecodeMessages(const std::string& subject,
+                                            Slice batch,
+                                            std::uint32_t attempt,
+                                            const BatchLimits& limits) {
+    Result<MessageReader> reader = MessageReader::Make(subject, std::move(batch), attempt, limits);
+    if (!reader.ok()) {
+        return reader.status();
+    }
+    std::vector<Message> messages;
+    messages.reserve(reader->count());
+    while (std::optional<Message> message = reader->Next()) {
+        messages.push_back(std::move(*message));
+    }
+    return messages;
+}
+
+std::string EncodeRetry(std::string_view body,
+                        const MessageHead& head,
+                        std::uint32_t attempt,
+                        std::optional<WallTime> deliver_at,
+                        std::string_view error) {
+    DecodedMessage decoded;
+    const Defect defect = Decode(body, head.offset, decoded);
+    QMQ_CHECK(defect == Defect::kNone, internal::Describe(defect));
+    std::string properties(decoded.properties);
+    internal::EraseProperty(internal::kLastErrorName, properties);
+    MessageFields fields;
+    fields.id = decoded.head.id;
+    fields.tags = decoded.head.tags;
+    fields.tag_count = decoded.head.tag_count;
+    fields.key = decoded.head.key;
+    fields.created = decoded.head.created;
+    fields.body = decoded.body;
+    fields.attempt = attempt;
+    fields.deliver_at = deliver_at;
+    // Properties that cannot be walked stay as they came, for the consumer to report.
+    if (!error.empty() && internal::CheckProperties(properties).ok()) {
+        internal::AppendProperty(internal::kLastErrorName,
+                                 PropertyKind::kString,
+                                 internal::TruncateUtf8(error, internal::kMaxErrorBytes),
+                                 properties);
+    }
+    fields.properties = properties;
+    std::string batch(BatchHeader::kBytes, '\0');
+    batch.reserve(BatchHeader::kBytes + EncodedBytes(fields));
+    internal::Append(fields, batch);
+    WriteHeader(1, std::string_view(batch).substr(BatchHeader::kBytes), batch.data());
+    return batch;
+}
+
+namespace internal {
+
+MessageFields MessageAccess::Fields(const Message& message) {
+    const Message::Views parts = message.Parts();
+    MessageFields fields;
+    fields.id = parts.id;
+    fields.tags = parts.tags;
+    fields.key = parts.key;
+    fields.properties = parts.properties;
+    fields.body = parts.body;
+    fields.created = message.created_;
+    fields.deliver_at = message.deliver_at();
+    fields.attempt = message.attempt_;
+    fields.tag_count = message.tag_count_;
+    return fields;
+}
+
+Message MessageAccess::Received(std::shared_ptr<const MessageSource> source,
+                                const DecodedMessage& decoded,
+                                std::uint32_t attempt) {
+    const MessageHead& head = decoded.head;
+    Message message;
+    message.views_ = {
+        source->subject, head.id, head.tags, head.key, decoded.properties, decoded.body};
+    message.source_ = std::move(source);
+    message.created_ = head.created;
+    message.deliver_at_ = head.deliver_at.value_or(WallTime{});
+    message.attempt_ = attempt;
+    message.tag_count_ = head.tag_count;
+    return message;
+}
+
+}  // namespace internal
+
+}  // namespace qmq

@@ -1,0 +1,350 @@
+#include "qmq/message.h"
+
+#include <functional>
+#include <limits>
+
+#include "qmq/id.h"
+#include "qmq/subject.h"
+
+#include "sdk/core/src/batch_codec.h"
+#include "sdk/core/src/little_endian.h"
+#include "sdk/core/src/property_block.h"
+#include "sdk/core/src/utf8.h"
+#include "sdk/core/src/value_text.h"
+
+namespace qmq {
+
+using internal::NumberText;
+using internal::Quote;
+
+struct Message::Own {
+    std::string subject;
+    std::string id;
+    std::string tags;
+    std::string key;
+    std::string properties;
+    std::string body;
+};
+
+namespace {
+
+// Whether growing `owner` could take `view` away.
+bool LiesIn(std::string_view view, std::string_view owner) {
+    const std::less<const char*> before;
+    return !before(view.data(), owner.data()) && before(view.data(), owner.data() + owner.size());
+}
+
+std::string NameError(std::string_view what, std::string_view name) {
+    const std::string which = std::string(what) + " " + Quote(name);
+    if (name.empty()) {
+        return std::string(what) + " is empty";
+    }
+    if (name.size() > Message::kMaxNameBytes) {
+        return which + " has " + std::to_string(name.size()) + " bytes; at most " +
+               std::to_string(Message::kMaxNameBytes) + " are allowed";
+    }
+    return internal::IsUtf8(name) ? std::string() : which + " is not UTF-8";
+}
+
+bool TagsContain(std::string_view tags, std::string_view tag) {
+    while (!tags.empty()) {
+        const std::size_t size = internal::Load16(tags.data());
+        if (tags.substr(2, size) == tag) {
+            return true;
+        }
+        tags.remove_prefix(2 + size);
+    }
+    return false;
+}
+
+}  // namespace
+
+Message::Message() = default;
+
+Message::Message(std::string subject)
+    : own_(std::make_unique<Own>()), error_(ValidateSubject(subject)) {
+    own_->subject = std::move(subject);
+}
+
+Message::Message(const Message& other)
+    : own_(other.own_ ? std::make_unique<Own>(*other.own_) : nullptr),
+      source_(other.source_),
+      views_(other.views_),
+      created_(other.created_),
+      deliver_at_(other.deliver_at_),
+      attempt_(other.attempt_),
+      tag_count_(other.tag_count_),
+      error_(other.error_) {}
+
+Message& Message::operator=(const Message& other) {
+    if (this != &other) {
+        *this = Message(other);
+    }
+    return *this;
+}
+
+// Not defaulted: what was moved from must not keep views into bytes that it no longer shares.
+Message::Message(Message&& other) noexcept
+    : own_(std::move(other.own_)),
+      source_(std::move(other.source_)),
+      views_(std::exchange(other.views_, {})),
+      created_(std::exchange(other.created_, {})),
+      deliver_at_(std::exchange(other.deliver_at_, {})),
+      attempt_(std::exchange(other.attempt_, 1)),
+      tag_count_(std::exchange(other.tag_count_, std::uint8_t{0})),
+      error_(std::exchange(other.error_, {})) {}
+
+Message& Message::operator=(Message&& other) noexcept {
+    if (this != &other) {
+        own_ = std::move(other.own_);
+        source_ = std::move(other.source_);
+        views_ = std::exchange(other.views_, {});
+        created_ = std::exchange(other.created_, {});
+        deliver_at_ = std::exchange(other.deliver_at_, {});
+        attempt_ = std::exchange(other.attempt_, 1);
+        tag_count_ = std::exchange(other.tag_count_, std::uint8_t{0});
+        error_ = std::exchange(other.error_, {});
+    }
+    return *this;
+}
+
+Message::~Message() = default;
+
+Message::Views Message::Parts() const {
+    if (own_ == nullptr) {
+        return views_;
+    }
+    return {own_->subject, own_->id, own_->tags, own_->key, own_->properties, own_->body};
+}
+
+Message::Own& Message::Mutable() {
+    if (own_ == nullptr) {
+        own_ = std::make_unique<Own>(Own{std::string(views_.subject),
+                                         std::string(views_.id),
+                                         std::string(views_.tags),
+                                         std::string(views_.key),
+                                         std::string(views_.properties),
+                                         std::string(views_.body)});
+        views_ = {};
+        source_.reset();
+    }
+    return *own_;
+}
+
+void Message::Fail(std::string mistake) {
+    if (error_.ok()) {
+        error_ = Status::InvalidArgument(std::move(mistake));
+    }
+}
+
+std::string_view Message::subject() const {
+    return own_ ? own_->subject : views_.subject;
+}
+std::string_view Message::id() const {
+    return own_ ? own_->id : views_.id;
+}
+std::string_view Message::body() const {
+    return own_ ? own_->body : views_.body;
+}
+std::string_view Message::ordering_key() const {
+    return own_ ? own_->key : views_.key;
+}
+WallTime Message::created_time() const {
+    return created_;
+}
+std::uint32_t Message::attempt() const {
+    return attempt_;
+}
+
+Message& Message::SetId(std::string id) {
+    const std::optional<std::size_t> length = internal::CountCodePoints(id);
+    if (!length || *length == 0 || *length > kMaxNameLength) {
+        Fail("message id " + Quote(id) +
+             (!length ? std::string(" is not UTF-8")
+                      : " has " + std::to_string(*length) + " characters; 1 to 100 are allowed"));
+        return *this;
+    }
+    Mutable().id = std::move(id);
+    return *this;
+}
+
+Message& Message::SetText(std::string_view name, PropertyKind kind, std::string_view text) {
+    if (const std::string error = NameError("property name", name); !error.empty()) {
+        Fail(error);
+        return *this;
+    }
+    if (internal::IsReservedName(name)) {
+        Fail("property name " + Quote(name) + " is reserved for the system; choose another name");
+        return *this;
+    }
+    if (text.size() > kMaxMessageBytes) {
+        Fail("property " + Quote(name) + " has a value of " + std::to_string(text.size()) +
+             " bytes; a whole message has at most " + std::to_string(kMaxMessageBytes));
+        return *this;
+    }
+    // Both may be views into this very message, received or own.
+    const auto keep = source_;
+    std::string& block = Mutable().properties;
+    if (LiesIn(name, block) || LiesIn(text, block)) {
+        const std::string own_name(name);
+        const std::string own_text(text);
+        return SetText(own_name, kind, own_text);
+    }
+    internal::EraseProperty(name, block);
+    internal::AppendProperty(name, kind, text, block);
+    return *this;
+}
+
+Message& Message::Set(std::string_view name, bool value) {
+    return SetText(name, PropertyKind::kBool, value ? "true" : "false");
+}
+Message& Message::Set(std::string_view name, std::int32_t value) {
+    return SetText(name, PropertyKind::kInt, NumberText(std::int64_t{value}).view());
+}
+Message& Message::Set(std::string_view name, std::int64_t value) {
+    return SetText(name, PropertyKind::kInt, NumberText(value).view());
+}
+Message& Message::Set(std::string_view name, float value) {
+    return SetText(name, PropertyKind::kDouble, NumberText(value).view());
+}
+Message& Message::Set(std::string_view name, double value) {
+    return SetText(name, PropertyKind::kDouble, NumberText(value).view());
+}
+Message& Message::Set(std::string_view name, WallTime value) {
+    const std::int64_t milliseconds = value.time_since_epoch().count();
+    return SetText(name, PropertyKind::kTime, NumberText(milliseconds).view());
+}
+Message& Message::Set(std::string_view name, std::string_view value) {
+    const bool text = internal::IsUtf8(value);
+    return SetText(name, text ? PropertyKind::kString : PropertyKind::kBytes, value);
+}
+
+std::optional<std::string_view> Message::FindText(std::string_view name) const {
+    const auto found = internal::FindProperty(Parts().properties, name);
+    return found ? std::optional(found->text) : std::nullopt;
+}
+
+bool Message::Has(std::string_view name) const {
+    return FindText(name).has_value() ||
+           internal::FindProperty(Parts().properties, std::string(name) + "#part0").has_value();
+}
+
+std::vector<Property> Message::properties() const {
+    std::vector<Property> all;
+    internal::PropertyReader reader(Parts().properties);
+    while (const std::optional<Property> property = reader.Next()) {
+        all.push_back(*property);
+    }
+    return all;
+}
+
+Message& Message::AddTag(std::string_view tag) {
+    if (const std::string error = NameError("tag", tag); !error.empty()) {
+        Fail(error);
+        return *this;
+    }
+    if (HasTag(tag)) {
+        return *this;
+    }
+    if (tag_count_ >= kMaxTags) {
+        Fail("tag " + Quote(tag) + " is one too many: a message has at most " +
+             std::to_string(kMaxTags) + " tags");
+        return *this;
+    }
+    const auto keep = source_;
+    const std::string own_tag(tag);  // Perhaps a view into the tags, which now move.
+    std::string& tags = Mutable().tags;
+    const std::size_t begin = tags.size();
+    tags.resize(begin + 2 + own_tag.size());
+    char* to = internal::Store(tags.data() + begin, static_cast<std::uint16_t>(own_tag.size()));
+    internal::StoreBytes(to, own_tag);
+    ++tag_count_;
+    return *this;
+}
+
+std::vector<std::string_view> Message::tags() const {
+    std::vector<std::string_view> all;
+    all.reserve(tag_count_);
+    for (std::string_view rest = Parts().tags; !rest.empty();) {
+        const std::size_t size = internal::Load16(rest.data());
+        all.push_back(rest.substr(2, size));
+        rest.remove_prefix(2 + size);
+    }
+    return all;
+}
+
+bool Message::HasTag(std::string_view tag) const {
+    return TagsContain(Parts().tags, tag);
+}
+
+Message& Message::SetBody(std::string body) {
+    if (body.size() > kMaxMessageBytes) {
+        Fail("the body has " + std::to_string(body.size()) +
+             " bytes; a whole message has at most " + std::to_string(kMaxMessageBytes));
+        return *this;
+    }
+    Mutable().body = std::move(body);
+    return *this;
+}
+
+Message& Message::SetOrderingKey(std::string_view key) {
+    if (const std::string error = NameError("ordering key", key); !error.empty()) {
+        Fail(error);
+        return *this;
+    }
+    const auto keep = source_;
+    Mutable().key.assign(key);
+    return *this;
+}
+
+Message& Message::SetDelay(std::chrono::milliseconds delay, const Clock& clock) {
+    const WallTime now = clock.WallNow();
+    if (delay.count() < 0 || delay > WallTime::max() - std::max(now, WallTime{})) {
+        Fail("a delay of " + std::to_string(delay.count()) + " ms is " +
+             (delay.count() < 0 ? "negative" : "beyond the end of the calendar") +
+             "; give 0 or more");
+        return *this;
+    }
+    return SetDeliverAt(now + delay);
+}
+
+Message& Message::SetDeliverAt(WallTime when) {
+    deliver_at_ = when;
+    return *this;
+}
+
+std::optional<WallTime> Message::deliver_at() const {
+    return deliver_at_ == WallTime{} ? std::nullopt : std::optional(deliver_at_);
+}
+
+Message& Message::SetCreatedTime(WallTime when) {
+    created_ = when;
+    return *this;
+}
+
+std::string Message::last_error() const {
+    return std::string(FindText(internal::kLastErrorName).value_or(std::string_view()));
+}
+
+Status Message::Validate() const {
+    if (!error_.ok()) {
+        return error_;
+    }
+    if (subject().empty()) {
+        return Status::InvalidArgument("the message has no subject; make it with one");
+    }
+    if (const std::size_t bytes = encoded_bytes(); bytes > kMaxMessageBytes) {
+        return Status::InvalidArgument("the message has " + std::to_string(bytes) +
+                                       " bytes as it travels; at most " +
+                                       std::to_string(kMaxMessageBytes) + " are allowed");
+    }
+    return Status::Ok();
+}
+
+std::size_t Message::encoded_bytes() const {
+    const internal::MessageFields fields = internal::MessageAccess::Fields(*this);
+    const std::size_t generated_id = fields.id.empty() ? MessageIdGenerator::kLength : 0;
+    return internal::EncodedBytes(fields) + generated_id;
+}
+
+}  // namespace qmq

@@ -1,0 +1,172 @@
+#include <pthread.h>
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "qmq/check.h"
+#include "qmq/executor.h"
+
+namespace qmq {
+
+/// Shared by the pool and its threads, so that a thread which destroys the pool from inside a task
+/// still has something to return to.
+struct ThreadPool::State {
+    using TimerKey = std::pair<TimePoint, TimerId>;
+
+    ThreadPoolOptions options;
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::deque<Task> queue;                              // guarded by mutex
+    std::map<TimerKey, Task> timers;                     // guarded by mutex
+    std::unordered_map<TimerId, TimePoint> timer_times;  // guarded by mutex
+    TimerId next_timer = 1;                              // guarded by mutex
+    std::size_t sleeping = 0;                            // guarded by mutex
+    bool timer_keeper = false;         // guarded by mutex; one sleeper waits for the next timer
+    bool stopped = false;              // guarded by mutex
+    std::vector<std::thread> threads;  // Of the owner only.
+
+    /// The next task, or an empty one when the pool has stopped. Waits for one.
+    Task Take() {
+        std::unique_lock lock(mutex);
+        while (true) {
+            if (stopped) {
+                return nullptr;
+            }
+            if (!timers.empty() &&
+                timers.begin()->first.first <= std::chrono::steady_clock::now()) {
+                auto due = timers.extract(timers.begin());
+                timer_times.erase(due.key().second);
+                WakeAnother(lock);
+                return std::move(due.mapped());
+            }
+            if (!queue.empty()) {
+                Task task = std::move(queue.front());
+                queue.pop_front();
+                return task;
+            }
+            Sleep(lock);
+        }
+    }
+
+    void Sleep(std::unique_lock<std::mutex>& lock) {
+        ++sleeping;
+        if (!timers.empty() && !timer_keeper) {
+            timer_keeper = true;
+            // A copy: the timer may be cancelled, and its key freed, while this thread waits.
+            const TimePoint due = timers.begin()->first.first;
+            wake.wait_until(lock, due);
+            timer_keeper = false;
+        } else {
+            wake.wait(lock);
+        }
+        --sleeping;
+    }
+
+    /// Whoever kept the timers goes off to work: somebody else keeps them, if there is a sleeper.
+    void WakeAnother(std::unique_lock<std::mutex>& /*held*/) {
+        if (sleeping > 0 && (!queue.empty() || !timers.empty())) {
+            wake.notify_one();
+        }
+    }
+
+    void Run() {
+        while (Task task = Take()) {
+            task();
+        }
+    }
+};
+
+ThreadPool::ThreadPool(ThreadPoolOptions options) : state_(std::make_shared<State>()) {
+    QMQ_CHECK(options.threads >= 1 && options.threads <= 1024,
+              "threads " + std::to_string(options.threads));
+    state_->options = std::move(options);
+    for (std::size_t i = 0; i < state_->options.threads; ++i) {
+        state_->threads.emplace_back([state = state_] {
+            pthread_setname_np(pthread_self(), state->options.name.substr(0, 15).c_str());
+            state->Run();
+        });
+    }
+}
+
+ThreadPool::~ThreadPool() {
+    std::deque<Task> dropped;
+    std::map<State::TimerKey, Task> dropped_timers;
+    {
+        const std::lock_guard lock(state_->mutex);
+        state_->stopped = true;
+        dropped.swap(state_->queue);
+        dropped_timers.swap(state_->timers);
+        state_->timer_times.clear();
+    }
+    state_->wake.notify_all();
+    for (std::thread& thread : state_->threads) {
+        if (thread.get_id() == std::this_thread::get_id()) {
+            thread.detach();  // We are inside one of our own tasks: it ends when that task does.
+        } else {
+            thread.join();
+        }
+    }
+}
+
+bool ThreadPool::Post(Task task) {
+    State& state = *state_;
+    bool wake = false;
+    {
+        const std::lock_guard lock(state.mutex);
+        if (state.stopped || state.queue.size() >= state.options.max_queued_count) {
+            return false;
+        }
+        state.queue.push_back(std::move(task));
+        wake = state.sleeping > 0;
+    }
+    if (wake) {
+        state.wake.notify_one();
+    }
+    return true;
+}
+
+TimerId ThreadPool::PostAt(TimePoint when, Task task) {
+    State& state = *state_;
+    bool first = false;
+    TimerId timer = 0;
+    {
+        const std::lock_guard lock(state.mutex);
+        if (state.stopped) {
+            return 0;
+        }
+        timer = state.next_timer++;
+        const auto placed =
+            state.timers.emplace(State::TimerKey{when, timer}, std::move(task)).first;
+        state.timer_times.emplace(timer, when);
+        first = placed == state.timers.begin() && state.sleeping > 0;
+    }
+    if (first) {
+        // All of them: the one that keeps the timers has to sleep anew, and we do not know which it
+        // is.
+        state.wake.notify_all();
+    }
+    return timer;
+}
+
+bool ThreadPool::Cancel(TimerId timer) {
+    State& state = *state_;
+    Task
+        dropped;  // Declared first, so destroyed after the lock is gone: what it holds may call us.
+    const std::lock_guard lock(state.mutex);
+    const auto found = state.timer_times.find(timer);
+    if (found == state.timer_times.end()) {
+        return false;
+    }
+    auto node = state.timers.extract(State::TimerKey{found->second, timer});
+    dropped = std::move(node.mapped());
+    state.timer_times.erase(found);
+    return true;
+}
+
+}  // namespace qmq

@@ -1,0 +1,26 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "server/app/commands.h"
+#include "server/app/version.h"
+
+int main(int argc, char** argv) {
+    CLI::App program{"Messaging for C++ services: the server and its tools.", "qmq"};
+    program.set_version_flag("--version", QMQ_VERSION);
+    program.require_subcommand(1);
+    qmq::app::AddDevCommand(program);
+    qmq::app::AddBrokerCommand(program);
+    qmq::app::AddSendCommand(program);
+    qmq::app::AddTailCommand(program);
+    qmq::app::AddToolsCommand(program);
+    qmq::app::AddBenchCommand(program);
+    qmq::app::AddLogCommand(program);
+    try {
+        program.parse(argc, argv);
+    } catch (const CLI::RuntimeError& ended) {  // A command's own exit code; it has said why.
+        return ended.get_exit_code();
+    } catch (const CLI::ParseError& error) {
+        return program.exit(error) == 0 ? qmq::app::kExitOk : qmq::app::kExitUsage;
+    }
+    return qmq::app::kExitOk;
+}
