@@ -7,12 +7,6 @@ namespace qmq::internal {
 
 namespace {
 
-Status NotOurs() {
-    return Status::NotFound(
-        "the message was no longer held by this consumer (its lease was lost, or it was ended "
-        "before): it was or will be delivered again");
-}
-
 Status MaybeRecorded() {
     return Status::Unavailable(
         "the connection was lost before the answer: the acknowledgement may or may not have been "
@@ -29,6 +23,12 @@ bool CanJoin(const AckItem& a, const AckItem& b) {
 }
 
 }  // namespace
+
+Status AckWindow::NotOurs() {
+    return Status::NotFound(
+        "the message was no longer held by this consumer (its lease was lost, or it was ended "
+        "before): it was or will be delivered again");
+}
 
 void AckWindow::OnDelivered(SequenceRange range, TimePoint now) {
     undecided_count_ += range.count();
@@ -69,6 +69,11 @@ std::uint64_t AckWindow::TakeUndecided(SequenceRange range, std::vector<Sequence
     }
     undecided_count_ -= count;
     return count;
+}
+
+std::uint64_t AckWindow::Forget(SequenceRange range) {
+    std::vector<SequenceRange> ignored;
+    return TakeUndecided(range, &ignored);
 }
 
 std::uint64_t AckWindow::Ack(SequenceRange range) {

@@ -37,6 +37,9 @@ public:
         std::vector<AckItem> items;
     };
 
+    /// What a decision is told about a message that is not the consumer's any more.
+    static Status NotOurs();
+
     void OnDelivered(SequenceRange range, TimePoint now);
 
     /// Acks what of `range` is undecided. Returns how many that are.
@@ -44,6 +47,11 @@ public:
     /// Decides one message or more. `done` may be empty; it is answered at once (kNotFound) when
     /// nothing of it is undecided.
     std::uint64_t Decide(AckItem item, AckCallback done, std::vector<Answer>* answers);
+
+    /// Sends `item` without asking whether it was delivered: for what never enters the window.
+    void Requeue(AckItem item) { AddPending(std::move(item)); }
+    /// Takes out of the window what of `range` is undecided. Returns how many.
+    std::uint64_t Forget(SequenceRange range);
 
     bool has_pending() const { return !pending_acks_.empty() || !pending_other_.empty(); }
     std::uint64_t undecided_count() const { return undecided_count_; }

@@ -36,8 +36,8 @@ BrokerLink::BrokerLink(std::shared_ptr<ClientRuntime> runtime,
                        std::shared_ptr<Transport> transport,
                        BrokerGroup group)
     : runtime_(std::move(runtime)),
-      transport_(std::move(transport)),
       name_(group.name),
+      transport_(std::move(transport)),
       group_(std::move(group)),
       last_error_(Status::Unavailable("not connected yet")),
       reconnect_(runtime_->reconnect_backoff()),
@@ -46,7 +46,7 @@ BrokerLink::BrokerLink(std::shared_ptr<ClientRuntime> runtime,
       timer_(runtime_->work()) {}
 
 BrokerLink::~BrokerLink() {
-    Discard(std::move(connection_));
+    Discard(std::move(transport_), std::move(connection_));
 }
 
 void BrokerLink::Start() {
@@ -54,9 +54,12 @@ void BrokerLink::Start() {
 }
 
 void BrokerLink::Stop() {
+    // Destroyed here, the connection before the transport: the caller is no thread of a transport.
+    std::shared_ptr<Transport> transport;
     std::shared_ptr<BrokerConnection> old;
     {
         std::lock_guard lock(mutex_);
+        transport = std::move(transport_);
         stopped_ = true;
         ready_ = false;
         ++generation_;
@@ -64,37 +67,40 @@ void BrokerLink::Stop() {
         observers_.clear();
         old = std::move(connection_);
     }
-    Discard(std::move(old));
 }
 
-void BrokerLink::Discard(std::shared_ptr<BrokerConnection> connection) {
+void BrokerLink::Discard(std::shared_ptr<Transport> transport,
+                         std::shared_ptr<BrokerConnection> connection) {
     if (connection == nullptr) {
         return;
     }
-    // When the executor refuses, the task is destroyed inside the call, and the connection with it:
-    // that happens only after the end, when no transport thread is above us.
-    runtime_->work().Post([connection = std::move(connection)]() mutable { connection.reset(); });
+    // The transport outlives its connections, also those that wait to be destroyed.
+    runtime_->work().Post([transport = std::move(transport),
+                           connection = std::move(connection)]() mutable { connection.reset(); });
 }
 
 void BrokerLink::Open() {
     std::uint64_t generation = 0;
     BrokerGroup group;
+    std::shared_ptr<Transport> transport;
     {
         std::lock_guard lock(mutex_);
         if (stopped_) {
             return;
         }
+        transport = transport_;
         generation = ++generation_;
         early_ready_ = false;
         group = group_;
     }
     auto listener = std::make_shared<Listener>(weak_from_this(), generation);
-    std::shared_ptr<BrokerConnection> connection = transport_->Connect(group, std::move(listener));
+    std::shared_ptr<BrokerConnection> connection = transport->Connect(group, std::move(listener));
     bool ready = false;
     {
-        std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
         if (generation != generation_) {
-            Discard(std::move(connection));  // Closed, moved or stopped meanwhile.
+            lock.unlock();
+            Discard(std::move(transport), std::move(connection));  // Closed or stopped meanwhile.
             return;
         }
         connection_ = std::move(connection);
@@ -167,6 +173,7 @@ void BrokerLink::HandleReady(std::uint64_t generation) {
 
 void BrokerLink::HandleClosed(std::uint64_t generation, const Status& status) {
     std::vector<std::shared_ptr<LinkObserver>> observers;
+    std::shared_ptr<Transport> transport;
     std::shared_ptr<BrokerConnection> old;
     std::string line;
     {
@@ -174,6 +181,7 @@ void BrokerLink::HandleClosed(std::uint64_t generation, const Status& status) {
         if (generation != generation_) {
             return;
         }
+        transport = transport_;
         ++generation_;
         ready_ = false;
         last_error_ =
@@ -198,7 +206,7 @@ void BrokerLink::HandleClosed(std::uint64_t generation, const Status& status) {
             };
         });
     }
-    Discard(std::move(old));
+    Discard(std::move(transport), std::move(old));
     if (!line.empty()) {
         runtime_->log().Warning(line);
     }

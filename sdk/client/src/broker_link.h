@@ -68,14 +68,15 @@ private:
     void GiveUpConnecting(std::uint64_t generation);
     std::vector<std::shared_ptr<LinkObserver>> LiveObservers();  // Under mutex_.
     /// Destroys `connection` on the work executor: never inside a call of the transport.
-    void Discard(std::shared_ptr<BrokerConnection> connection);
+    void Discard(std::shared_ptr<Transport> transport,
+                 std::shared_ptr<BrokerConnection> connection);
     std::string Describe() const;
 
     const std::shared_ptr<ClientRuntime> runtime_;
-    const std::shared_ptr<Transport> transport_;
     const std::string name_;
 
     mutable std::mutex mutex_;
+    std::shared_ptr<Transport> transport_;           // guarded by mutex_; null once stopped.
     BrokerGroup group_;                              // guarded by mutex_
     std::shared_ptr<BrokerConnection> connection_;   // guarded by mutex_
     std::uint64_t generation_ = 0;                   // guarded by mutex_: of the connection.

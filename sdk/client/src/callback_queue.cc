@@ -77,7 +77,20 @@ void CallbackQueue::LogThrown(const char* what) const noexcept {
     }
 }
 
+void CallbackQueue::Drop() {
+    std::deque<Task> dropped;
+    std::lock_guard lock(mutex_);
+    finished_ = true;
+    closed_.store(true, std::memory_order_release);
+    dropped.swap(tasks_);
+}
+
 void CallbackQueue::Drain() {
+    // A callback may destroy the client, and with it the last owner of what we use.
+    const std::shared_ptr<void> owner = owner_.lock();
+    if (owner == nullptr) {
+        return;
+    }
     std::unique_lock lock(mutex_);
     if (draining_) {
         return;

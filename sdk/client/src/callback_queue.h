@@ -28,6 +28,9 @@ public:
                   const Logger& logger,
                   bool inline_at_end);
 
+    /// Who owns the executor and the log, to be kept alive while callbacks run.
+    void SetOwner(std::weak_ptr<void> owner) { owner_ = std::move(owner); }
+
     /// Takes `task`. After `Finish` it is destroyed without running.
     void Post(Task task);
 
@@ -50,6 +53,8 @@ public:
     /// Runs or awaits all that is queued, for at most `grace`; afterwards nothing begins any more.
     /// Called from inside one of the callbacks it runs the rest itself.
     void Finish(std::chrono::milliseconds grace);
+    /// Drops what is queued; nothing begins any more.
+    void Drop();
 
 private:
     void Schedule();
@@ -64,6 +69,7 @@ private:
     const Logger& logger_;
     const bool inline_at_end_;
 
+    std::weak_ptr<void> owner_;
     std::atomic<bool> closed_{false};
     std::mutex mutex_;
     std::condition_variable changed_;

@@ -23,6 +23,11 @@ public:
     void OnNewStream() { granted_messages_ = granted_bytes_ = 0; }
     void OnDelivered(std::uint64_t messages, std::uint64_t bytes);
     void OnEnded(std::uint64_t messages, std::uint64_t bytes);
+    /// For credit on demand, which `Take` does not give.
+    void Grant(std::uint64_t messages, std::uint64_t bytes) {
+        granted_messages_ += static_cast<std::int64_t>(messages);
+        granted_bytes_ += static_cast<std::int64_t>(bytes);
+    }
     /// What is worth granting now; nothing (zero messages and bytes) when little has changed.
     Credit Take();
 

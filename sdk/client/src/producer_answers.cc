@@ -100,7 +100,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
                           const SendStep& step,
                           const BatchReceipt* receipt,
                           Finished* finished) {
-    SendFuture::State::Outcome outcome;
+    ProducerAccess::State::Outcome outcome;
     outcome.outcome = step.outcome;
     outcome.status = step.status;
     outcome.attempts = batch->machine.attempts();
@@ -130,7 +130,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
 /// Makes futures ready and posts the callbacks of all of them as one task. Without the lock.
 void ProducerCore::Deliver(Finished finished) {
     Finished with_callbacks;
-    for (std::shared_ptr<SendFuture::State>& state : finished) {
+    for (std::shared_ptr<ProducerAccess::State>& state : finished) {
         if (state->Publish()) {
             with_callbacks.push_back(std::move(state));
         }
@@ -142,18 +142,18 @@ void ProducerCore::Deliver(Finished finished) {
             }
         });
     }
-    Task drained;
+    std::vector<Task> drained;
     {
         Lock lock(mutex_);
         if (waiters_ > 0) {
             changed_.notify_all();
         }
         if (closing_ && outstanding_.empty()) {
-            drained = std::move(drained_);
+            drained.swap(drained_);
         }
     }
-    if (drained) {
-        drained();
+    for (Task& task : drained) {
+        task();
     }
 }
 

@@ -34,8 +34,8 @@ struct PendingBatch {
         kDone
     };
 
-    PendingBatch(TimePoint batch_deadline, BackoffOptions backoff)
-        : machine(batch_deadline, backoff) {}
+    PendingBatch(TimePoint deadline, BackoffOptions backoff, std::size_t expected_bytes)
+        : machine(deadline, backoff), builder(expected_bytes) {}
 
     std::uint64_t id = 0;
     std::uint64_t generation = 0;  ///< For Flush: the id of the batch it was split from, or its own.
@@ -43,7 +43,7 @@ struct PendingBatch {
     std::shared_ptr<Lane> lane;
     Place place = Place::kOpen;
     SendMachine machine;
-    std::shared_ptr<SendFuture::State> state;
+    std::shared_ptr<ProducerAccess::State> state;
     std::uint32_t position = 0;  ///< Of its first message in `state`.
     std::uint32_t count = 0;
     bool single = false;  ///< Split off: answers for one position of `state`.
@@ -61,7 +61,9 @@ struct SubjectQueue {
     std::shared_ptr<PendingBatch> open;
     std::deque<std::shared_ptr<PendingBatch>> stranded;
     Status route_error = Status::Unavailable("the route of the subject is not known yet");
-    std::size_t last_count = 0;  ///< Messages in the batch before, to reserve for the next.
+    /// Of the batch before, to reserve for the next.
+    std::size_t last_count = 0;
+    std::size_t last_bytes = 0;
 };
 
 /// The way of batches to one broker group.
@@ -83,6 +85,6 @@ struct Frame {
 };
 
 /// Batches whose futures and callbacks are due, to be handed out without the lock.
-using Finished = std::vector<std::shared_ptr<SendFuture::State>>;
+using Finished = std::vector<std::shared_ptr<ProducerAccess::State>>;
 
 }  // namespace qmq::internal

@@ -38,7 +38,7 @@ RouteKey ProducerCore::KeyOf(const SubjectQueue& subject) const {
 
 Status ProducerCore::Check(Message* message, std::chrono::milliseconds timeout) const {
     if (timeout < std::chrono::milliseconds(1) || timeout > std::chrono::hours(1)) {
-        return Status::InvalidArgument("timeout of the send: " + Number(timeout.count()) +
+        return Status::InvalidArgument("timeout of the send: " + std::to_string(timeout.count()) +
                                        " ms is not in [1 ms, 1 h]");
     }
     if (Status status = message->Validate(); !status.ok()) {
@@ -62,7 +62,7 @@ Status ProducerCore::Check(Message* message, std::chrono::milliseconds timeout) 
 }
 
 SendFuture ProducerCore::Refuse(const Message& message, Status status, SendCallback callback) {
-    auto state = std::make_shared<SendFuture::State>();
+    auto state = std::make_shared<ProducerAccess::State>();
     state->queue = runtime_->callback_queue();
     state->AddId(message.id());
     if (callback) {
@@ -141,12 +141,14 @@ PendingBatch& ProducerCore::OpenFor(SubjectQueue& subject,
         SealOpen(subject);
     }
     auto batch = std::make_shared<PendingBatch>(
-        deadline, BackoffOptions{options_.initial_backoff, options_.max_backoff});
+        deadline,
+        BackoffOptions{options_.initial_backoff, options_.max_backoff},
+        subject.last_bytes);
     batch->id = batch->generation = next_id_++;
     batch->subject = &subject;
     batch->opened = now;
     batch->opened_wall = runtime_->clock().WallNow();
-    batch->state = std::make_shared<SendFuture::State>();
+    batch->state = std::make_shared<ProducerAccess::State>();
     batch->state->queue = runtime_->callback_queue();
     batch->state->ids.reserve(subject.last_count * MessageIdGenerator::kLength);
     batch->state->id_ends.reserve(subject.last_count);
@@ -278,7 +280,7 @@ void ProducerCore::BeginClose(Task drained) {
         drained();
         return;
     }
-    drained_ = std::move(drained);
+    drained_.push_back(std::move(drained));
     SealAll();
     PumpAll(lock);
 }

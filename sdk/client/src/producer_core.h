@@ -131,7 +131,7 @@ private:
     bool stranded_ = false;  // Some subject has a batch without a lane.
     bool closing_ = false;
     bool abandoned_ = false;
-    Task drained_;
+    std::vector<Task> drained_;
     Random random_;
     TimerSlot timer_;
 };

@@ -27,6 +27,7 @@ void ProducerCore::SealOpen(SubjectQueue& subject) {
         return;
     }
     subject.last_count = batch->count;
+    subject.last_bytes = batch->builder.bytes();
     if (batch->lane == nullptr) {
         batch->place = PendingBatch::Place::kStranded;
         subject.stranded.push_back(std::move(batch));
@@ -157,6 +158,7 @@ std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
         BatchPtr batch = lane->open.begin()->second;
         lane->open.erase(lane->open.begin());
         batch->subject->last_count = batch->count;
+        batch->subject->last_bytes = batch->builder.bytes();
         batch->subject->open = nullptr;
         take(std::move(batch));
     }

@@ -1,5 +1,7 @@
 #include "sdk/client/src/runtime.h"
 
+#include <algorithm>
+
 namespace qmq::internal {
 
 namespace {
@@ -20,6 +22,12 @@ std::unique_ptr<ThreadPool> OwnPool(const Executor* given, std::size_t threads, 
 
 }  // namespace
 
+std::shared_ptr<ClientRuntime> ClientRuntime::Make(const ClientOptions& options) {
+    std::shared_ptr<ClientRuntime> runtime(new ClientRuntime(options));
+    runtime->callbacks_->SetOwner(runtime);
+    return runtime;
+}
+
 ClientRuntime::ClientRuntime(const ClientOptions& options)
     : clock_(options.runtime.clock != nullptr ? *options.runtime.clock : SystemClock()),
       log_(options.log),
@@ -37,11 +45,14 @@ ClientRuntime::ClientRuntime(const ClientOptions& options)
         this, callbacks, *work_, clock_, log_, own_callbacks_ == nullptr);
     ids_ = std::make_unique<MessageIdGenerator>(clock_.WallNow(), random_);
     if (client_id_.empty()) {
-        client_id_ = MakeClientId();
+        // A replayed run has the same name again.
+        client_id_ = options.runtime.seed == 0 ? MakeClientId()
+                                               : "client-" + std::to_string(random_.Next());
     }
 }
 
 ClientRuntime::~ClientRuntime() {
+    callbacks_->Drop();
     Stop(std::chrono::milliseconds(0));
 }
 
@@ -62,7 +73,7 @@ Random ClientRuntime::MakeRandom() {
 }
 
 void ClientRuntime::Stop(std::chrono::milliseconds wait) {
-    stopped_.store(true, std::memory_order_release);
+    MarkStopped();
     std::lock_guard lock(mutex_);
     const auto until = std::chrono::steady_clock::now() + wait;
     for (ThreadPool* pool : {own_handlers_.get(), own_callbacks_.get(), own_work_.get()}) {

@@ -13,6 +13,7 @@
 #include "qmq/id.h"
 #include "qmq/random.h"
 
+#include "sdk/client/src/backoff.h"
 #include "sdk/client/src/callback_queue.h"
 #include "sdk/client/src/logger.h"
 
@@ -20,9 +21,9 @@ namespace qmq::internal {
 
 /// The threads, clock, chance and log of one client: its own, or those of `ClientOptions::runtime`.
 /// Everything else of the client keeps it alive. Thread-safe.
-class ClientRuntime {
+class ClientRuntime : public std::enable_shared_from_this<ClientRuntime> {
 public:
-    explicit ClientRuntime(const ClientOptions& options);
+    static std::shared_ptr<ClientRuntime> Make(const ClientOptions& options);
     ~ClientRuntime();
     ClientRuntime(const ClientRuntime&) = delete;
     ClientRuntime& operator=(const ClientRuntime&) = delete;
@@ -45,11 +46,14 @@ public:
 
     /// Nothing of the user's begins after this: checked before every filter and handler.
     bool stopped() const { return stopped_.load(std::memory_order_acquire); }
+    void MarkStopped() { stopped_.store(true, std::memory_order_release); }
     /// Ends the threads that are its own. Waits for what runs on them for at most `wait`, then
     /// leaves them to themselves.
     void Stop(std::chrono::milliseconds wait);
 
 private:
+    explicit ClientRuntime(const ClientOptions& options);
+
     const Clock& clock_;
     Logger log_;
     std::string client_id_;
