@@ -125,6 +125,9 @@ public:
         return Find<T>(name).value_or(std::move(fallback));
     }
     bool Has(std::string_view name) const;
+    /// The text of `name` as it is stored, without a copy; nothing when absent. The view lives as
+    /// long as the message is neither changed nor destroyed.
+    std::optional<std::string_view> FindText(std::string_view name) const;
     /// In the order in which they were set.
     std::vector<Property> properties() const;
 
@@ -182,7 +185,6 @@ private:
     Own& Mutable();
     void Fail(std::string mistake);
     Message& SetText(std::string_view name, PropertyKind kind, std::string_view text);
-    std::optional<std::string_view> FindText(std::string_view name) const;
 
     // Exactly one of the two: what we made, or what we received and share with its batch.
     std::unique_ptr<Own> own_;
