@@ -416,7 +416,7 @@ void Shard::OnMessages(store::SubjectLog& subject,
 }
 
 std::string Shard::TakeSnapshot() {
-    return core_.state.Save();
+    return core_.state.Save(core_.unapplied());
 }
 
 }  // namespace qmq::broker

@@ -48,14 +48,21 @@ Result<store::LogOffset> ShardCore::AppendNow(std::span<const Action> actions) {
         return status;
     }
     store::LogOffset last = 0;
+    Status status;
     for (const Action& action : actions) {
         Result<store::LogOffset> end = Append(action);
         if (!end.ok()) {
-            return end.status();
+            status = end.status();
+            break;
         }
+        unapplied_.push_back(scratch_);
         last = *end;
     }
-    if (Status status = flush(); !status.ok()) {
+    if (status.ok()) {
+        status = flush();
+    }
+    if (!status.ok()) {
+        unapplied_.clear();
         return status;
     }
     return last;

@@ -62,6 +62,12 @@ public:
     /// ones may be in the log all the same, so only the last may be one that matters alone.
     Result<store::LogOffset> AppendNow(std::span<const Action> actions);
 
+    /// What `AppendNow` has appended and its caller has not made so yet: for snapshots, which the
+    /// store may take as soon as it has written.
+    std::span<const std::string> unapplied() const { return unapplied_; }
+    /// The caller of `AppendNow` has done what it logged.
+    void Applied() { unapplied_.clear(); }
+
     /// Messages of `subject` below `end_sequence` lie in the log below `end`: they may be handed
     /// out once they are as durable as promised.
     void Appended(Subject& subject, std::uint64_t end_sequence, store::LogOffset end);
@@ -83,6 +89,7 @@ private:
     ShardMs now_ms_ = 0;
     std::int64_t wall_ms_ = 0;
     std::string scratch_;
+    std::vector<std::string> unapplied_;
     Ring<Unsynced> unsynced_;
 };
 
