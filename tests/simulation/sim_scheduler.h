@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "qmq/clock.h"
+#include "qmq/executor.h"
+#include "qmq/random.h"
+
+namespace qmq::simulation {
+
+class SimExecutor;
+
+/// Virtual time and everything that happens in it, in one thread. One seed gives one order of
+/// events, whose hash says so.
+class SimScheduler final : public Clock {
+public:
+    explicit SimScheduler(std::uint64_t seed) : random_(seed) {}
+
+    TimePoint Now() const override { return now_; }
+    WallTime WallNow() const override {
+        // Far from the epoch, where a missing time would be mistaken for a real one.
+        return WallTime(std::chrono::hours(24 * 365 * 56)) +
+               std::chrono::duration_cast<std::chrono::milliseconds>(now_.time_since_epoch());
+    }
+
+    /// Runs the next event. False when there is none.
+    bool Step();
+    /// Runs events up to `until`, and leaves the clock there.
+    void RunUntil(TimePoint until);
+
+    Random& random() { return random_; }
+    std::uint64_t event_count() const { return event_count_; }
+    std::uint64_t hash() const { return hash_; }
+    /// Mixes what happened into the hash: outcomes, not only the order of events.
+    void Note(std::uint64_t value) { hash_ = (hash_ ^ value) * 0x100000001b3ULL; }
+
+private:
+    friend class SimExecutor;
+    struct Event {
+        SimExecutor* owner;
+        Task task;
+    };
+    using Key = std::pair<TimePoint, TimerId>;
+
+    TimerId Add(TimePoint when, SimExecutor* owner, Task task);
+    bool Remove(TimerId id);
+    void RemoveAllOf(const SimExecutor* owner);
+
+    Random random_;
+    TimePoint now_{};
+    std::map<Key, Event> events_;
+    std::unordered_map<TimerId, TimePoint> times_;
+    TimerId next_id_ = 1;
+    std::uint64_t event_count_ = 0;
+    std::uint64_t hash_ = 0xcbf29ce484222325ULL;
+};
+
+/// The threads of one simulated process. Tasks run in the order in which they were posted, each
+/// after a small random pause, so that two executors interleave in every way.
+class SimExecutor final : public Executor {
+public:
+    SimExecutor(SimScheduler& scheduler, std::uint64_t number)
+        : scheduler_(scheduler), number_(number) {}
+    ~SimExecutor() override { Kill(); }
+    SimExecutor(const SimExecutor&) = delete;
+    SimExecutor& operator=(const SimExecutor&) = delete;
+
+    bool Post(Task task) override;
+    TimerId PostAt(TimePoint when, Task task) override;
+    bool Cancel(TimerId timer) override;
+
+    /// The process dies: what waits is destroyed and nothing is taken any more.
+    void Kill();
+
+private:
+    friend class SimScheduler;
+    SimScheduler& scheduler_;
+    const std::uint64_t number_;
+    TimePoint last_post_{};
+    bool dead_ = false;
+};
+
+}  // namespace qmq::simulation

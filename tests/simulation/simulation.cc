@@ -1,0 +1,404 @@
+#include "tests/simulation/simulation.h"
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "qmq/client.h"
+
+#include "server/broker/broker.h"
+#include "server/env/simulated_file_system.h"
+#include "tests/simulation/sim_scheduler.h"
+
+namespace qmq::simulation {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::array<const char*, 2> kGroups{"ticketing", "accounting"};
+/// The second group wants only one of two tags on this one.
+constexpr const char* kFilteredSubject = "f.tagged";
+constexpr std::array<const char*, 4> kSubjects{
+    "f.orders", "f.refunds", kFilteredSubject, "p.views"};
+constexpr std::chrono::nanoseconds kLoadTime = 20s;
+constexpr std::chrono::nanoseconds kPatience = 20min;
+
+/// A process that sends.
+struct ProducerProcess {
+    ProducerProcess(SimScheduler& scheduler, std::uint64_t number) : executor(scheduler, number) {}
+    SimExecutor executor;
+    std::optional<Client> client;
+    Producer producer;
+};
+
+/// A process that consumes: it dies and comes back as another.
+struct ConsumerProcess {
+    ConsumerProcess(SimScheduler& scheduler, std::uint64_t number) : executor(scheduler, number) {}
+    SimExecutor executor;
+    std::optional<Client> client;
+};
+
+class World {
+public:
+    explicit World(const SimulationOptions& options)
+        : options_(options),
+          scheduler_(options.seed),
+          wires_(scheduler_, 1),
+          network_(scheduler_, wires_),
+          disk_(scheduler_.random().Next()) {
+        for (const char* group : kGroups) {
+            audit_.AddGroup(group);
+        }
+    }
+
+    ~World() {
+        StopBroker();
+        for (auto& each : consumers_) {
+            each->executor.Kill();
+        }
+        for (auto& each : producers_) {
+            each->executor.Kill();
+        }
+        wires_.Kill();
+    }
+
+    SimulationReport Run() {
+        StartBroker();
+        for (std::size_t i = 0;
+             i < kGroups.size() * static_cast<std::size_t>(options_.consumers_per_group);
+             ++i) {
+            consumers_.push_back(nullptr);
+            StartConsumer(i);
+        }
+        for (int i = 0; i < options_.producers; ++i) {
+            StartProducer(i);
+        }
+        PlanFaults();
+        scheduler_.RunUntil(TimePoint(kLoadTime));
+        Heal();
+        while (!Finished() && scheduler_.Now() < TimePoint(kPatience)) {
+            scheduler_.RunUntil(scheduler_.Now() + 100ms);
+        }
+        return Report();
+    }
+
+private:
+    Random& random() { return scheduler_.random(); }
+    std::chrono::nanoseconds RandomTime(std::chrono::nanoseconds longest) {
+        return std::chrono::nanoseconds(
+            random().Below(static_cast<std::uint64_t>(longest.count())));
+    }
+    void After(std::chrono::nanoseconds time, Task task) {
+        wires_.PostAt(scheduler_.Now() + time, std::move(task));
+    }
+    std::uint64_t NextProcess() { return next_process_++; }
+
+    // The broker.
+
+    void StartBroker() {
+        if (broker_) {
+            return;
+        }
+        broker_executor_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
+        broker_io_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
+        broker::BrokerOptions options;
+        options.directory = "/data";
+        options.shards = 2;
+        options.default_durability = Durability::kFsync;
+        options.subject_durability = {{"p.*", Durability::kPageCache},
+                                      {"%RETRY%p.*", Durability::kPageCache}};
+        options.flush_interval = 50ms;
+        options.store.segment_bytes = 64 * 1024;
+        options.store.index_cache_bytes = 1U << 20;
+        Result<std::unique_ptr<broker::Broker>> broker =
+            broker::Broker::Open(options,
+                                 broker::BrokerEnvironment{disk_,
+                                                           scheduler_,
+                                                           *broker_executor_,
+                                                           *broker_io_,
+                                                           Strand::Mode::kPosted,
+                                                           random().Next()});
+        if (!broker.ok()) {
+            // A disk that fails while it starts: the operator tries again.
+            ++faults_["failed_start"];
+            broker_executor_->Kill();
+            broker_io_->Kill();
+            After(200ms + RandomTime(300ms), [this] { StartBroker(); });
+            return;
+        }
+        broker_ = *std::move(broker);
+        network_.SetBroker(broker_.get());
+    }
+
+    /// As kill -9 does: nothing that waits runs any more.
+    void StopBroker() {
+        if (!broker_) {
+            return;
+        }
+        broker_executor_->Kill();
+        broker_io_->Kill();
+        network_.SetBroker(nullptr);
+        broker_.reset();
+    }
+
+    void Restart(bool power_cut) {
+        if (!broker_) {
+            return;
+        }
+        ++faults_[power_cut ? "power_cut" : "kill"];
+        StopBroker();
+        disk_.CloseAll();
+        if (power_cut) {
+            disk_.CutPower();
+            audit_.OnPowerCut();
+        }
+        After(10ms + RandomTime(2s), [this] { StartBroker(); });
+    }
+
+    // The clients.
+
+    Client MakeClient(SimExecutor& executor, const std::string& name) {
+        ClientOptions options;
+        options.uri = "sim:";
+        options.app_code = name;
+        options.client_id = name;
+        options.transports = {network_.MakeFactory(executor)};
+        options.initial_reconnect_backoff = 20ms;
+        options.max_reconnect_backoff = 500ms;
+        options.log = [](LogLevel, std::string_view) {};
+        options.runtime = {&scheduler_, &executor, &executor, &executor, random().Next() | 1U};
+        return Client::Create(std::move(options)).value();
+    }
+
+    void StartProducer(int number) {
+        producers_.push_back(std::make_unique<ProducerProcess>(scheduler_, NextProcess()));
+        ProducerProcess& process = *producers_.back();
+        const std::string name = "p" + std::to_string(number);
+        process.client.emplace(MakeClient(process.executor, name));
+        process.producer =
+            process.client->MakeProducer({.max_batch_bytes = 8 * 1024, .timeout = 120s}).value();
+        const int share = options_.messages / options_.producers;
+        for (int i = 0; i < share; ++i) {
+            // In bursts, so that batches hold more than one message.
+            process.executor.PostAt(
+                scheduler_.Now() + (RandomTime(kLoadTime) / 500ms) * 500ms,
+                [this, &process, id = name + "-" + std::to_string(i)] { Send(process, id); });
+        }
+        to_tell_ += static_cast<std::uint64_t>(share);
+    }
+
+    void Send(ProducerProcess& process, const std::string& id) {
+        const std::string subject = kSubjects[random().Below(kSubjects.size())];
+        const bool domestic = random().Chance(0.5);
+        std::string body = "body of " + id;
+        body.append(random().Below(random().Chance(0.1) ? 6'000 : 200), 'x');
+        const bool filtered = subject == kFilteredSubject && !domestic;
+        audit_.OnSend(id, body, filtered ? kGroups[1] : "");
+        Message message(subject);
+        message.SetId(id)
+            .SetBody(std::move(body))
+            .Set("n", std::int64_t{1})
+            .AddTag(domestic ? "domestic" : "international");
+        process.producer.Send(std::move(message), [this, id](const SendReceipt& receipt) {
+            scheduler_.Note(static_cast<std::uint64_t>(receipt.outcome));
+            audit_.OnTold(id, receipt.outcome, receipt.attempts, receipt.durability);
+        });
+    }
+
+    void StartConsumer(std::size_t place) {
+        consumers_[place] = std::make_unique<ConsumerProcess>(scheduler_, NextProcess());
+        ConsumerProcess& process = *consumers_[place];
+        const std::string group = kGroups[place % kGroups.size()];
+        process.client.emplace(MakeClient(process.executor, "c" + std::to_string(next_process_)));
+        for (const char* subject : kSubjects) {
+            SubscriptionOptions options;
+            options.subject = subject;
+            options.group = group;
+            options.start = StartPosition::kEarliest;
+            options.parallelism = 4;
+            options.prefetch_count = 20;
+            options.ack_timeout = 2s;
+            options.max_processing_time = 10s;
+            options.retry = {.max_attempts = 10'000,
+                             .initial_backoff = 20ms,
+                             .multiplier = 1.5,
+                             .max_backoff = 200ms};
+            if (std::string_view(subject) == kFilteredSubject && group == kGroups[1]) {
+                options.tags = {TagMode::kAny, {"domestic"}};
+            }
+            (void)process.client
+                ->SubscribeManual(std::move(options),
+                                  [this, &process, group](Delivery delivery) {
+                                      Handle(process, group, std::move(delivery));
+                                  })
+                .value();
+        }
+    }
+
+    void Handle(ConsumerProcess& process, const std::string& group, Delivery delivery) {
+        const Message& message = delivery.message();
+        scheduler_.Note(message.attempt());
+        audit_.OnHandled(group, std::string(message.id()), message.body(), message.attempt());
+        const std::uint64_t dice = healed_ ? 0 : random().Below(100);
+        if (dice < 60) {
+            Ack(group, std::move(delivery));
+        } else if (dice < 85) {
+            Later(process, RandomTime(2s), group, std::move(delivery));
+        } else if (dice < 87) {
+            Later(process, 2s + RandomTime(12s), group, std::move(delivery));
+        } else if (dice < 92) {
+            delivery.RetryIn(std::chrono::milliseconds(random().Below(300)),
+                             "asked for by the simulation");
+        } else if (dice < 97) {
+            delivery.Nack("failed by the simulation");
+        }  // Else it is forgotten.
+    }
+
+    void Later(ConsumerProcess& process,
+               std::chrono::nanoseconds time,
+               const std::string& group,
+               Delivery delivery) {
+        process.executor.PostAt(scheduler_.Now() + time,
+                                [this, group, delivery = std::move(delivery)]() mutable {
+                                    Ack(group, std::move(delivery));
+                                });
+    }
+
+    void Ack(const std::string& group, Delivery delivery) {
+        const std::string id(delivery.message().id());
+        delivery.Ack([this, group, id](const Status& status) {
+            scheduler_.Note(static_cast<std::uint64_t>(status.code()));
+            if (status.ok()) {
+                audit_.OnAckConfirmed(group, id);
+            }
+        });
+    }
+
+    void CrashConsumer() {
+        const std::size_t place = random().Below(consumers_.size());
+        if (!consumers_[place]) {
+            return;
+        }
+        ++faults_["consumer_crash"];
+        consumers_[place]->executor.Kill();
+        consumers_[place].reset();
+        After(RandomTime(3s), [this, place] { StartConsumer(place); });
+    }
+
+    // Faults.
+
+    void PlanFaults() {
+        for (int i = 0; i < options_.restarts; ++i) {
+            After(1s + RandomTime(kLoadTime - 2s), [this, i] { Restart(i % 2 == 0); });
+        }
+        const int more = 5 + static_cast<int>(random().Below(6));
+        for (int i = 0; i < more; ++i) {
+            After(RandomTime(kLoadTime - 1s), [this] { SomeFault(); });
+        }
+        network_.SetFaults({.loss = 0.01, .duplication = 0.01, .reordering = 0.02, .slow = 0.001});
+    }
+
+    void SomeFault() {
+        switch (random().Below(8)) {
+            case 0:
+                ++faults_["network_cut"];
+                network_.Cut(0.5);
+                break;
+            case 1:
+                ++faults_["bad_network"];
+                network_.SetFaults(
+                    {.loss = 0.2, .duplication = 0.1, .reordering = 0.2, .slow = 0.05});
+                After(1s + RandomTime(2s), [this] { network_.SetFaults({.loss = 0.01}); });
+                break;
+            case 2:
+                ++faults_["disk_full"];
+                disk_.SetFull(true);
+                After(RandomTime(2s), [this] { disk_.SetFull(false); });
+                break;
+            case 3:
+                ++faults_["failed_sync"];
+                disk_.FailNextSyncs(1);
+                // The shard stops; an operator looks after a while.
+                After(500ms + RandomTime(1s), [this] { Restart(random().Chance(0.5)); });
+                break;
+            case 4:
+                ++faults_["read_error"];
+                disk_.FailReads(true);
+                After(RandomTime(300ms), [this] { disk_.FailReads(false); });
+                break;
+            case 5:
+                CrashConsumer();
+                break;
+            case 6:
+                ++faults_["write_error"];
+                disk_.FailNextWrites(1);
+                After(500ms + RandomTime(1s), [this] { Restart(random().Chance(0.5)); });
+                break;
+            default:
+                Restart(random().Chance(0.5));
+                break;
+        }
+    }
+
+    void Heal() {
+        healed_ = true;
+        network_.SetFaults({});
+        disk_.Heal();
+        Restart(false);  // A shard may have stopped writing for good.
+    }
+
+    bool Finished() const { return audit_.told_count() == to_tell_ && audit_.missing_count() == 0; }
+
+    SimulationReport Report() {
+        SimulationReport report;
+        report.verdict = audit_.Judge();
+        if (audit_.told_count() != to_tell_) {
+            ++report.verdict.problem_count;
+            report.verdict.problems.push_back(std::to_string(to_tell_ - audit_.told_count()) +
+                                              " sends were never answered");
+        }
+        const NetworkCounts& packets = network_.counts();
+        report.faults = faults_;
+        report.faults["packet_lost"] = packets.lost;
+        report.faults["packet_doubled"] = packets.duplicated;
+        report.faults["packet_reordered"] = packets.reordered;
+        report.faults["packet_slow"] = packets.slow;
+        for (const auto& [name, count] : disk_.FaultCounts()) {
+            report.faults["disk_" + name] = count;
+        }
+        report.events = scheduler_.event_count();
+        report.virtual_time = scheduler_.Now().time_since_epoch();
+        scheduler_.Note(report.verdict.handled);
+        report.hash = scheduler_.hash();
+        return report;
+    }
+
+    const SimulationOptions options_;
+    SimScheduler scheduler_;
+    testing::Audit audit_;
+    SimExecutor wires_;
+    SimNetwork network_;
+    env::SimulatedFileSystem disk_;
+    std::unique_ptr<SimExecutor> broker_executor_;
+    std::unique_ptr<SimExecutor> broker_io_;
+    std::unique_ptr<broker::Broker> broker_;
+    std::vector<std::unique_ptr<ProducerProcess>> producers_;
+    std::vector<std::unique_ptr<ConsumerProcess>> consumers_;
+    std::map<std::string, std::uint64_t> faults_;
+    std::uint64_t to_tell_ = 0;
+    std::uint64_t next_process_ = 2;
+    bool healed_ = false;
+};
+
+}  // namespace
+
+SimulationReport RunSimulation(const SimulationOptions& options) {
+    return World(options).Run();
+}
+
+}  // namespace qmq::simulation

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "tests/simulation/sim_network.h"
+#include "tests/support/audit.h"
+
+namespace qmq::simulation {
+
+struct SimulationOptions {
+    std::uint64_t seed = 1;
+    int producers = 3;
+    int consumers_per_group = 3;
+    int messages = 500;
+    int restarts = 2;  ///< At least; half of them power cuts.
+};
+
+/// What one seed did and found.
+struct SimulationReport {
+    testing::Audit::Verdict verdict;
+    std::uint64_t hash = 0;
+    std::uint64_t events = 0;
+    std::chrono::nanoseconds virtual_time{};
+    /// How often each kind of fault was done.
+    std::map<std::string, std::uint64_t> faults;
+    bool ok() const { return verdict.ok(); }
+};
+
+/// Runs the real client and the real broker over a simulated clock, disk and network, from one
+/// seed, in one thread.
+SimulationReport RunSimulation(const SimulationOptions& options);
+
+}  // namespace qmq::simulation
