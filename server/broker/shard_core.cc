@@ -39,7 +39,10 @@ Result<store::LogOffset> ShardCore::Append(const Action& action) {
     ReadTime();
     Encode(action, scratch_);
     Result<store::LogOffset> end = store->AppendAction(scratch_);
-    dirty = dirty || end.ok();
+    if (end.ok()) {
+        dirty = true;
+        appended_end = *end;
+    }
     return end;
 }
 
@@ -69,6 +72,8 @@ Result<store::LogOffset> ShardCore::AppendNow(std::span<const Action> actions) {
 }
 
 void ShardCore::Appended(Subject& subject, std::uint64_t end_sequence, store::LogOffset end) {
+    dirty = true;
+    appended_end = end;
     if (subject.promise < Durability::kFsync ||
         env::Planted(env::PlantedBug::kHandOutBeforeDurable)) {
         state.OnTakeBack(

@@ -43,6 +43,9 @@ public:
     bool sync_wanted = false;
     /// Something was appended since the last write.
     bool dirty = false;
+    /// The end of the last record that we appended. The store adds marks of its own, which need no
+    /// sync.
+    store::LogOffset appended_end = 0;
     /// Writes what was appended and tells everybody; `Shard` sets it.
     std::function<Status()> flush;
 
