@@ -11,6 +11,7 @@
 
 #include "qmq/batch.h"
 #include "qmq/message.h"
+#include "qmq/subject.h"
 
 #include "server/broker/broker.h"
 #include "tests/support/manual_executor.h"
