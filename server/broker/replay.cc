@@ -108,7 +108,7 @@ void State::ReplayMessages(Subject& subject,
 
 // ---- Snapshots.
 
-std::string State::Save() const {
+std::string State::Save(std::span<const std::string> unapplied) const {
     std::string out;
     Writer writer(out);
     writer.Byte(kSnapshotVersion);
@@ -116,6 +116,10 @@ std::string State::Save() const {
     ForEachGroup([&count](Group&) { ++count; });
     writer.Number(count);
     ForEachGroup([this, &writer](Group& group) { SaveGroup(group, writer); });
+    writer.Number(unapplied.size());
+    for (const std::string& action : unapplied) {
+        writer.Text(action);
+    }
     return out;
 }
 
@@ -191,6 +195,14 @@ Status State::Load(std::string_view bytes) {
     const std::uint64_t count = reader.Count(8);
     for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
         LoadGroup(reader);
+    }
+    const std::uint64_t unapplied_count = reader.Count(1);
+    for (std::uint64_t i = 0; i < unapplied_count && !reader.failed(); ++i) {
+        Result<Action> action = DecodeAction(reader.Text());
+        if (!action.ok()) {
+            return action.status().WithContext("snapshot of the broker");
+        }
+        Apply(*action);
     }
     return reader.Finish();
 }

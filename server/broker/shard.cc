@@ -244,14 +244,17 @@ Status Shard::Flush() {
 }
 
 void Shard::SyncIfWanted() {
-    const store::LogOffset written = core_.store->written();
-    if (std::exchange(core_.sync_wanted, false) && written > synced_up_to_) {
-        synced_up_to_ = written;
+    if (core_.appended_end <= synced_up_to_) {
+        core_.sync_wanted = false;
+        return;
+    }
+    if (std::exchange(core_.sync_wanted, false)) {
+        synced_up_to_ = core_.appended_end;
         flush_at_ms_ = -1;
         core_.store->Sync();
         return;
     }
-    if (written > synced_up_to_ && flush_at_ms_ < 0) {
+    if (flush_at_ms_ < 0) {
         flush_at_ms_ = core_.Now() + core_.options.flush_interval.count();
     }
 }
@@ -416,7 +419,7 @@ void Shard::OnMessages(store::SubjectLog& subject,
 }
 
 std::string Shard::TakeSnapshot() {
-    return core_.state.Save();
+    return core_.state.Save(core_.unapplied());
 }
 
 }  // namespace qmq::broker

@@ -16,8 +16,10 @@ namespace {
 /// Small records are read together with what lies behind them.
 constexpr std::uint64_t kReadAheadBytes = 64U << 10;
 constexpr std::uint64_t kReadAheadBelow = 16U << 10;
-/// A device that fails may recover: only after so many reads is a record taken for lost.
+/// A device that fails may recover: only after so many reads over so long is a record taken for
+/// lost.
 constexpr int kMostReadAttempts = 8;
+constexpr std::chrono::seconds kMostTrouble{30};
 
 bool IsDeviceError(const Status& status) {
     return status.code() == StatusCode::kDataLoss;
@@ -363,8 +365,12 @@ Status LogReader::OnReadError(LogOffset record, const Status& error) {
     if (error.code() == StatusCode::kNotFound) {
         return Status::DataLoss(std::string(error.message()));
     }
-    if (IsDeviceError(error) && ++unreadable_[record] >= kMostReadAttempts) {
-        return error;
+    if (IsDeviceError(error)) {
+        const TimePoint now = clock_.Now();
+        Trouble& trouble = unreadable_.try_emplace(record, Trouble{now}).first->second;
+        if (++trouble.attempts >= kMostReadAttempts && now - trouble.since >= kMostTrouble) {
+            return error;
+        }
     }
     return Status::Unavailable("record at log offset " + std::to_string(record) +
                                " cannot be read now: " + std::string(error.message()));

@@ -19,10 +19,12 @@ public:
     LogReader(Segments& segments,
               SubjectTable& subjects,
               BatchCache& batches,
+              const Clock& clock,
               std::uint64_t index_cache_bytes)
         : segments_(segments),
           subjects_(subjects),
           batches_(batches),
+          clock_(clock),
           indexes_(index_cache_bytes) {}
 
     Result<ReadReply> Read(SubjectState& subject, const ReadRequest& request);
@@ -56,9 +58,14 @@ private:
     Segments& segments_;
     SubjectTable& subjects_;
     BatchCache& batches_;
+    const Clock& clock_;
     IndexCache indexes_;
-    /// Records that the device could not read, and how often; few, and gone once read.
-    std::unordered_map<LogOffset, int> unreadable_;
+    struct Trouble {
+        TimePoint since;
+        int attempts = 0;
+    };
+    /// Records that the device could not read; few, and gone once read.
+    std::unordered_map<LogOffset, Trouble> unreadable_;
 };
 
 }  // namespace qmq::store

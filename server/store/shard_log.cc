@@ -41,7 +41,7 @@ ShardLog::ShardLog(const StoreOptions& options,
       listener_(listener),
       segments_(environment.files, options.directory, options.segment_bytes),
       batches_(kNewestBatchesBytes),
-      reader_(segments_, *subjects_, batches_, options.index_cache_bytes),
+      reader_(segments_, *subjects_, batches_, environment.clock, options.index_cache_bytes),
       syncs_(environment.io, environment.strand),
       upkeep_(environment.io, environment.strand) {}
 
@@ -269,6 +269,7 @@ void ShardLog::Add(Record& record, SubjectState* subject, const BatchView* batch
                     *batch);
         subject->set_next_sequence(record.first_sequence + record.count);
         batches_.AddNewest(end_, std::move(kept));
+        open_->summary.newest = std::max(open_->summary.newest, record.stored);
     }
     end_ += bytes;
     open_->summary.used_end = end_;

@@ -306,6 +306,7 @@ void ShardLog::Close(UniqueFunction<void(Status)> done) {
     close_status_ = status;
     snapshot_is_wanted_ = true;
     TakeSnapshot();
+    WriteDueIndexes();
     Sync();
     StepClose();
 }

@@ -12,6 +12,7 @@
 
 namespace qmq {
 
+using internal::DecodedMessage;
 using internal::Defect;
 using internal::Load16;
 using internal::Load32;
@@ -19,7 +20,6 @@ using internal::Load64;
 using internal::MessageAccess;
 using internal::MessageFields;
 using internal::MessageSource;
-using internal::MessageTail;
 using internal::Store;
 
 namespace {
@@ -53,37 +53,45 @@ std::string Hex(std::uint32_t value) {
     return text;
 }
 
-Status CheckSizes(std::string_view bytes, const BatchLimits& limits) {
-    const std::string size = std::to_string(bytes.size());
-    if (bytes.size() < BatchHeader::kBytes) {
+// A batch whose header may lie elsewhere than its body.
+struct Pieces {
+    std::string_view header;  // `kBytes` of it.
+    std::string_view body;
+    std::size_t size() const { return header.size() + body.size(); }
+};
+
+Status CheckSizes(const Pieces& pieces, const BatchLimits& limits) {
+    const std::string size = std::to_string(pieces.size());
+    if (pieces.header.size() < BatchHeader::kBytes) {
         return Status::InvalidArgument("batch of " + size +
                                        " bytes: the header alone has 16; it is cut off");
     }
-    if (bytes.size() > limits.max_batch_bytes) {
+    if (pieces.size() > limits.max_batch_bytes) {
         return Status::InvalidArgument("batch of " + size + " bytes: at most " +
                                        std::to_string(limits.max_batch_bytes) +
                                        " are accepted; send smaller batches or raise the limit");
     }
-    const std::size_t body_bytes = Load32(bytes.data() + 12);
-    if (body_bytes != bytes.size() - BatchHeader::kBytes) {
+    const std::size_t body_bytes = Load32(pieces.header.data() + 12);
+    if (body_bytes != pieces.body.size()) {
         return Status::InvalidArgument("batch of " + size + " bytes, byte 12: the header says " +
                                        std::to_string(body_bytes) + " bytes follow it, but " +
-                                       std::to_string(bytes.size() - BatchHeader::kBytes) + " do");
+                                       std::to_string(pieces.body.size()) + " do");
     }
     return Status::Ok();
 }
 
-Status CheckHeader(std::string_view bytes, const BatchHeader& header, const BatchLimits& limits) {
-    if (const std::uint32_t computed = Crc32c(bytes.substr(4)); computed != header.crc32c) {
-        return Status::DataLoss("batch of " + std::to_string(bytes.size()) + " bytes: its crc is " +
-                                Hex(header.crc32c) + ", but " + Hex(computed) +
-                                " was computed; bytes were changed on the way");
+Status CheckHeader(const Pieces& pieces, const BatchHeader& header, const BatchLimits& limits) {
+    const std::uint32_t computed = Crc32c(pieces.body, Crc32c(pieces.header.substr(4)));
+    if (computed != header.crc32c) {
+        return Status::DataLoss("batch of " + std::to_string(pieces.size()) +
+                                " bytes: its crc is " + Hex(header.crc32c) + ", but " +
+                                Hex(computed) + " was computed; bytes were changed on the way");
     }
     if (header.encoding != kEncoding) {
         return Status::Unimplemented("batch encoding " + std::to_string(header.encoding) +
                                      " (byte 4) is unknown here; this version knows 1");
     }
-    if (bytes[5] != 0 || bytes[6] != 0 || bytes[7] != 0) {
+    if (pieces.header[5] != 0 || pieces.header[6] != 0 || pieces.header[7] != 0) {
         return Status::InvalidArgument("batch bytes 5 to 7 are reserved and must be zero");
     }
     if (header.count == 0 || header.count > limits.max_message_count) {
@@ -100,28 +108,19 @@ Status DefectAt(std::size_t index, std::size_t offset, Defect defect) {
                                    std::string(Describe(defect)));
 }
 
-enum class Depth : std::uint8_t { kHeads, kProperties };
-
-Status CheckMessages(const BatchHeader& header, std::string_view body, Depth depth) {
+Status CheckHeads(const BatchHeader& header, std::string_view body) {
     std::size_t offset = 0;
-    MessageHead head;
-    MessageTail tail;
+    DecodedMessage decoded;
     for (std::uint32_t i = 0; i < header.count; ++i) {
         if (offset == body.size()) {
             return Status::InvalidArgument("batch byte 8: a count of " +
                                            std::to_string(header.count) + " messages, but " +
                                            std::to_string(i) + " follow");
         }
-        if (const Defect defect = Decode(body, offset, head, tail); defect != Defect::kNone) {
+        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
             return DefectAt(i, offset, defect);
         }
-        if (depth == Depth::kProperties) {
-            if (Status status = internal::CheckProperties(tail.properties); !status.ok()) {
-                return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
-                                          internal::Quote(head.id) + ")");
-            }
-        }
-        offset += head.bytes;
+        offset += decoded.head.bytes;
     }
     if (offset != body.size()) {
         return Status::InvalidArgument(
@@ -132,15 +131,32 @@ Status CheckMessages(const BatchHeader& header, std::string_view body, Depth dep
     return Status::Ok();
 }
 
-Status CheckBatch(std::string_view bytes, const BatchLimits& limits, Depth depth) {
-    if (Status status = CheckSizes(bytes, limits); !status.ok()) {
+Status Check(const Pieces& pieces, const BatchLimits& limits) {
+    if (Status status = CheckSizes(pieces, limits); !status.ok()) {
         return status;
     }
-    const BatchHeader header = ReadHeader(bytes);
-    if (Status status = CheckHeader(bytes, header, limits); !status.ok()) {
+    const BatchHeader header = ReadHeader(pieces.header);
+    if (Status status = CheckHeader(pieces, header, limits); !status.ok()) {
         return status;
     }
-    return CheckMessages(header, bytes.substr(BatchHeader::kBytes), depth);
+    return CheckHeads(header, pieces.body);
+}
+
+// What a broker leaves to the consumer: the properties of every message.
+Status CheckAllProperties(std::string_view body) {
+    std::size_t offset = 0;
+    DecodedMessage decoded;
+    for (std::size_t i = 0; offset < body.size(); ++i) {
+        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
+            return DefectAt(i, offset, defect);
+        }
+        if (Status status = internal::CheckProperties(decoded.properties); !status.ok()) {
+            return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
+                                      internal::Quote(decoded.head.id) + ")");
+        }
+        offset += decoded.head.bytes;
+    }
+    return Status::Ok();
 }
 
 }  // namespace
@@ -184,6 +200,10 @@ bool HeadHasTag(const MessageHead& head, std::string_view tag) {
 
 BatchBuilder::BatchBuilder() : buffer_(BatchHeader::kBytes, '\0') {}
 
+BatchBuilder::BatchBuilder(std::size_t expected_bytes) : BatchBuilder() {
+    expected_bytes_ = std::max(expected_bytes, expected_bytes_);
+}
+
 void BatchBuilder::Add(const Message& message, std::string_view id, WallTime now) {
     MessageFields fields = MessageAccess::Fields(message);
     if (fields.id.empty()) {
@@ -207,7 +227,9 @@ std::string BatchBuilder::Finish() {
 }
 
 Result<BatchView> BatchView::Parse(std::string_view bytes, const BatchLimits& limits) {
-    if (Status status = CheckBatch(bytes, limits, Depth::kHeads); !status.ok()) {
+    const std::size_t header_size = std::min(bytes.size(), BatchHeader::kBytes);
+    if (Status status = Check({bytes.substr(0, header_size), bytes.substr(header_size)}, limits);
+        !status.ok()) {
         return status;
     }
     return Trusted(bytes);
@@ -222,15 +244,12 @@ BatchView BatchView::Trusted(std::string_view bytes) {
 }
 
 std::optional<MessageHead> BatchView::Iterator::Next() {
-    std::optional<MessageHead> next;
-    MessageTail tail;
-    MessageHead& head = next.emplace();
-    if (Decode(body_, offset_, head, tail) == Defect::kNone) {
-        offset_ += head.bytes;
-    } else {
-        next.reset();
+    DecodedMessage decoded;
+    if (Decode(body_, offset_, decoded) != Defect::kNone) {
+        return std::nullopt;
     }
-    return next;
+    offset_ += decoded.head.bytes;
+    return decoded.head;
 }
 
 std::string MakeBatchHeader(std::uint32_t count, std::string_view body) {
@@ -240,43 +259,53 @@ std::string MakeBatchHeader(std::uint32_t count, std::string_view body) {
 }
 
 Result<MessageHead> ReadHead(std::string_view body, std::size_t offset) {
-    MessageHead head;
-    MessageTail tail;
-    if (const Defect defect = Decode(body, offset, head, tail); defect != Defect::kNone) {
+    DecodedMessage decoded;
+    if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
         return Status::InvalidArgument("message at byte " + std::to_string(offset) +
                                        " of a body of " + std::to_string(body.size()) +
                                        " bytes: " + std::string(Describe(defect)));
     }
-    return head;
+    return decoded.head;
 }
 
 Result<MessageReader> MessageReader::Make(const std::string& subject,
                                           Slice batch,
                                           std::uint32_t attempt,
                                           const BatchLimits& limits) {
-    if (Status status = CheckBatch(batch.bytes(), limits, Depth::kProperties); !status.ok()) {
+    return Make(subject, Slice(), std::move(batch), attempt, limits);
+}
+
+Result<MessageReader> MessageReader::Make(const std::string& subject,
+                                          const Slice& header,
+                                          Slice body,
+                                          std::uint32_t attempt,
+                                          const BatchLimits& limits) {
+    Pieces pieces{header.bytes(), body.bytes()};
+    if (header.empty()) {
+        const std::size_t header_size = std::min(body.size(), BatchHeader::kBytes);
+        pieces = {body.bytes().substr(0, header_size), body.bytes().substr(header_size)};
+    }
+    if (Status status = Check(pieces, limits); !status.ok()) {
         return status;
     }
-    const BatchView view = BatchView::Trusted(batch.bytes());
+    if (Status status = CheckAllProperties(pieces.body); !status.ok()) {
+        return status;
+    }
     MessageReader reader;
-    reader.body_ = view.body();
-    reader.count_ = view.count();
+    reader.body_ = pieces.body;
+    reader.count_ = ReadHeader(pieces.header).count;
     reader.attempt_ = attempt;
-    reader.source_ =
-        std::make_shared<const MessageSource>(MessageSource{std::move(batch), subject});
+    reader.source_ = std::make_shared<const MessageSource>(MessageSource{std::move(body), subject});
     return reader;
 }
 
 std::optional<Message> MessageReader::Next() {
-    std::optional<Message> next;
-    MessageHead head;
-    MessageTail tail;
-    if (Decode(body_, offset_, head, tail) == Defect::kNone) {
-        offset_ += head.bytes;
-        const std::uint32_t attempt = std::max(attempt_, head.attempt);
-        MessageAccess::SetReceived(source_, head, tail, attempt, next.emplace());
+    DecodedMessage decoded;
+    if (Decode(body_, offset_, decoded) != Defect::kNone) {
+        return std::nullopt;
     }
-    return next;
+    offset_ += decoded.head.bytes;
+    return MessageAccess::Received(source_, decoded, std::max(attempt_, decoded.head.attempt));
 }
 
 Result<std::vector<Message>> DecodeMessages(const std::string& subject,
@@ -300,19 +329,18 @@ std::string EncodeRetry(std::string_view body,
                         std::uint32_t attempt,
                         std::optional<WallTime> deliver_at,
                         std::string_view error) {
-    MessageHead original;
-    MessageTail tail;
-    const Defect defect = Decode(body, head.offset, original, tail);
+    DecodedMessage decoded;
+    const Defect defect = Decode(body, head.offset, decoded);
     QMQ_CHECK(defect == Defect::kNone, internal::Describe(defect));
-    std::string properties(tail.properties);
+    std::string properties(decoded.properties);
     internal::EraseProperty(internal::kLastErrorName, properties);
     MessageFields fields;
-    fields.id = original.id;
-    fields.tags = original.tags;
-    fields.tag_count = original.tag_count;
-    fields.key = original.key;
-    fields.created = original.created;
-    fields.body = tail.body;
+    fields.id = decoded.head.id;
+    fields.tags = decoded.head.tags;
+    fields.tag_count = decoded.head.tag_count;
+    fields.key = decoded.head.key;
+    fields.created = decoded.head.created;
+    fields.body = decoded.body;
     fields.attempt = attempt;
     fields.deliver_at = deliver_at;
     // Properties that cannot be walked stay as they came, for the consumer to report.
@@ -347,17 +375,19 @@ MessageFields MessageAccess::Fields(const Message& message) {
     return fields;
 }
 
-void MessageAccess::SetReceived(const std::shared_ptr<const MessageSource>& source,
-                                const MessageHead& head,
-                                const MessageTail& tail,
-                                std::uint32_t attempt,
-                                Message& message) {
-    message.views_ = {source->subject, head.id, head.tags, head.key, tail.properties, tail.body};
-    message.source_ = source;
+Message MessageAccess::Received(std::shared_ptr<const MessageSource> source,
+                                const DecodedMessage& decoded,
+                                std::uint32_t attempt) {
+    const MessageHead& head = decoded.head;
+    Message message;
+    message.views_ = {
+        source->subject, head.id, head.tags, head.key, decoded.properties, decoded.body};
+    message.source_ = std::move(source);
     message.created_ = head.created;
     message.deliver_at_ = head.deliver_at.value_or(WallTime{});
     message.attempt_ = attempt;
     message.tag_count_ = head.tag_count;
+    return message;
 }
 
 }  // namespace internal

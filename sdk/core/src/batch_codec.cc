@@ -91,7 +91,8 @@ Defect DecodeOptions(Bytes& bytes, std::uint8_t flags, std::size_t id_size, Mess
     return head.attempt == 0 ? Defect::kAttempt : Defect::kNone;
 }
 
-Defect DecodeFields(Bytes& bytes, MessageHead& head) {
+Defect DecodeFields(Bytes& bytes, DecodedMessage& decoded) {
+    MessageHead& head = decoded.head;
     const auto flags = bytes.Number<std::uint8_t>();
     head.tag_count = bytes.Number<std::uint8_t>();
     const std::size_t id_size = bytes.Number<std::uint16_t>();
@@ -118,7 +119,7 @@ Defect DecodeFields(Bytes& bytes, MessageHead& head) {
 
 }  // namespace
 
-Defect Decode(std::string_view body, std::size_t offset, MessageHead& head, MessageTail& tail) {
+Defect Decode(std::string_view body, std::size_t offset, DecodedMessage& decoded) {
     if (offset > body.size() || body.size() - offset < kMessageFixedBytes) {
         return Defect::kCutOff;
     }
@@ -126,11 +127,11 @@ Defect Decode(std::string_view body, std::size_t offset, MessageHead& head, Mess
     if (size < kMessageFixedBytes - 4 || size > body.size() - offset - 4) {
         return Defect::kCutOff;
     }
-    head.offset = static_cast<std::uint32_t>(offset);
-    head.bytes = static_cast<std::uint32_t>(size + 4);
+    decoded.head.offset = static_cast<std::uint32_t>(offset);
+    decoded.head.bytes = static_cast<std::uint32_t>(size + 4);
     const char* begin = body.data() + offset + 4;
     Bytes bytes(begin, begin + size);
-    if (const Defect defect = DecodeFields(bytes, head); defect != Defect::kNone) {
+    if (const Defect defect = DecodeFields(bytes, decoded); defect != Defect::kNone) {
         return defect;
     }
     if (!bytes.Has(4)) {
@@ -140,8 +141,8 @@ Defect Decode(std::string_view body, std::size_t offset, MessageHead& head, Mess
     if (!bytes.Has(properties_size)) {
         return Defect::kPropertiesBeyondEnd;
     }
-    tail.properties = bytes.Take(properties_size);
-    tail.body = bytes.Rest();
+    decoded.properties = bytes.Take(properties_size);
+    decoded.body = bytes.Rest();
     return Defect::kNone;
 }
 
