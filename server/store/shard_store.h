@@ -59,7 +59,8 @@ struct StoreEnvironment {
     const Clock& clock;
     /// The shard: every call to the store comes from it, and every call back goes to it.
     Strand& strand;
-    /// For syncs and index files, which may block. Tasks posted to it run one at a time per store.
+    /// For syncs, index files and snapshots, which may block. A store has at most two tasks there
+    /// at a time: one sync, and one of the others.
     Executor& io;
 };
 
@@ -69,7 +70,8 @@ public:
     const std::string& name() const { return name_; }
     SubjectKind kind() const { return kind_; }
     /// The oldest sequence that is kept, and the one that the next message gets. Sequences are
-    /// dense and never used twice, not even after a crash that lost messages.
+    /// dense. What a power cut took before it was synced may be used again; the sequence of a
+    /// message that survived never is. After damage to the log some are left out.
     std::uint64_t first_sequence() const { return first_sequence_; }
     std::uint64_t next_sequence() const { return next_sequence_; }
 
@@ -125,6 +127,7 @@ public:
     virtual ~StoreListener() = default;
 
     // While `Open` runs, in the order of the log:
+    // No call to the store is possible yet.
     /// The owner's state as of the newest good snapshot; at most once, before anything else.
     virtual Status OnSnapshot(std::string_view state) = 0;
     /// Every action since, also the action half of a kMove.
@@ -143,7 +146,8 @@ public:
     virtual void OnFailed(const Status& status) = 0;
     /// `subject.first_sequence()` has risen: retention took messages.
     virtual void OnDropped(SubjectLog& subject) = 0;
-    /// The owner's state now, to be given back to `OnSnapshot`.
+    /// The owner's state now, to be given back to `OnSnapshot`: with all that it has appended.
+    /// Called from inside `Write`, `Retain` and `Close`.
     virtual std::string TakeSnapshot() = 0;
     /// For `drop_consumed`: every message of the subject below this has been acked by every group.
     virtual std::uint64_t ConsumedBelow(const SubjectLog& subject) = 0;
@@ -163,6 +167,9 @@ struct RecoveryReport {
         std::string path;
         std::uint64_t file_offset = 0;
         std::string reason;
+        /// It lay below the committed watermark: what was synced is damaged or gone. Else a power
+        /// cut took it before it was synced, and later records survived.
+        bool committed = false;
     };
     std::vector<Corruption>
         corruptions;  ///< Kept out of every read, and reported. Later records were kept.
@@ -180,7 +187,8 @@ struct RecoveryReport {
 /// `OnSynced` says how far it came. The owner decides who is answered when, by comparing offsets.
 ///
 /// Threads: everything on the strand. Errors: kResourceExhausted (disk full or above high water:
-/// nothing was appended; try later), kDataLoss, and after `OnFailed` kUnavailable for every append.
+/// nothing was appended; try later), kUnavailable (no next segment can be made now, or the store
+/// has stopped after `OnFailed`).
 class ShardStore {
 public:
     /// Opens or makes the store, and replays it into `listener`. Returns when it can be written to,
@@ -192,6 +200,7 @@ public:
     virtual ~ShardStore() = default;
 
     /// The subject, made when `make` and not known. Null otherwise.
+    /// A name has 1 to 4,096 bytes.
     virtual SubjectLog* FindSubject(std::string_view name, bool make) = 0;
     virtual std::vector<SubjectLog*> Subjects() = 0;
 
@@ -211,7 +220,7 @@ public:
 
     /// Writes what was appended since the last call, in one system call where it can. On an error
     /// nothing of it counts: the appended records are gone as if never made (kResourceExhausted),
-    /// or the store has failed.
+    /// sequences too, or the store has failed. Calls `TakeSnapshot` now and then.
     virtual Status Write() = 0;
     /// Asks for a sync of all that is written; `OnSynced` follows. While one is under way the next
     /// waits and covers all since.
@@ -220,15 +229,20 @@ public:
     virtual LogOffset written() const = 0;  ///< All below is with the operating system.
     virtual LogOffset synced() const = 0;   ///< All below survives a power cut.
 
+    /// Finds messages by sequence; all of it is checked before it is handed out. kUnavailable: the
+    /// device could not read them, and may later: try again after a
+    /// back-off. Once that has gone on for 30 s and eight reads they count as corrupt.
     virtual Result<ReadReply> Read(SubjectLog& subject, const ReadRequest& request) = 0;
 
     /// Drops what retention allows; the owner calls it now and then.
     virtual Status Retain() = 0;
+    /// On the disk, in whole segments.
     virtual std::uint64_t stored_bytes() const = 0;
     virtual std::uint64_t stored_bytes(const SubjectLog& subject) const = 0;
     virtual const RecoveryReport& recovery() const = 0;
 
     /// A snapshot now, the index files due, everything synced; then `done`. No append may follow.
+    /// Destroying the store without it is what a crash does; nothing is called back afterwards.
     virtual void Close(UniqueFunction<void(Status)> done) = 0;
 };
 

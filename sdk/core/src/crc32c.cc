@@ -9,6 +9,7 @@
 #include <wmmintrin.h>
 #endif
 
+#include "sdk/core/src/crc32c_table.h"
 #include "sdk/core/src/little_endian.h"
 
 namespace qmq {

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "sdk/core/src/id_text.h"
+
 namespace qmq {
 
 namespace {
@@ -54,22 +56,30 @@ std::string HostName() {
 
 }  // namespace
 
+namespace internal {
+
+void WriteId(const char* prefix, std::uint64_t count, char* out) {
+    std::memcpy(out, prefix, kIdPrefixLength);
+    Encode<kCounterLength>(count, out + kIdPrefixLength);
+    // At a few million a second the eight characters are used up in days: an id must not come back.
+    if (const std::uint64_t carry = count >> kCounterBits; carry != 0) [[unlikely]] {
+        const std::string_view random(prefix + kBirthLength, kRandomLength);
+        Encode<kRandomLength>(Decode(random) + carry, out + kBirthLength);
+    }
+}
+
+}  // namespace internal
+
 MessageIdGenerator::MessageIdGenerator(WallTime birth, Random& random) {
-    static_assert(sizeof(prefix_) == kBirthLength + kRandomLength);
+    static_assert(sizeof(prefix_) == internal::kIdPrefixLength);
+    static_assert(internal::kIdPrefixLength == kBirthLength + kRandomLength);
     static_assert(kLength == kBirthLength + kRandomLength + kCounterLength);
     Encode<kBirthLength>(static_cast<std::uint64_t>(birth.time_since_epoch().count()), prefix_);
     Encode<kRandomLength>(random.Below(kRandomValues - kCarries), prefix_ + kBirthLength);
 }
 
 void MessageIdGenerator::Next(char* out) {
-    const std::uint64_t count = counter_.fetch_add(1, std::memory_order_relaxed);
-    std::memcpy(out, prefix_, sizeof(prefix_));
-    Encode<kCounterLength>(count, out + sizeof(prefix_));
-    // At a few million a second the eight characters are used up in days: an id must not come back.
-    if (const std::uint64_t carry = count >> kCounterBits; carry != 0) [[unlikely]] {
-        const std::string_view random(prefix_ + kBirthLength, kRandomLength);
-        Encode<kRandomLength>(Decode(random) + carry, out + kBirthLength);
-    }
+    internal::WriteId(prefix_, counter_.fetch_add(1, std::memory_order_relaxed), out);
 }
 
 std::string MessageIdGenerator::Next() {

@@ -5,6 +5,7 @@
 #include "qmq/subject.h"
 
 #include "sdk/core/src/utf8.h"
+#include "sdk/core/src/value_text.h"
 
 namespace qmq {
 
@@ -20,6 +21,9 @@ constexpr std::size_t kMaxTagBytes = 32'767;
 template <typename T>
 std::string Text(T value) {
     return std::to_string(value);
+}
+std::string Text(double value) {
+    return std::string(internal::NumberText(value).view());
 }
 std::string Text(milliseconds value) {
     return std::to_string(value.count()) + " ms";

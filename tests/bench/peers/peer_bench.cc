@@ -108,7 +108,7 @@ public:
     Receiver& operator=(const Receiver&) = delete;
 
     /// A job that failed half way must not wait for messages that will never come.
-    ~Receiver() { handler_.Abort(); }
+    ~Receiver() { handler_.SetTarget(0); }
 
     void Start() {
         finished_ = std::async(std::launch::async, [this] {
@@ -242,15 +242,6 @@ Result Dispatch(Peer& peer, const Options& options) {
     throw std::logic_error("unknown job");
 }
 
-// The failure of the job is what its user must read; a server that is gone fails here as well.
-void RemoveAfterFailure(Peer& peer) {
-    try {
-        peer.RemoveSubject();
-    } catch (const std::exception& error) {
-        std::fprintf(stderr, "the subject was not removed: %s\n", error.what());
-    }
-}
-
 }  // namespace
 
 std::int64_t NowNanos() {
@@ -380,7 +371,7 @@ Result RunJob(Peer& peer, const Options& options) {
         result.settings = peer.Settings();
         return result;
     } catch (...) {
-        RemoveAfterFailure(peer);
+        peer.RemoveSubject();
         throw;
     }
 }

@@ -1,0 +1,432 @@
+#include "plugins/grpc/codec/consume_frames.h"
+
+#include <algorithm>
+
+#include "qmq/batch.h"
+
+#include "plugins/grpc/codec/convert.h"
+#include "plugins/grpc/codec/item_budget.h"
+#include "plugins/grpc/codec/proto_wire.h"
+#include "plugins/grpc/codec/status_map.h"
+
+namespace qmq::rpc {
+namespace {
+
+/// Opens `ConsumeRequest.commands` or `ConsumeFrame.events` (both field 1) with a subscription
+/// (field 1) and then `field`, whose `length` bytes the caller writes next.
+void PutElement(std::string* out,
+                std::uint64_t subscription,
+                std::uint32_t field,
+                std::size_t length) {
+    PutLength(out, 1, VarintFieldBytes(subscription) + MessageFieldBytes(length));
+    PutVarintField(out, 1, subscription);
+    PutLength(out, field, length);
+}
+
+std::size_t ErrorTextBytes(const AckItem& item) {
+    return item.error.empty() ? 0 : CleanText(item.error, kMaxErrorTextBytes).size();
+}
+
+std::uint64_t DelayMillis(const AckItem& item) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(0, item.delay->count()));
+}
+
+std::size_t AckItemBytes(const AckItem& item) {
+    return VarintFieldBytes(static_cast<std::uint64_t>(item.verdict)) +
+           VarintFieldBytes(item.first) + VarintFieldBytes(item.last) +
+           (item.delay ? 1 + VarintBytes(DelayMillis(item)) : 0) +
+           BytesFieldBytes(ErrorTextBytes(item));
+}
+
+void PutAckItem(std::string* out, const AckItem& item) {
+    PutVarintField(out, 1, static_cast<std::uint64_t>(item.verdict));
+    PutVarintField(out, 2, item.first);
+    PutVarintField(out, 3, item.last);
+    if (item.delay) {
+        out->push_back(static_cast<char>(4U << 3));  // `optional`: zero is a value.
+        PutVarint(out, DelayMillis(item));
+    }
+    if (!item.error.empty()) {
+        PutBytesField(out, 5, CleanText(item.error, kMaxErrorTextBytes));
+    }
+}
+
+Status ReadAckItem(std::string_view bytes, AckItem* item) {
+    FieldReader reader(bytes, "AckItem");
+    while (reader.Next()) {
+        switch (reader.field()) {
+            case 1:
+                if (reader.Varint() > static_cast<std::uint64_t>(AckVerdict::kRelease)) {
+                    return Status::InvalidArgument("AckItem: verdict " +
+                                                   std::to_string(reader.Varint()) +
+                                                   " is unknown; the highest here is 4, RELEASE");
+                }
+                item->verdict = static_cast<AckVerdict>(reader.Varint());
+                break;
+            case 2:
+                item->first = reader.Varint();
+                break;
+            case 3:
+                item->last = reader.Varint();
+                break;
+            case 4:
+                item->delay = MillisFromWire(reader.Varint());
+                break;
+            case 5:
+                item->error = std::string(reader.Bytes().substr(0, kMaxErrorTextBytes));
+                break;
+            default:
+                break;
+        }
+    }
+    return reader.status();
+}
+
+Status ReadAck(std::string_view bytes, ItemBudget* budget, AckCommand* ack) {
+    FieldReader reader(bytes, "AckCommand");
+    while (reader.Next()) {
+        if (reader.field() == 1) {
+            ack->id = reader.Varint();
+        } else if (reader.field() == 2 && reader.IsBytes()) {
+            if (!budget->Take()) {
+                return budget->Exceeded("ConsumeRequest");
+            }
+            if (Status read = ReadAckItem(reader.Bytes(), &ack->items.emplace_back()); !read.ok()) {
+                return read;
+            }
+        }
+    }
+    return reader.status();
+}
+
+Status ReadCredit(std::string_view bytes, Credit* credit) {
+    FieldReader reader(bytes, "Credit");
+    while (reader.Next()) {
+        if (reader.field() == 1) {
+            credit->messages = reader.Varint32();
+        } else if (reader.field() == 2) {
+            credit->bytes = reader.Varint();
+        }
+    }
+    return reader.status();
+}
+
+Status ReadSubscribe(std::string_view bytes, ConsumeCommand* command) {
+    proto::SubscribeRequest message;
+    if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+        return Status::InvalidArgument("SubscribeRequest: " + std::to_string(bytes.size()) +
+                                       " bytes are not a message of this type");
+    }
+    auto request = FromProto(message);
+    if (!request.ok()) {
+        return request.status();
+    }
+    command->command = std::move(request).value();
+    return Status::Ok();
+}
+
+Status ReadCommand(std::string_view bytes, ItemBudget* budget, ConsumeCommand* command) {
+    FieldReader reader(bytes, "ConsumeCommand");
+    Status read;
+    while (read.ok() && reader.Next()) {
+        switch (reader.field()) {
+            case 1:
+                command->subscription = reader.Varint();
+                break;
+            case 2:
+                read = ReadSubscribe(reader.Bytes(), command);
+                break;
+            case 3:
+                read = ReadCredit(reader.Bytes(), &command->command.emplace<Credit>());
+                break;
+            case 4:
+                read = ReadAck(reader.Bytes(), budget, &command->command.emplace<AckCommand>());
+                break;
+            case 5:
+                command->command = CloseCommand{};
+                break;
+            default:
+                break;
+        }
+    }
+    return read.ok() ? reader.status() : read;
+}
+
+}  // namespace
+
+void AppendSubscribe(std::uint64_t subscription,
+                     const SubscribeRequest& request,
+                     std::string* out) {
+    const std::string message = ToProto(request).SerializeAsString();
+    PutElement(out, subscription, 2, message.size());
+    out->append(message);
+}
+
+void AppendCredit(std::uint64_t subscription, const Credit& credit, std::string* out) {
+    PutElement(
+        out, subscription, 3, VarintFieldBytes(credit.messages) + VarintFieldBytes(credit.bytes));
+    PutVarintField(out, 1, credit.messages);
+    PutVarintField(out, 2, credit.bytes);
+}
+
+void AppendAck(std::uint64_t subscription,
+               std::uint64_t ack_id,
+               std::span<const AckItem> items,
+               std::string* out) {
+    std::size_t bytes = VarintFieldBytes(ack_id);
+    for (const AckItem& item : items) {
+        bytes += MessageFieldBytes(AckItemBytes(item));
+    }
+    PutElement(out, subscription, 4, bytes);
+    PutVarintField(out, 1, ack_id);
+    for (const AckItem& item : items) {
+        PutLength(out, 2, AckItemBytes(item));
+        PutAckItem(out, item);
+    }
+}
+
+void AppendClose(std::uint64_t subscription, std::string* out) {
+    PutElement(out, subscription, 5, 0);
+}
+
+Result<std::vector<ConsumeCommand>> DecodeConsumeRequest(std::string_view frame,
+                                                         const FrameLimits& limits) {
+    std::vector<ConsumeCommand> commands;
+    ItemBudget budget(limits.max_item_count);
+    FieldReader reader(frame, "ConsumeRequest");
+    while (reader.Next()) {
+        if (reader.field() != 1 || !reader.IsBytes()) {
+            continue;
+        }
+        if (!budget.Take()) {
+            return budget.Exceeded("ConsumeRequest");
+        }
+        Status read = ReadCommand(reader.Bytes(), &budget, &commands.emplace_back());
+        if (!read.ok()) {
+            return read;
+        }
+    }
+    if (!reader.status().ok()) {
+        return reader.status();
+    }
+    return commands;
+}
+
+namespace {
+
+std::size_t DeliveredBytes(const DeliveredBatch& batch) {
+    return VarintFieldBytes(batch.first_pull_sequence) + VarintFieldBytes(batch.first_sequence) +
+           VarintFieldBytes(batch.count) + VarintFieldBytes(batch.attempt) +
+           VarintFieldBytes(batch.from_retry ? 1 : 0) +
+           BytesFieldBytes(batch.header.size() + batch.body.size());
+}
+
+void PutDelivered(const DeliveredBatch& batch, MessageGatherer* out) {
+    std::string* text = out->text();
+    PutVarintField(text, 1, batch.first_pull_sequence);
+    PutVarintField(text, 2, batch.first_sequence);
+    PutVarintField(text, 3, batch.count);
+    PutVarintField(text, 4, batch.attempt);
+    PutVarintField(text, 5, batch.from_retry ? 1 : 0);
+    if (const std::size_t bytes = batch.header.size() + batch.body.size(); bytes > 0) {
+        PutLength(text, 6, bytes);
+        out->Append(batch.header);
+        out->Append(batch.body);
+    }
+}
+
+Status ReadDelivered(const Slice& frame, std::string_view bytes, DeliveredBatch* batch) {
+    FieldReader reader(bytes, "DeliveredBatch");
+    batch->attempt = 0;
+    while (reader.Next()) {
+        switch (reader.field()) {
+            case 1:
+                batch->first_pull_sequence = reader.Varint();
+                break;
+            case 2:
+                batch->first_sequence = reader.Varint();
+                break;
+            case 3:
+                batch->count = reader.Varint32();
+                break;
+            case 4:
+                batch->attempt = reader.Varint32();
+                break;
+            case 5:
+                batch->from_retry = reader.Varint() != 0;
+                break;
+            case 6: {
+                if (reader.Bytes().size() < BatchHeader::kBytes) {
+                    return Status::InvalidArgument("DeliveredBatch: a batch of " +
+                                                   std::to_string(reader.Bytes().size()) +
+                                                   " bytes is shorter than its header");
+                }
+                const auto at = static_cast<std::size_t>(reader.Bytes().data() - frame.data());
+                batch->header = frame.Sub(at, BatchHeader::kBytes);
+                batch->body = frame.Sub(at + BatchHeader::kBytes,
+                                        reader.Bytes().size() - BatchHeader::kBytes);
+                break;
+            }
+            default:
+                break;
+        }
+    }
+    return reader.status();
+}
+
+Status ReadDelivery(const Slice& frame,
+                    std::string_view bytes,
+                    ItemBudget* budget,
+                    std::vector<DeliveredBatch>* batches) {
+    FieldReader reader(bytes, "Delivery");
+    while (reader.Next()) {
+        if (reader.field() != 1 || !reader.IsBytes()) {
+            continue;
+        }
+        if (!budget->Take()) {
+            return budget->Exceeded("ConsumeFrame");
+        }
+        Status read = ReadDelivered(frame, reader.Bytes(), &batches->emplace_back());
+        if (!read.ok()) {
+            return read;
+        }
+    }
+    return reader.status();
+}
+
+Status ReadSubscribed(std::string_view bytes, SubscribeReply* reply) {
+    FieldReader reader(bytes, "Subscribed");
+    while (reader.Next()) {
+        if (reader.field() == 1) {
+            reply->incarnation = reader.Varint();
+        } else if (reader.field() == 2) {
+            reply->held_below = reader.Varint();
+        }
+    }
+    return reader.status();
+}
+
+Status ReadAckResult(std::string_view bytes, AckResult* result) {
+    FieldReader reader(bytes, "AckResult");
+    Status refused;
+    while (reader.Next()) {
+        if (reader.field() == 1) {
+            result->id = reader.Varint();
+        } else if (reader.field() == 2) {
+            result->reply = AckReply{reader.Varint()};
+        } else if (reader.field() == 3) {
+            refused = ReadStatusMessage(reader.Bytes());
+        }
+    }
+    if (!refused.ok()) {
+        result->reply = refused;
+    }
+    return reader.status();
+}
+
+Status ReadEvent(const Slice& frame,
+                 std::string_view bytes,
+                 ItemBudget* budget,
+                 ConsumeEvent* event) {
+    FieldReader reader(bytes, "ConsumeEvent");
+    Status read;
+    while (read.ok() && reader.Next()) {
+        switch (reader.field()) {
+            case 1:
+                event->subscription = reader.Varint();
+                break;
+            case 2:
+                read = ReadSubscribed(reader.Bytes(), &event->event.emplace<SubscribeReply>());
+                break;
+            case 3:
+                read = ReadDelivery(frame,
+                                    reader.Bytes(),
+                                    budget,
+                                    &event->event.emplace<std::vector<DeliveredBatch>>());
+                break;
+            case 4:
+                read = ReadAckResult(reader.Bytes(), &event->event.emplace<AckResult>());
+                break;
+            case 5:
+                event->event = ClosedEvent{ReadStatusMessage(reader.Bytes())};
+                break;
+            default:
+                break;
+        }
+    }
+    return read.ok() ? reader.status() : read;
+}
+
+}  // namespace
+
+void AppendSubscribed(std::uint64_t subscription, const SubscribeReply& reply, std::string* out) {
+    PutElement(out,
+               subscription,
+               2,
+               VarintFieldBytes(reply.incarnation) + VarintFieldBytes(reply.held_below));
+    PutVarintField(out, 1, reply.incarnation);
+    PutVarintField(out, 2, reply.held_below);
+}
+
+void AppendDelivery(std::uint64_t subscription,
+                    std::span<const DeliveredBatch> batches,
+                    MessageGatherer* out) {
+    std::size_t bytes = 0;
+    for (const DeliveredBatch& batch : batches) {
+        bytes += MessageFieldBytes(DeliveredBytes(batch));
+    }
+    PutElement(out->text(), subscription, 3, bytes);
+    for (const DeliveredBatch& batch : batches) {
+        PutLength(out->text(), 1, DeliveredBytes(batch));
+        PutDelivered(batch, out);
+    }
+}
+
+void AppendAckResult(std::uint64_t subscription,
+                     std::uint64_t ack_id,
+                     const Result<AckReply>& reply,
+                     std::string* out) {
+    const std::uint64_t not_held = reply.ok() ? reply.value().not_held_count : 0;
+    const std::size_t status_bytes = reply.ok() ? 0 : StatusMessageBytes(reply.status());
+    PutElement(out,
+               subscription,
+               4,
+               VarintFieldBytes(ack_id) + VarintFieldBytes(not_held) +
+                   (reply.ok() ? 0 : MessageFieldBytes(status_bytes)));
+    PutVarintField(out, 1, ack_id);
+    PutVarintField(out, 2, not_held);
+    if (!reply.ok()) {
+        PutLength(out, 3, status_bytes);
+        PutStatusMessage(out, reply.status());
+    }
+}
+
+void AppendClosed(std::uint64_t subscription, const Status& status, std::string* out) {
+    PutElement(out, subscription, 5, StatusMessageBytes(status));
+    PutStatusMessage(out, status);
+}
+
+Result<std::vector<ConsumeEvent>> DecodeConsumeFrame(const Slice& frame,
+                                                     const FrameLimits& limits) {
+    std::vector<ConsumeEvent> events;
+    ItemBudget budget(limits.max_item_count);
+    FieldReader reader(frame.bytes(), "ConsumeFrame");
+    while (reader.Next()) {
+        if (reader.field() != 1 || !reader.IsBytes()) {
+            continue;
+        }
+        if (!budget.Take()) {
+            return budget.Exceeded("ConsumeFrame");
+        }
+        Status read = ReadEvent(frame, reader.Bytes(), &budget, &events.emplace_back());
+        if (!read.ok()) {
+            return read;
+        }
+    }
+    if (!reader.status().ok()) {
+        return reader.status();
+    }
+    return events;
+}
+
+}  // namespace qmq::rpc

@@ -1,0 +1,298 @@
+#include "plugins/grpc/server/broker_service.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "qmq/subject.h"
+
+#include "plugins/grpc/server/consume_stream.h"
+#include "plugins/grpc/server/unary_reactor.h"
+
+namespace qmq::rpc {
+namespace {
+
+using RawReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
+
+/// A stream that is refused before it began.
+class RefusedStream final : public RawReactor {
+public:
+    explicit RefusedStream(const grpc::Status& status) { Finish(status); }
+    void OnDone() override { delete this; }
+};
+
+}  // namespace
+
+BrokerService::BrokerService(ServiceOptions options, broker::Broker& broker)
+    : options_(std::move(options)),
+      broker_(broker),
+      authenticator_(options_.token),
+      ids_(options_.clock->WallNow(), random_) {}
+
+template <typename Stream>
+RawReactor* BrokerService::StartStream(grpc::CallbackServerContext* context) {
+    if (const grpc::Status allowed = authenticator_.Check(*context); !allowed.ok()) {
+        return new RefusedStream(allowed);
+    }
+    auto stream = std::make_shared<Stream>(streams_, broker_, options_.streams);
+    Stream* reactor = stream.get();
+    stream->Start(context, options_.max_message_bytes);
+    return reactor;
+}
+
+RawReactor* BrokerService::Publish(grpc::CallbackServerContext* context) {
+    return StartStream<PublishStream>(context);
+}
+
+RawReactor* BrokerService::Consume(grpc::CallbackServerContext* context) {
+    return StartStream<ConsumeStream>(context);
+}
+
+template <typename Begin>
+grpc::ServerUnaryReactor* BrokerService::Unary(grpc::CallbackServerContext* context, Begin begin) {
+    auto* reactor = new UnaryReactor;
+    const std::shared_ptr<UnaryAnswer> answer = reactor->answer();
+    const grpc::Status allowed = authenticator_.Check(*context);
+    if (!allowed.ok()) {
+        answer->Give([&] { return allowed; });
+    } else if (Status begun = begin(answer); !begun.ok()) {
+        answer->Give(begun);
+    }
+    return reactor;
+}
+
+grpc::ServerUnaryReactor* BrokerService::Discover(grpc::CallbackServerContext* context,
+                                                  const proto::DiscoverRequest* request,
+                                                  proto::DiscoverReply* reply) {
+    return Unary(context, [&](const std::shared_ptr<UnaryAnswer>& answer) {
+        if (Status valid = ValidateStoredSubject(request->subject()); !valid.ok()) {
+            return valid;
+        }
+        answer->Give([&] {
+            proto::BrokerGroup* group = reply->add_groups();
+            group->set_name(options_.group_name);
+            group->set_address(options_.advertised_address);
+            group->set_readable(true);
+            group->set_writable(true);
+            return grpc::Status::OK;
+        });
+        return Status::Ok();
+    });
+}
+
+grpc::ServerUnaryReactor* BrokerService::ListSubjects(grpc::CallbackServerContext* context,
+                                                      const proto::ListSubjectsRequest*,
+                                                      proto::ListSubjectsReply* reply) {
+    return Unary(context, [&](const std::shared_ptr<UnaryAnswer>& answer) {
+        broker_.ListSubjects([answer, reply](const Result<std::vector<SubjectInfo>>& subjects) {
+            answer->Give([&] {
+                for (const SubjectInfo& info :
+                     subjects.ok() ? subjects.value() : std::vector<SubjectInfo>()) {
+                    *reply->add_subjects() = ToProto(info);
+                }
+                return ToGrpc(subjects.status());
+            });
+        });
+        return Status::Ok();
+    });
+}
+
+grpc::ServerUnaryReactor* BrokerService::ListGroups(grpc::CallbackServerContext* context,
+                                                    const proto::ListGroupsRequest* request,
+                                                    proto::ListGroupsReply* reply) {
+    return Unary(context, [&](const std::shared_ptr<UnaryAnswer>& answer) {
+        broker_.ListGroups(request->subject(),
+                           [answer, reply](const Result<std::vector<GroupInfo>>& groups) {
+                               answer->Give([&] {
+                                   for (const GroupInfo& info :
+                                        groups.ok() ? groups.value() : std::vector<GroupInfo>()) {
+                                       *reply->add_groups() = ToProto(info);
+                                   }
+                                   return ToGrpc(groups.status());
+                               });
+                           });
+        return Status::Ok();
+    });
+}
+
+grpc::ServerUnaryReactor* BrokerService::ResetGroup(grpc::CallbackServerContext* context,
+                                                    const proto::ResetGroupRequest* request,
+                                                    proto::ResetGroupReply*) {
+    return Unary(context, [&](const std::shared_ptr<UnaryAnswer>& answer) {
+        if (request->position() == proto::SubscribeRequest::START_DEFAULT) {
+            return Status::InvalidArgument(
+                "position: must be START_LATEST or START_EARLIEST; nothing was moved");
+        }
+        auto position = FromProto(request->position());
+        if (!position.ok()) {
+            return position.status();
+        }
+        broker_.ResetGroup(
+            request->subject(), request->group(), *position, [answer](const Status& status) {
+                answer->Give(status);
+            });
+        return Status::Ok();
+    });
+}
+
+Result<SendBatch> BrokerService::EncodeBatch(const proto::SendRequest& request,
+                                             proto::SendReply* reply) {
+    auto durability = FromProto(request.durability());
+    if (!durability.ok()) {
+        return durability.status();
+    }
+    if (request.messages().empty()) {
+        return Status::InvalidArgument("messages: there is none");
+    }
+    BatchBuilder builder;
+    for (int i = 0; i < request.messages_size(); ++i) {
+        auto message = FromProto(request.subject(), request.messages(i));
+        if (!message.ok()) {
+            return message.status().WithContext("messages[" + std::to_string(i) + "]");
+        }
+        const std::string id = message->id().empty() ? ids_.Next() : std::string(message->id());
+        builder.Add(*message, id, options_.clock->WallNow());
+        reply->add_ids(id);
+    }
+    if (builder.bytes() > options_.batch.max_batch_bytes) {
+        return Status::InvalidArgument(
+            "the messages take " + std::to_string(builder.bytes()) + " bytes, more than the " +
+            std::to_string(options_.batch.max_batch_bytes) + " of a batch; send fewer at once");
+    }
+    return SendBatch{request.subject(), Slice::Own(builder.Finish()), *durability};
+}
+
+grpc::ServerUnaryReactor* BrokerService::Send(grpc::CallbackServerContext* context,
+                                              const proto::SendRequest* request,
+                                              proto::SendReply* reply) {
+    return Unary(context, [&](const std::shared_ptr<UnaryAnswer>& answer) {
+        auto batch = EncodeBatch(*request, reply);
+        if (!batch.ok()) {
+            return batch.status();
+        }
+        std::vector<SendBatch> batches;
+        batches.push_back(std::move(batch).value());
+        broker_.Send(std::move(batches),
+                     [answer, reply](const std::vector<BatchReceipt>& receipts) {
+                         answer->Give([&] {
+                             const BatchReceipt& receipt = receipts.front();
+                             reply->set_durability(ToProto(receipt.durability));
+                             reply->set_first_sequence(receipt.first_sequence);
+                             return ToGrpc(receipt.status);
+                         });
+                     });
+        return Status::Ok();
+    });
+}
+
+namespace {
+
+constexpr std::uint32_t kDefaultPullMessages = 50;
+constexpr std::uint64_t kDefaultPullBytes = 4U << 20;
+
+/// As long as the caller waits and not longer: what is handed out to nobody waits for its time-out.
+std::chrono::milliseconds MaxWait(const grpc::CallbackServerContext& context,
+                                  std::uint64_t asked_millis) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        context.deadline() - std::chrono::system_clock::now());
+    return std::clamp(MillisFromWire(asked_millis),
+                      std::chrono::milliseconds(0),
+                      std::max(left, std::chrono::milliseconds(0)));
+}
+
+Status PutPulled(const std::string& subject,
+                 const DeliveredBatch& batch,
+                 const BatchLimits& limits,
+                 proto::PullReply* reply) {
+    std::string whole(batch.header.bytes());
+    whole += batch.body.bytes();
+    auto messages = DecodeMessages(subject, Slice::Own(std::move(whole)), batch.attempt, limits);
+    if (!messages.ok()) {
+        return messages.status();
+    }
+    for (std::size_t i = 0; i < messages->size(); ++i) {
+        proto::PulledMessage* pulled = reply->add_messages();
+        pulled->set_pull_sequence(batch.first_pull_sequence + i);
+        pulled->set_sequence(batch.first_sequence + i);
+        pulled->set_attempt((*messages)[i].attempt());
+        *pulled->mutable_message() = ToProto((*messages)[i]);
+    }
+    return Status::Ok();
+}
+
+grpc::Status FillPullReply(const std::string& subject,
+                           const Result<broker::PullReply>& pulled,
+                           const BatchLimits& limits,
+                           proto::PullReply* reply) {
+    if (!pulled.ok()) {
+        return ToGrpc(pulled.status());
+    }
+    reply->set_incarnation(pulled.value().subscribed.incarnation);
+    reply->set_held_below(pulled.value().subscribed.held_below);
+    for (const DeliveredBatch& batch : pulled.value().batches) {
+        if (Status put = PutPulled(subject, batch, limits, reply); !put.ok()) {
+            return ToGrpc(put);
+        }
+    }
+    return grpc::Status::OK;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* BrokerService::Pull(grpc::CallbackServerContext* context,
+                                              const proto::PullRequest* request,
+                                              proto::PullReply* reply) {
+    return Unary(context, [&](const std::shared_ptr<UnaryAnswer>& answer) {
+        auto consumer = FromProto(request->consumer());
+        if (!consumer.ok()) {
+            return consumer.status();
+        }
+        broker::PullRequest pull;
+        pull.consumer = std::move(consumer).value();
+        pull.max_messages =
+            request->max_messages() == 0 ? kDefaultPullMessages : request->max_messages();
+        pull.max_bytes = request->max_bytes() == 0 ? kDefaultPullBytes : request->max_bytes();
+        pull.max_wait = MaxWait(*context, request->max_wait_ms());
+        const std::string subject = pull.consumer.key.subject;
+        broker_.Pull(
+            std::move(pull),
+            [answer, reply, subject, limits = options_.batch](
+                const Result<broker::PullReply>& pulled) {
+                answer->Give([&] { return FillPullReply(subject, pulled, limits, reply); });
+            });
+        return Status::Ok();
+    });
+}
+
+grpc::ServerUnaryReactor* BrokerService::Ack(grpc::CallbackServerContext* context,
+                                             const proto::AckRequest* request,
+                                             proto::AckReply* reply) {
+    return Unary(context, [&](const std::shared_ptr<UnaryAnswer>& answer) {
+        auto source = FromProto(request->source());
+        if (!source.ok()) {
+            return source.status();
+        }
+        std::vector<AckItem> items;
+        for (const proto::AckItem& message : request->items()) {
+            auto item = FromProto(message);
+            if (!item.ok()) {
+                return item.status();
+            }
+            items.push_back(std::move(item).value());
+        }
+        broker_.Ack({request->subject(), request->group(), request->consumer_id(), *source},
+                    std::move(items),
+                    [answer, reply](const Result<AckReply>& acked) {
+                        answer->Give([&] {
+                            if (acked.ok()) {
+                                reply->set_not_held_count(acked.value().not_held_count);
+                            }
+                            return ToGrpc(acked.status());
+                        });
+                    });
+        return Status::Ok();
+    });
+}
+
+}  // namespace qmq::rpc

@@ -1,0 +1,278 @@
+#include <algorithm>
+
+#include "server/broker/codec.h"
+#include "server/broker/state.h"
+
+/// How records and snapshots become state again.
+namespace qmq::broker {
+
+namespace {
+constexpr std::uint8_t kSnapshotVersion = 1;
+}  // namespace
+
+void State::Apply(const Action& action) {
+    std::visit([this](const auto& a) { Do(a); }, action);
+    Keep();
+}
+
+void State::Do(const GroupPlaced& action) {
+    Place(MakeGroup(action.group), action.next_sequence, action.reset);
+}
+
+void State::Do(const GroupGone& action) {
+    if (Group* group = FindGroup(action.group)) {
+        for (auto& [id, consumer] : group->consumers) {
+            std::erase(trim_, consumer.get());
+        }
+        EraseGroup(*group);
+    }
+}
+
+void State::Do(const Subscribed& action) {
+    Group& group = MakeGroup(action.consumer.group);
+    group.filter = action.filter;
+    group.policy = action.retry;
+    MakeConsumer(group, action.consumer.consumer_id, action.consumer.source).settings =
+        action.settings;
+}
+
+void State::Do(const HandedOut& action) {
+    Group& group = MakeGroup(action.consumer.group);
+    HandOut(MakeConsumer(group, action.consumer.consumer_id, action.consumer.source), action);
+}
+
+void State::Do(const Skipped& action) {
+    Group* group = FindGroup(action.group);
+    if (group != nullptr && action.next_sequence > group->next_sequence) {
+        Skip(*group, action.next_sequence);
+    }
+}
+
+void State::Do(const Acked& action) {
+    if (Consumer* consumer = FindConsumer(action.consumer)) {
+        for (const PullRange& range : action.ranges) {
+            ForEachHeld(*consumer, range, [&](std::uint64_t pull, const Held&) {
+                MarkDone(*consumer, pull);
+            });
+        }
+        ListTrim(*consumer);
+    }
+}
+
+void State::Do(const Released& action) {
+    if (Consumer* consumer = FindConsumer(action.consumer)) {
+        for (const PullRange& range : action.ranges) {
+            Release(*consumer, range, action.counted);
+        }
+    }
+}
+
+void State::Do(const Deferred& action) {
+    if (Consumer* consumer = FindConsumer(action.consumer)) {
+        for (const PullRange& range : action.ranges) {
+            Defer(*consumer, range, action.due_ms);
+        }
+    }
+}
+
+void State::Do(const Moved& action) {
+    moved_since_ms_ = action.since_ms;
+    if (!action.consumer.consumer_id.empty()) {
+        Do(Acked{action.consumer, action.ranges});
+        return;
+    }
+    if (Group* group = FindGroup(action.consumer.group)) {
+        for (const PullRange& range : action.ranges) {
+            TakeLoose(*group, action.origin, range);
+        }
+    }
+}
+
+void State::Do(const ConsumerGone& action) {
+    if (Consumer* consumer = FindConsumer(action.consumer)) {
+        Forget(*consumer);
+    }
+}
+
+void State::ReplayMessages(Subject& subject,
+                           std::uint64_t first_sequence,
+                           const BatchView& batch,
+                           std::int64_t stored_ms) {
+    const std::int64_t moved_since = std::exchange(moved_since_ms_, 0);
+    if (subject.kind == SubjectKind::kRetry) {
+        AddRetries(
+            subject, first_sequence, batch, stored_ms, moved_since != 0 ? moved_since : stored_ms);
+        Keep();
+    }
+}
+
+// ---- Snapshots.
+
+std::string State::Save(std::span<const std::string> unapplied) const {
+    std::string out;
+    Writer writer(out);
+    writer.Byte(kSnapshotVersion);
+    std::uint64_t count = 0;
+    ForEachGroup([&count](Group&) { ++count; });
+    writer.Number(count);
+    ForEachGroup([this, &writer](Group& group) { SaveGroup(group, writer); });
+    writer.Number(unapplied.size());
+    for (const std::string& action : unapplied) {
+        writer.Text(action);
+    }
+    return out;
+}
+
+void State::SaveGroup(const Group& group, Writer& writer) const {
+    writer.Text(group.subject->name);
+    writer.Text(group.name);
+    writer.Byte(group.placed ? 1 : 0);
+    writer.Number(group.next_sequence);
+    writer.Number(group.pull_floor);
+    writer.Policy(group.policy);
+    writer.Filter(group.filter);
+    for (const auto& queue : group.redelivery) {
+        writer.Number(queue.size());
+        for (const auto& [sequence, loose] : queue) {
+            writer.Number(sequence);
+            writer.Number(loose.attempt);
+            writer.Signed(loose.since_ms);
+        }
+    }
+    writer.Number(group.waiting.size());
+    for (const Waiting& waiting : group.waiting) {
+        writer.Signed(waiting.due_ms);
+        writer.Number(waiting.sequence);
+        writer.Number(waiting.attempt);
+        writer.Signed(waiting.since_ms);
+    }
+    writer.Number(group.consumers.size());
+    for (const auto& [id, consumer] : group.consumers) {
+        SaveConsumer(*consumer, writer);
+    }
+}
+
+/// Entries one after another in the same log are told as one run.
+void State::SaveConsumer(const Consumer& consumer, Writer& writer) const {
+    writer.Text(consumer.id);
+    writer.Byte(static_cast<std::uint8_t>(consumer.source));
+    writer.Signed(consumer.settings.ack_timeout.count());
+    writer.Signed(consumer.settings.reconnect_grace.count());
+    writer.Byte(consumer.settings.sessionless ? 1 : 0);
+    writer.Number(consumer.born_at);
+    writer.Number(consumer.base);
+    std::string runs;
+    Writer run_writer(runs);
+    std::uint64_t run_count = 0;
+    for (std::size_t i = 0; i < consumer.held.size(); ++run_count) {
+        const Held& first = consumer.held[i];
+        std::size_t end = i + 1;
+        while (end < consumer.held.size() && consumer.held[end].held() == first.held() &&
+               (!first.held() || (consumer.held[end - 1].Continues(consumer.held[end]) &&
+                                  consumer.held[end].since_ms() == first.since_ms()))) {
+            ++end;
+        }
+        run_writer.Number(end - i);
+        run_writer.Byte(static_cast<std::uint8_t>((first.held() ? 1U : 0U) |
+                                                  static_cast<unsigned>(first.origin()) << 1U));
+        run_writer.Number(first.sequence());
+        run_writer.Number(first.attempt());
+        run_writer.Signed(first.since_ms());
+        i = end;
+    }
+    writer.Number(run_count);
+    writer.Text(runs);
+}
+
+Status State::Load(std::string_view bytes) {
+    Reader reader("snapshot of the broker", bytes);
+    const std::uint8_t version = reader.Byte();
+    if (!reader.failed() && version != kSnapshotVersion) {
+        return Status::Unimplemented("snapshot of the broker in version " +
+                                     std::to_string(version) +
+                                     ": it was written by a newer program");
+    }
+    const std::uint64_t count = reader.Count(8);
+    for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
+        LoadGroup(reader);
+    }
+    const std::uint64_t unapplied_count = reader.Count(1);
+    for (std::uint64_t i = 0; i < unapplied_count && !reader.failed(); ++i) {
+        Result<Action> action = DecodeAction(reader.Text());
+        if (!action.ok()) {
+            return action.status().WithContext("snapshot of the broker");
+        }
+        Apply(*action);
+    }
+    return reader.Finish();
+}
+
+void State::LoadGroup(Reader& reader) {
+    const std::string_view subject = reader.Text();
+    const std::string_view name = reader.Text();
+    if (reader.failed()) {
+        return;
+    }
+    Group& group = MakeGroup({subject, name});
+    group.placed = reader.Byte() != 0;
+    group.next_sequence = reader.Number();
+    group.pull_floor = reader.Number();
+    group.policy = reader.Policy();
+    group.filter = reader.Filter();
+    for (auto& queue : group.redelivery) {
+        const std::uint64_t count = reader.Count(3);
+        for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
+            const std::uint64_t sequence = reader.Number();
+            const auto attempt = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
+            queue.emplace_hint(queue.end(), sequence, Loose{reader.Signed(), attempt});
+        }
+    }
+    const std::uint64_t waiting_count = reader.Count(4);
+    for (std::uint64_t i = 0; i < waiting_count && !reader.failed(); ++i) {
+        Waiting waiting;
+        waiting.due_ms = reader.Signed();
+        waiting.sequence = reader.Number();
+        waiting.attempt = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
+        waiting.since_ms = reader.Signed();
+        group.waiting.insert(group.waiting.end(), waiting);
+    }
+    const std::uint64_t consumer_count = reader.Count(8);
+    for (std::uint64_t i = 0; i < consumer_count && !reader.failed(); ++i) {
+        LoadConsumer(group, reader);
+    }
+}
+
+void State::LoadConsumer(Group& group, Reader& reader) {
+    const std::string_view id = reader.Text();
+    const auto source = static_cast<ConsumeSource>(
+        reader.Bounded(static_cast<std::uint64_t>(ConsumeSource::kRetry)));
+    if (reader.failed()) {
+        return;
+    }
+    Consumer& consumer = MakeConsumer(group, id, source);
+    consumer.settings.ack_timeout = std::chrono::milliseconds(reader.Signed());
+    consumer.settings.reconnect_grace = std::chrono::milliseconds(reader.Signed());
+    consumer.settings.sessionless = reader.Byte() != 0;
+    consumer.born_at = reader.Number();
+    consumer.base = reader.Number();
+    const std::uint64_t run_count = reader.Number();
+    Reader runs("snapshot of a consumer", reader.Text());
+    for (std::uint64_t i = 0; i < run_count && !runs.failed(); ++i) {
+        const std::uint64_t count = runs.Bounded(1U << 24U);
+        const std::uint8_t flags = runs.Byte();
+        const std::uint64_t sequence = runs.Number();
+        const auto attempt = static_cast<std::uint32_t>(runs.Bounded(UINT32_MAX));
+        const std::int64_t since = runs.Signed();
+        for (std::uint64_t k = 0; k < count && !runs.failed(); ++k) {
+            Held held(static_cast<Origin>(flags >> 1U & 1U), sequence + k, attempt, since);
+            held.set_held((flags & 1U) != 0);
+            consumer.held.push_back(held);
+            consumer.held_count += held.held() ? 1U : 0U;
+        }
+    }
+    if (Status status = runs.Finish(); !status.ok()) {
+        reader.Fail(status.message());
+    }
+}
+
+}  // namespace qmq::broker

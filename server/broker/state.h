@@ -1,0 +1,158 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "qmq/batch.h"
+#include "qmq/status.h"
+
+#include "server/broker/actions.h"
+#include "server/broker/broker.h"
+#include "server/broker/group.h"
+
+namespace qmq::broker {
+
+class Reader;
+class Writer;
+
+/// All that a shard must remember, as a function of its log: the same `Apply` runs when something
+/// happens and when the log is replayed, so that both come to the same state.
+///
+/// It decides nothing and writes nothing. What it changed in the running round it can take back,
+/// because a write that fails takes the round's records back.
+///
+/// Threads: its shard's strand only.
+class State {
+public:
+    explicit State(const BrokerOptions& options) : options_(options) {}
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    /// The subject, made when it is not known. The views of `name` need not live on.
+    Subject& MakeSubject(std::string_view name);
+    Subject* FindSubject(std::string_view name);
+    /// In the order in which they were made, which is the same in every run.
+    const std::vector<std::unique_ptr<Subject>>& subjects() const { return subjects_; }
+    Durability Promise(std::string_view real_subject) const;
+
+    Group* FindGroup(const GroupName& name);
+    Group& MakeGroup(const GroupName& name);
+    Consumer* FindConsumer(const ConsumerName& name);
+    Consumer& MakeConsumer(Group& group, std::string_view id, ConsumeSource source);
+    void EraseConsumer(Consumer& consumer);
+    void EraseGroup(Group& group);
+    /// The group whose retries wait in `retry`.
+    Group& RetryGroup(Subject& retry);
+
+    /// From when the leases of what is handed out are counted.
+    void SetNow(ShardMs now_ms) { now_ms_ = now_ms; }
+
+    // ---- Changes, each the meaning of one record.
+
+    /// Any of them, of a log that may have lost records to damage: what does not fit is left out.
+    void Apply(const Action& action);
+    void Place(Group& group, std::uint64_t next_sequence, bool reset);
+    void HandOut(Consumer& consumer, const HandedOut& action);
+    void Skip(Group& group, std::uint64_t next_sequence);
+    void Ack(Consumer& consumer, PullRange range);
+    void Release(Consumer& consumer, PullRange range, bool counted);
+    void Defer(Consumer& consumer, PullRange range, std::int64_t due_ms);
+    /// Takes messages out of the redelivery queue.
+    void TakeLoose(Group& group, Origin origin, PullRange sequences);
+    /// Messages of a retry subject begin to wait.
+    void AddRetries(Subject& retry,
+                    std::uint64_t first_sequence,
+                    const BatchView& batch,
+                    std::int64_t stored_ms,
+                    std::int64_t since_ms);
+    /// A batch that the replay comes upon, after the action half when it was moved.
+    void ReplayMessages(Subject& subject,
+                        std::uint64_t first_sequence,
+                        const BatchView& batch,
+                        std::int64_t stored_ms);
+    /// What it held goes to others.
+    void Forget(Consumer& consumer);
+
+    // ---- Rounds.
+
+    /// Runs `undo` when the round is taken back.
+    void OnTakeBack(UniqueFunction<void()> undo) { undo_.push_back(std::move(undo)); }
+    /// What was changed since the last call stays.
+    void Keep();
+    /// What was changed since `Keep` was not, but for groups and consumers that were made.
+    void TakeBack();
+
+    /// Entries of messages that retention took go with them. Returns how many.
+    std::uint64_t DropBelow(Subject& subject);
+
+    /// Everything, and back. `unapplied` are actions that lie in the log already, but whose
+    /// meaning is not in the state yet: they are kept beside it. `Load` is called on an empty state
+    /// only.
+    std::string Save(std::span<const std::string> unapplied) const;
+    Status Load(std::string_view bytes);
+
+    /// All groups, in an order that is the same in every run.
+    void ForEachGroup(const std::function<void(Group&)>& visit) const;
+
+private:
+    struct NameHash {
+        using is_transparent = void;
+        std::size_t operator()(std::string_view name) const {
+            return std::hash<std::string_view>()(name);
+        }
+    };
+
+    void Put(Consumer& consumer, const HandOutRun& run, std::int64_t time_ms);
+    std::int64_t Take(Group& group, const HandOutRun& run, std::uint64_t sequence, std::int64_t);
+    void PutBack(Consumer& consumer, const HandOutRun& run);
+    void Align(Consumer& consumer, std::uint64_t first_pull_sequence);
+    /// Visits what is held of `range`, which may reach beyond what there is.
+    template <typename Visit>
+    void ForEachHeld(Consumer& consumer, PullRange range, Visit visit) {
+        const std::uint64_t begin = std::max(range.first, consumer.base);
+        const std::uint64_t end =
+            range.last >= consumer.next_pull() ? consumer.next_pull() : range.last + 1;
+        for (std::uint64_t pull = begin; pull < end; ++pull) {
+            if (const Held held = consumer.At(pull); held.held()) {
+                visit(pull, held);
+            }
+        }
+    }
+    void MarkDone(Consumer& consumer, std::uint64_t pull_sequence);
+    void Trim(Consumer& consumer);
+    void ListTrim(Consumer& consumer);
+    void SaveGroup(const Group& group, Writer& writer) const;
+    void SaveConsumer(const Consumer& consumer, Writer& writer) const;
+    void LoadGroup(Reader& reader);
+    void LoadConsumer(Group& group, Reader& reader);
+
+    void Do(const GroupPlaced& action);
+    void Do(const GroupGone& action);
+    void Do(const Subscribed& action);
+    void Do(const HandedOut& action);
+    void Do(const Skipped& action);
+    void Do(const Acked& action);
+    void Do(const Released& action);
+    void Do(const Deferred& action);
+    void Do(const Moved& action);
+    void Do(const ConsumerGone& action);
+
+    const BrokerOptions& options_;
+    std::vector<std::unique_ptr<Subject>> subjects_;
+    // For finding only: its order is never used.
+    std::unordered_map<std::string_view, Subject*, NameHash, std::equal_to<>> by_name_;
+    std::uint64_t last_serial_ = 0;
+    ShardMs now_ms_ = 0;
+    std::int64_t moved_since_ms_ = 0;  ///< Of the move whose messages come next in the replay.
+    std::vector<UniqueFunction<void()>> undo_;
+    std::vector<Consumer*> trim_;
+};
+
+}  // namespace qmq::broker

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+
+#include "server/store/batch_cache.h"
+#include "server/store/index_cache.h"
+#include "server/store/segments.h"
+#include "server/store/shard_store.h"
+#include "server/store/subject_table.h"
+
+namespace qmq::store {
+
+/// Finds messages by subject and sequence. What comes from a file is checked before it is handed
+/// out: the record's checksum, and that it is the record of that subject and sequence.
+class LogReader {
+public:
+    LogReader(Segments& segments,
+              SubjectTable& subjects,
+              BatchCache& batches,
+              const Clock& clock,
+              std::uint64_t index_cache_bytes)
+        : segments_(segments),
+          subjects_(subjects),
+          batches_(batches),
+          clock_(clock),
+          indexes_(index_cache_bytes) {}
+
+    Result<ReadReply> Read(SubjectState& subject, const ReadRequest& request);
+
+    /// Retention took the segment.
+    void DropSegment(std::uint32_t number) { indexes_.DropSegment(number); }
+
+private:
+    friend class ReadPass;
+
+    /// The subject's index in the extent's segment. When the index file is missing or damaged, the
+    /// segment is scanned and its index is in memory again, to be written anew.
+    Result<std::shared_ptr<const SubjectIndex>> IndexOf(const SubjectState& subject,
+                                                        const Extent& extent);
+    Result<SubjectIndex> LoadIndex(const Extent& extent);
+    Status RebuildIndex(Segment& segment);
+
+    /// The batch of a record. kDataLoss when its bytes are damaged or are not those of `entry`;
+    /// kUnavailable when the device could not read them and may later.
+    Result<Slice> BatchAt(const SubjectState& subject,
+                          std::uint32_t segment,
+                          const BatchEntry& entry,
+                          Slice& window,
+                          LogOffset& window_begin);
+    Result<Slice> ReadRecord(Segment& segment,
+                             const BatchEntry& entry,
+                             Slice& window,
+                             LogOffset& window_begin);
+    Status OnReadError(LogOffset record, const Status& error);
+
+    Segments& segments_;
+    SubjectTable& subjects_;
+    BatchCache& batches_;
+    const Clock& clock_;
+    IndexCache indexes_;
+    struct Trouble {
+        TimePoint since;
+        int attempts = 0;
+    };
+    /// Records that the device could not read; few, and gone once read.
+    std::unordered_map<LogOffset, Trouble> unreadable_;
+};
+
+}  // namespace qmq::store

@@ -1,0 +1,243 @@
+#include "server/store/record.h"
+
+#include <array>
+#include <cstdio>
+
+#include "qmq/batch.h"
+#include "qmq/crc32c.h"
+
+#include "server/env/planted_bug.h"
+#include "server/store/bytes.h"
+
+namespace qmq::store {
+namespace {
+
+// Bytes of the fixed part after the header.
+constexpr std::size_t kMessageFixedBytes = 32;
+constexpr std::size_t kActionFixedBytes = 8;
+constexpr std::size_t kStartFixedBytes = 16;
+
+// Where fields lie in the header.
+constexpr std::size_t kLengthAt = 0;
+constexpr std::size_t kCrcAt = 4;
+constexpr std::size_t kOffsetAt = 8;
+constexpr std::size_t kCommittedAt = 16;
+constexpr std::size_t kKindAt = 24;
+constexpr std::size_t kFlagsAt = 25;
+constexpr std::size_t kReservedAt = 26;
+constexpr std::size_t kIncarnationAt = 28;
+
+bool IsKnown(std::uint8_t kind) {
+    return kind >= static_cast<std::uint8_t>(RecordKind::kMessages) &&
+           kind <= static_cast<std::uint8_t>(RecordKind::kMark);
+}
+
+/// The length is summed apart, before the rest: it decides what the sum covers, so a wrong one must
+/// not be able to cover itself.
+std::uint32_t StartOfSum(std::uint32_t length) {
+    std::array<char, 4> bytes;
+    Store(bytes.data(), length);
+    return Crc32c({bytes.data(), bytes.size()});
+}
+
+std::string Hex(std::uint32_t value) {
+    std::array<char, 11> text;
+    std::snprintf(text.data(), text.size(), "0x%08x", value);
+    return text.data();
+}
+
+Status Damaged(LogOffset at, const std::string& what) {
+    return Status::DataLoss("record at log offset " + std::to_string(at) + ": " + what);
+}
+
+Status ParseMessages(ByteReader& reader, Record& record) {
+    record.stored = WallTime(std::chrono::milliseconds(reader.Take<std::int64_t>()));
+    record.first_sequence = reader.Take<std::uint64_t>();
+    record.count = reader.Take<std::uint32_t>();
+    const auto batch_bytes = reader.Take<std::uint32_t>();
+    const auto subject_bytes = reader.Take<std::uint16_t>();
+    reader.Take<std::uint16_t>();
+    const auto action_bytes = reader.Take<std::uint32_t>();
+    record.subject = reader.Bytes(subject_bytes);
+    record.action = reader.Bytes(action_bytes);
+    reader.Align();
+    record.batch = reader.Bytes(batch_bytes);
+    reader.Align();
+    if (!reader.ok() || reader.left() != 0) {
+        return Damaged(record.header.offset, "its parts do not fill its length");
+    }
+    if (record.batch.size() < BatchHeader::kBytes || record.count == 0) {
+        return Damaged(record.header.offset, "it has no whole batch");
+    }
+    const BatchView batch = BatchView::Trusted(record.batch);
+    if (batch.count() != record.count ||
+        batch.header().body_bytes != record.batch.size() - BatchHeader::kBytes) {
+        return Damaged(record.header.offset, "its batch has other sizes than it says");
+    }
+    return Status::Ok();
+}
+
+Status ParseBody(std::string_view body, Record& record) {
+    ByteReader reader(body);
+    switch (record.header.kind) {
+        case RecordKind::kMessages:
+        case RecordKind::kMove:
+            return ParseMessages(reader, record);
+        case RecordKind::kAction: {
+            const auto bytes = reader.Take<std::uint32_t>();
+            reader.Take<std::uint32_t>();
+            record.action = reader.Bytes(bytes);
+            reader.Align();
+            break;
+        }
+        case RecordKind::kStart:
+            reader.Take<std::uint64_t>();
+            record.stored = WallTime(std::chrono::milliseconds(reader.Take<std::int64_t>()));
+            break;
+        case RecordKind::kMark:
+            record.filling_bytes = record.header.length;
+            return Status::Ok();
+    }
+    if (!reader.ok() || reader.left() != 0) {
+        return Damaged(record.header.offset, "its parts do not fill its length");
+    }
+    return Status::Ok();
+}
+
+void EncodeHeader(const Record& record, std::uint32_t length, char* out) {
+    const RecordHeader& header = record.header;
+    Store(out + kLengthAt, length);
+    Store(out + kOffsetAt, header.offset);
+    Store(out + kCommittedAt, header.committed);
+    Store(out + kKindAt, static_cast<std::uint8_t>(header.kind));
+    Store(out + kFlagsAt, header.flags);
+    Store(out + kReservedAt, std::uint16_t{0});
+    Store(out + kIncarnationAt, header.incarnation);
+}
+
+/// Returns how much it wrote.
+std::size_t EncodeFixed(const Record& record, char* out) {
+    switch (record.header.kind) {
+        case RecordKind::kMessages:
+        case RecordKind::kMove:
+            Store(out, std::int64_t{record.stored.time_since_epoch().count()});
+            Store(out + 8, record.first_sequence);
+            Store(out + 16, record.count);
+            Store(out + 20, static_cast<std::uint32_t>(record.batch.size()));
+            Store(out + 24, static_cast<std::uint16_t>(record.subject.size()));
+            Store(out + 26, std::uint16_t{0});
+            Store(out + 28, static_cast<std::uint32_t>(record.action.size()));
+            return kMessageFixedBytes;
+        case RecordKind::kAction:
+            Store(out, static_cast<std::uint32_t>(record.action.size()));
+            Store(out + 4, std::uint32_t{0});
+            return kActionFixedBytes;
+        case RecordKind::kStart:
+            Store(out, std::uint64_t{record.header.incarnation});
+            Store(out + 8, std::int64_t{record.stored.time_since_epoch().count()});
+            return kStartFixedBytes;
+        case RecordKind::kMark:
+            return 0;
+    }
+    return 0;
+}
+
+std::size_t FixedBytes(RecordKind kind) {
+    switch (kind) {
+        case RecordKind::kMessages:
+        case RecordKind::kMove:
+            return kMessageFixedBytes;
+        case RecordKind::kAction:
+            return kActionFixedBytes;
+        case RecordKind::kStart:
+            return kStartFixedBytes;
+        case RecordKind::kMark:
+            return 0;
+    }
+    return 0;
+}
+
+}  // namespace
+
+std::uint64_t FrontBytes(const Record& record) {
+    return RoundUp(RecordHeader::kBytes + FixedBytes(record.header.kind) + record.subject.size() +
+                   record.action.size() + record.filling_bytes);
+}
+
+std::uint64_t EncodedBytes(const Record& record) {
+    return FrontBytes(record) + RoundUp(record.batch.size());
+}
+
+void EncodeFront(const Record& record, char* out) {
+    constexpr std::string_view kZeros("\0\0\0\0\0\0\0", 7);
+    const std::uint64_t front_bytes = FrontBytes(record);
+    const auto length = static_cast<std::uint32_t>(EncodedBytes(record) - RecordHeader::kBytes);
+    EncodeHeader(record, length, out);
+    char* to = out + RecordHeader::kBytes;
+    to += EncodeFixed(record, to);
+    for (const std::string_view part : {record.subject, record.action}) {
+        if (!part.empty()) {
+            std::memcpy(to, part.data(), part.size());
+            to += part.size();
+        }
+    }
+    std::memset(to, 0, static_cast<std::size_t>(out + front_bytes - to));
+
+    std::uint32_t crc = StartOfSum(length);
+    crc = Crc32c({out + kOffsetAt, static_cast<std::size_t>(front_bytes) - kOffsetAt}, crc);
+    crc = Crc32c(record.batch, crc);
+    crc = Crc32c(kZeros.substr(0, RoundUp(record.batch.size()) - record.batch.size()), crc);
+    Store(out + kCrcAt, crc);
+}
+
+std::string EncodeRecord(const Record& record) {
+    std::string bytes(FrontBytes(record), '\0');
+    EncodeFront(record, bytes.data());
+    bytes.append(record.batch);
+    PutPadding(bytes);
+    return bytes;
+}
+
+std::optional<RecordHeader> PeekHeader(std::string_view bytes,
+                                       LogOffset at,
+                                       std::uint64_t most_bytes) {
+    if (bytes.size() < RecordHeader::kBytes || most_bytes < RecordHeader::kBytes) {
+        return std::nullopt;
+    }
+    const auto kind = Load<std::uint8_t>(bytes.data() + kKindAt);
+    RecordHeader header;
+    header.length = Load<std::uint32_t>(bytes.data() + kLengthAt);
+    header.crc32c = Load<std::uint32_t>(bytes.data() + kCrcAt);
+    header.offset = Load<std::uint64_t>(bytes.data() + kOffsetAt);
+    header.committed = Load<std::uint64_t>(bytes.data() + kCommittedAt);
+    header.kind = static_cast<RecordKind>(kind);
+    header.flags = Load<std::uint8_t>(bytes.data() + kFlagsAt);
+    header.incarnation = Load<std::uint32_t>(bytes.data() + kIncarnationAt);
+    if (header.offset != at || !IsKnown(kind) || header.length % kAlignment != 0 ||
+        header.length > most_bytes - RecordHeader::kBytes || header.committed > at) {
+        return std::nullopt;
+    }
+    return header;
+}
+
+Result<Record> ParseRecord(std::string_view bytes, LogOffset at) {
+    const std::optional<RecordHeader> header = PeekHeader(bytes, at, bytes.size());
+    if (!header) {
+        return Damaged(at, "no record header is here");
+    }
+    const auto size = static_cast<std::size_t>(header->record_bytes());
+    const std::uint32_t crc =
+        Crc32c(bytes.substr(kOffsetAt, size - kOffsetAt), StartOfSum(header->length));
+    if (crc != header->crc32c && !env::Planted(env::PlantedBug::kSkipChecksum)) {
+        return Damaged(at, "stored crc " + Hex(header->crc32c) + ", computed " + Hex(crc));
+    }
+    Record record;
+    record.header = *header;
+    Status status = ParseBody(bytes.substr(RecordHeader::kBytes, header->length), record);
+    if (!status.ok()) {
+        return status;
+    }
+    return record;
+}
+
+}  // namespace qmq::store

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "qmq/clock.h"
+#include "qmq/status.h"
+
+#include "server/store/shard_store.h"
+
+namespace qmq::store {
+
+/// The front of every record. docs/design/log-format.md is the manual, with an example in hex.
+struct RecordHeader {
+    static constexpr std::size_t kBytes = 32;
+    /// A flag of a kMark: the rest of the segment is unused, and the log goes on in the next one.
+    static constexpr std::uint8_t kLastInSegment = 1;
+    /// A flag of a kMark: it lies over records that a power cut took before they were synced.
+    static constexpr std::uint8_t kFilling = 2;
+
+    std::uint32_t length = 0;  ///< Bytes after the header: a multiple of 8.
+    std::uint32_t crc32c = 0;  ///< Of `length`, then of everything after this field.
+    LogOffset offset = 0;      ///< Where the record lies; elsewhere it is not valid.
+    LogOffset committed = 0;   ///< All below was synced when this was written.
+    RecordKind kind = RecordKind::kMark;
+    std::uint8_t flags = 0;
+    std::uint32_t incarnation = 0;
+
+    std::uint64_t record_bytes() const { return kBytes + std::uint64_t{length}; }
+};
+
+/// What a record says. The views point into the bytes that it was read from; a record that is to be
+/// written borrows them.
+struct Record {
+    RecordHeader header;
+    std::string_view action;  ///< kAction and kMove.
+
+    // kMessages and kMove:
+    std::string_view subject;
+    WallTime stored{};  ///< kStart too: when the process opened the log.
+    std::uint64_t first_sequence = 0;
+    std::uint32_t count = 0;
+    std::string_view batch;
+
+    std::uint32_t filling_bytes = 0;  ///< kMark: zeros after the header.
+
+    bool has_messages() const {
+        return header.kind == RecordKind::kMessages || header.kind == RecordKind::kMove;
+    }
+    bool has_action() const {
+        return header.kind == RecordKind::kAction || header.kind == RecordKind::kMove;
+    }
+    LogOffset end() const { return header.offset + header.record_bytes(); }
+};
+
+/// Bytes of the record that `record` becomes, header included: a multiple of 8.
+std::uint64_t EncodedBytes(const Record& record);
+
+/// Bytes of the record before its batch.
+std::uint64_t FrontBytes(const Record& record);
+
+/// Writes all of `record` that lies before the batch to `out`, which has `FrontBytes(record)`
+/// bytes; after that come the batch and zeros up to a multiple of 8. `header.kind`, `flags`,
+/// `offset`, `committed` and `incarnation` are the caller's; length and checksum are worked out
+/// here.
+void EncodeFront(const Record& record, char* out);
+
+/// The whole record in one string: for tests, tools and rare records.
+std::string EncodeRecord(const Record& record);
+
+/// The header at the front of `bytes`, when it may be that of a record at `at` of a log: without
+/// the checksum. `most_bytes` is the room that the record may take.
+std::optional<RecordHeader> PeekHeader(std::string_view bytes,
+                                       LogOffset at,
+                                       std::uint64_t most_bytes);
+
+/// Reads the record that begins at the front of `bytes` and lies at `at` of the log. Every byte is
+/// suspect. kDataLoss says what is wrong, with the numbers.
+Result<Record> ParseRecord(std::string_view bytes, LogOffset at);
+
+}  // namespace qmq::store

@@ -1,0 +1,585 @@
+#include "server/store/recovery.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server/env/planted_bug.h"
+#include "server/store/bytes.h"
+#include "server/store/store_settings.h"
+
+namespace qmq::store {
+namespace {
+
+constexpr int kReadAttempts = 3;
+/// No message takes fewer bytes of a batch: so many sequences at most are lost with a damaged
+/// range.
+constexpr std::uint64_t kLeastMessageBytes = 16;
+
+Result<Slice> ReadPersistently(env::FileSystem& files, const std::string& path) {
+    Result<Slice> bytes = ReadWhole(files, path);
+    for (int attempt = 1; attempt < kReadAttempts && !bytes.ok(); ++attempt) {
+        bytes = ReadWhole(files, path);
+    }
+    return bytes;
+}
+
+}  // namespace
+
+Result<RecoveredLog> Recovery::Run() {
+    Status status = ListFiles();
+    if (status.ok()) {
+        status = LoadSnapshot();
+    }
+    std::uint32_t expected = logs_.empty() ? 0 : *logs_.begin();
+    for (const std::uint32_t number : logs_) {
+        if (!status.ok()) {
+            break;
+        }
+        OnMissingSegments(expected, number);
+        expected = number + 1;
+        status = LoadSegment(number);
+    }
+    if (status.ok()) {
+        status = FinishTail();
+    }
+    if (!status.ok()) {
+        return status;
+    }
+    return std::move(log_);
+}
+
+Status Recovery::ListFiles() {
+    env::FileSystem& files = segments_.files();
+    const Result<std::vector<std::string>> names = files.List(segments_.directory());
+    if (!names.ok()) {
+        return names.status();
+    }
+    for (const std::string& name : names.value()) {
+        const std::optional<NamedFile> file = ParseFileName(name);
+        if (!file) {
+            continue;
+        }
+        if (file->kind == FileKind::kTemporary) {
+            // From a process that ended before it could rename it.
+            Status status = files.Remove(segments_.directory() + "/" + name);
+            if (!status.ok()) {
+                return status;
+            }
+        } else if (file->kind == FileKind::kSnapshot) {
+            snapshot_files_.push_back(file->offset);
+        } else if (file->offset % segments_.segment_bytes() != 0) {
+            return Status::DataLoss(segments_.directory() + "/" + name +
+                                    " does not begin where a segment of " +
+                                    std::to_string(segments_.segment_bytes()) +
+                                    " bytes can begin: it is not of this store; move it away");
+        } else {
+            (file->kind == FileKind::kLog ? logs_ : indexes_)
+                .insert(segments_.NumberOf(file->offset));
+        }
+    }
+    return Status::Ok();
+}
+
+Status Recovery::LoadSnapshot() {
+    constexpr std::size_t kKept = 2;
+    std::optional<Snapshot> newest;
+    for (auto position = snapshot_files_.rbegin();
+         position != snapshot_files_.rend() && log_.snapshots.size() < kKept;
+         ++position) {
+        const std::string path =
+            segments_.directory() + "/" + FileName(*position, FileKind::kSnapshot);
+        const Result<Slice> bytes = ReadPersistently(segments_.files(), path);
+        if (!bytes.ok() && bytes.status().code() != StatusCode::kDataLoss) {
+            return bytes.status();
+        }
+        Result<Snapshot> snapshot =
+            bytes.ok() ? ParseSnapshot(bytes.value().bytes()) : Result<Snapshot>(bytes.status());
+        if (snapshot.ok() && snapshot->position != *position) {
+            snapshot =
+                Status::DataLoss("it is that of log offset " + std::to_string(snapshot->position));
+        }
+        if (!snapshot.ok()) {
+            log_.report.corruptions.push_back(
+                {*position,
+                 *position,
+                 path,
+                 0,
+                 "snapshot: " + std::string(snapshot.status().message()) + "; an older one is used",
+                 true});
+            continue;
+        }
+        log_.snapshots.insert(log_.snapshots.begin(), *position);
+        if (!newest) {
+            newest = std::move(*snapshot);
+        }
+    }
+    if (newest) {
+        return UseSnapshot(std::move(*newest));
+    }
+    if (!logs_.empty() && *logs_.begin() != 0) {
+        return Status::DataLoss(
+            segments_.directory() + " has no readable snapshot, and its log begins at " +
+            std::to_string(segments_.BaseOf(*logs_.begin())) +
+            ": what its consumer groups have acked cannot be told. Restore a .snapshot file or the "
+            "segments from the log's beginning");
+    }
+    return Status::Ok();
+}
+
+Status Recovery::UseSnapshot(Snapshot snapshot) {
+    replay_from_ = watermark_ = snapshot.position;
+    log_.incarnation = snapshot.incarnation;
+    for (const Snapshot::Subject& subject : snapshot.subjects) {
+        if (SubjectState* const state = subjects_.FindOrMake(subject.name)) {
+            state->set_first_sequence(subject.first_sequence);
+            state->set_next_sequence(subject.next_sequence);
+        }
+    }
+    subjects_.sequence_floor = snapshot.sequence_floor;
+    return listener_.OnSnapshot(snapshot.state)
+        .WithContext("snapshot at log offset " + std::to_string(snapshot.position));
+}
+
+void Recovery::OnMissingSegments(std::uint32_t first, std::uint32_t end) {
+    if (first < end) {
+        CloseTail();
+        AddCorruption(segments_.BaseOf(first), segments_.BaseOf(end), "the files are missing");
+    }
+}
+
+Status Recovery::LoadSegment(std::uint32_t number) {
+    Segment& segment = segments_.Add(number, nullptr);
+    const LogOffset end = segments_.BaseOf(number + 1);
+    if (indexes_.contains(number)) {
+        const Result<bool> loaded = LoadIndex(segment);
+        if (!loaded.ok()) {
+            return loaded.status();
+        }
+        if (loaded.value()) {
+            // It was only written once the whole segment was synced.
+            watermark_ = std::max(watermark_, end);
+            if (end <= replay_from_) {
+                last_end_ = end;
+                return Status::Ok();
+            }
+        }
+    }
+    return Scan(segment);
+}
+
+/// True when the index file is good. Its extents are only taken when the segment need not be read.
+Result<bool> Recovery::LoadIndex(Segment& segment) {
+    const std::string path = segments_.PathOf(segment.number, FileKind::kIndex);
+    const auto damaged = [&](const Status& why) {
+        log_.report.corruptions.push_back(
+            {segment.base(),
+             segment.base(),
+             path,
+             0,
+             std::string(why.message()) + "; it is made anew from the segment",
+             true});
+        return false;
+    };
+    const auto file = segments_.files().Open(path, env::OpenMode::kRead);
+    if (!file.ok()) {
+        return damaged(file.status());
+    }
+    Result<Slice> bytes = file.value()->ReadAt(0, kIndexHeaderBytes);
+    if (!bytes.ok()) {
+        return damaged(bytes.status());
+    }
+    const Result<std::uint64_t> size = IndexDirectoryBytes(bytes->bytes());
+    const Result<std::uint64_t> file_size = file.value()->Size();
+    if (!size.ok()) {
+        return damaged(size.status());
+    }
+    if (!file_size.ok() || size.value() > file_size.value()) {
+        return damaged(Status::DataLoss("the index file is cut off"));
+    }
+    bytes = file.value()->ReadAt(0, static_cast<std::size_t>(size.value()));
+    if (!bytes.ok()) {
+        return damaged(bytes.status());
+    }
+    Result<IndexDirectory> directory = ParseIndexDirectory(bytes->bytes(), segment.base());
+    if (!directory.ok()) {
+        return damaged(directory.status());
+    }
+    if (segments_.BaseOf(segment.number + 1) > replay_from_) {
+        return true;
+    }
+    segment.summary = directory->summary;
+    for (const DamagedRange& range : segment.summary.damaged) {
+        AddCorruption(range.begin, range.end, "found damaged before");
+    }
+    for (const IndexDirectoryEntry& entry : directory->subjects) {
+        SubjectState* const subject = subjects_.FindOrMake(entry.name);
+        if (subject == nullptr) {
+            continue;
+        }
+        subject->extents.push_back(
+            {segment.number,
+             static_cast<std::uint32_t>(entry.block_position / kAlignment),
+             entry.first_sequence,
+             static_cast<std::uint32_t>(entry.end_sequence - entry.first_sequence),
+             static_cast<std::uint32_t>(entry.stored_bytes / kAlignment)});
+        subject->set_next_sequence(std::max(subject->next_sequence(), entry.end_sequence));
+    }
+    return true;
+}
+
+Status Recovery::Scan(Segment& segment) {
+    Result<std::unique_ptr<env::File>> file = segments_.files().Open(
+        segments_.PathOf(segment.number, FileKind::kLog), env::OpenMode::kReadWrite);
+    if (!file.ok()) {
+        return file.status();
+    }
+    segment.file = std::move(*file);
+    segment.memory = std::make_shared<MemoryIndex>();
+    scanned_.push_back(segment.number);
+    SegmentScanner scanner(*segment.file, segment.base(), segments_.segment_bytes());
+    while (true) {
+        Result<SegmentScanner::Step> step = scanner.Next();
+        if (!step.ok()) {
+            return step.status().WithContext(
+                "the log cannot be read, so that nobody can say what is in it (copy the folder to "
+                "a "
+                "healthy disk)");
+        }
+        switch (step->kind) {
+            case SegmentScanner::StepKind::kRecord: {
+                Status status = OnRecord(segment, *step);
+                if (!status.ok()) {
+                    return status;
+                }
+                break;
+            }
+            case SegmentScanner::StepKind::kDamage:
+                if (env::Planted(env::PlantedBug::kCutMidLog)) {
+                    cut_ = true;
+                }
+                CloseTail();
+                AddCorruption(
+                    segment.base() + step->position, segment.base() + step->end, step->reason);
+                break;
+            case SegmentScanner::StepKind::kEnd:
+                OnScanEnd(segment, *step);
+                return Status::Ok();
+        }
+    }
+}
+
+Status Recovery::OnRecord(Segment& segment, const SegmentScanner::Step& step) {
+    const Record& record = step.record;
+    if (cut_) {
+        // The planted bug: what lies behind damage is taken for torn.
+        garbage_.push_back({segment.number, step.position, step.end, "cut"});
+        return Status::Ok();
+    }
+    CloseTail();
+    garbage_.clear();
+    last_end_ = std::max(last_end_, record.end());
+    watermark_ = std::max(watermark_, record.header.committed);
+    log_.incarnation = std::max(log_.incarnation, record.header.incarnation);
+    segment.summary.used_end = record.end();
+    segment.summary.newest = std::max(segment.summary.newest, record.stored);
+    if (record.header.kind == RecordKind::kMark) {
+        OnMark(segment, record);
+    }
+    SubjectState* const subject = record.has_messages() ? IndexMessages(segment, step) : nullptr;
+    if (record.header.offset < replay_from_) {
+        return Status::Ok();
+    }
+    ++log_.report.replayed_record_count;
+    log_.report.replayed_bytes += record.header.record_bytes();
+    if (record.has_action()) {
+        Status status = listener_.OnAction(record.action, record.end());
+        if (!status.ok()) {
+            return status.WithContext("action at log offset " +
+                                      std::to_string(record.header.offset));
+        }
+    }
+    if (subject != nullptr) {
+        listener_.OnMessages(
+            *subject, record.first_sequence, BatchView::Trusted(record.batch), record.stored);
+    }
+    return Status::Ok();
+}
+
+void Recovery::OnMark(const Segment& segment, const Record& record) {
+    const bool ends_segment = (record.header.flags & RecordHeader::kLastInSegment) != 0;
+    const LogOffset next_base = segments_.BaseOf(segment.number + 1);
+    if (ends_segment) {
+        sealed_ = true;
+        last_end_ = std::max(last_end_, next_base);
+    }
+    if ((record.header.flags & RecordHeader::kFilling) != 0 && record.end() > replay_from_) {
+        // Found and reported by an earlier start; the sequences that went with it stay unused.
+        holes_.push_back({record.header.offset, ends_segment ? next_base : record.end()});
+    }
+}
+
+SubjectState* Recovery::IndexMessages(Segment& segment, const SegmentScanner::Step& step) {
+    const Record& record = step.record;
+    const bool is_known = subjects_.Find(record.subject) != nullptr;
+    SubjectState* const subject = subjects_.FindOrMake(record.subject);
+    if (subject == nullptr) {
+        return nullptr;
+    }
+    if (!is_known) {
+        subject->set_first_sequence(record.first_sequence);
+        subject->set_next_sequence(record.first_sequence);
+    }
+    const bool is_new = record.header.offset >= replay_from_;
+    if (is_new && record.first_sequence < subject->next_sequence()) {
+        AddCorruption(record.header.offset,
+                      record.header.offset,
+                      "subject \"" + subject->name() + "\": sequence " +
+                          std::to_string(record.first_sequence) +
+                          " is used a second time; the next one was to be " +
+                          std::to_string(subject->next_sequence()));
+    }
+    SubjectIndex& index = (*segment.memory)[subject->id()];
+    if (!IndexRecord(*subject,
+                     segment.number,
+                     index,
+                     record.first_sequence,
+                     static_cast<std::uint32_t>(step.position),
+                     static_cast<std::uint32_t>(record.header.record_bytes()),
+                     BatchView::Trusted(record.batch))) {
+        if (index.batches.empty()) {
+            segment.memory->erase(subject->id());
+        }
+        return nullptr;
+    }
+    subject->set_next_sequence(
+        std::max(subject->next_sequence(), record.first_sequence + record.count));
+    if (is_new) {
+        last_seen_.resize(std::max<std::size_t>(last_seen_.size(), subject->id() + 1));
+        last_seen_[subject->id()] = record.header.offset;
+    }
+    return subject;
+}
+
+void Recovery::OnScanEnd(Segment& segment, const SegmentScanner::Step& step) {
+    if (step.end > step.position) {
+        garbage_.push_back({segment.number, step.position, step.end, step.reason});
+    }
+    const LogOffset end = segment.base() + step.position;
+    const bool is_full = segments_.segment_bytes() - step.position < RecordHeader::kBytes;
+    if (is_full || sealed_) {
+        last_end_ = std::max(last_end_, segments_.BaseOf(segment.number + 1));
+        sealed_ = false;
+        return;
+    }
+    if (!tail_) {
+        tail_ = OpenTail{segment.number, end, step.reason};
+    }
+}
+
+void Recovery::CloseTail() {
+    if (!tail_) {
+        return;
+    }
+    const LogOffset begin = tail_->begin;
+    const LogOffset end = segments_.BaseOf(tail_->segment + 1);
+    AddCorruption(begin, end, "later segments go on, and no mark ends this one: " + tail_->reason);
+    tail_.reset();
+}
+
+void Recovery::AddCorruption(LogOffset begin, LogOffset end, const std::string& reason) {
+    const std::uint32_t number = segments_.NumberOf(begin);
+    log_.report.corruptions.push_back({begin,
+                                       end,
+                                       segments_.PathOf(number, FileKind::kLog),
+                                       begin - segments_.BaseOf(number),
+                                       reason,
+                                       false});
+    if (end > replay_from_ && end > begin) {
+        holes_.push_back({begin, end});
+    }
+}
+
+Status Recovery::FinishTail() {
+    if (last_end_ < watermark_) {
+        AddCorruption(last_end_,
+                      watermark_,
+                      "synced records are gone" + (tail_ ? ": " + tail_->reason : std::string()));
+    }
+    JudgeCorruptions();
+    log_.end = RoundUp(std::max(last_end_, watermark_));
+    if (const std::uint64_t inside = log_.end % segments_.segment_bytes();
+        inside != 0 && segments_.segment_bytes() - inside < RecordHeader::kBytes) {
+        log_.end += segments_.segment_bytes() - inside;  // No record fits any more.
+    }
+    Status status = FillHoles();
+    if (status.ok()) {
+        status = ZeroGarbage();
+    }
+    if (!status.ok()) {
+        return status.WithContext("repairing the end of the log");
+    }
+    FinishSubjects();
+    status = SyncScanned();
+    if (!status.ok()) {
+        return status.WithContext("syncing what recovery found");
+    }
+    DropSegmentsBehindEnd();
+    WriteIndexes();
+    log_.report.end = log_.end;
+    return Status::Ok();
+}
+
+void Recovery::JudgeCorruptions() {
+    for (RecoveryReport::Corruption& corruption : log_.report.corruptions) {
+        const bool is_range = corruption.end > corruption.begin;
+        corruption.committed = !is_range || corruption.begin < watermark_;
+        if (is_range && corruption.committed) {
+            Segment* const segment = segments_.Find(segments_.NumberOf(corruption.begin));
+            if (segment != nullptr && segment->memory != nullptr) {
+                segment->summary.damaged.push_back({corruption.begin, corruption.end});
+            }
+        }
+    }
+}
+
+Status Recovery::FillHoles() {
+    for (const RecoveryReport::Corruption& corruption : log_.report.corruptions) {
+        const std::uint64_t bytes = corruption.end - corruption.begin;
+        Segment* const segment = segments_.Find(segments_.NumberOf(corruption.begin));
+        if (corruption.committed || bytes < RecordHeader::kBytes || segment == nullptr ||
+            segment->file == nullptr) {
+            continue;
+        }
+        const std::uint64_t position = corruption.begin - segment->base();
+        Status status = ZeroRange(*segment, position, position + bytes);
+        if (!status.ok()) {
+            return status;
+        }
+        Record mark;
+        mark.header.offset = corruption.begin;
+        mark.header.incarnation = log_.incarnation;
+        mark.header.flags = RecordHeader::kFilling;
+        if (position + bytes == segments_.segment_bytes()) {
+            mark.header.flags |= RecordHeader::kLastInSegment;
+        }
+        mark.filling_bytes = static_cast<std::uint32_t>(bytes - RecordHeader::kBytes);
+        const std::string header = EncodeRecord(mark).substr(0, RecordHeader::kBytes);
+        const std::string_view part(header);
+        status = segment->file->WriteAt(position, {&part, 1});
+        if (!status.ok()) {
+            return status;
+        }
+    }
+    return Status::Ok();
+}
+
+Status Recovery::ZeroGarbage() {
+    for (const Garbage& garbage : garbage_) {
+        Segment* const segment = segments_.Find(garbage.segment);
+        const LogOffset base = segments_.BaseOf(garbage.segment);
+        const LogOffset begin = std::max(base + garbage.position, log_.end);
+        const LogOffset end = base + garbage.end;
+        if (segment == nullptr || begin >= end) {
+            continue;
+        }
+        log_.report.torn_tail_bytes += end - begin;
+        Status status = ZeroRange(*segment, begin - base, end - base);
+        if (!status.ok()) {
+            return status;
+        }
+    }
+    return Status::Ok();
+}
+
+Status Recovery::ZeroRange(Segment& segment, std::uint64_t begin, std::uint64_t end) {
+    const std::string zeros(std::min<std::uint64_t>(1U << 20, end - begin), '\0');
+    while (begin < end) {
+        const std::string_view part =
+            std::string_view(zeros).substr(0, std::min<std::uint64_t>(zeros.size(), end - begin));
+        Status status = segment.file->WriteAt(begin, {&part, 1});
+        if (!status.ok()) {
+            return status;
+        }
+        begin += part.size();
+    }
+    return Status::Ok();
+}
+
+void Recovery::FinishSubjects() {
+    // Messages may have gone with a hole, and actions behind it may speak of them. Their sequences
+    // must not be given to others, so every subject that nothing behind the hole speaks for goes on
+    // above the highest that can have been there.
+    std::uint64_t lost = 0;
+    for (const DamagedRange& hole : holes_) {
+        lost += (hole.end - hole.begin) / kLeastMessageBytes;
+    }
+    subjects_.sequence_floor += lost;
+    last_seen_.resize(subjects_.all().size());
+    for (const std::unique_ptr<SubjectState>& subject : subjects_.all()) {
+        subject->set_first_sequence(
+            subject->extents.empty()
+                ? subject->next_sequence()
+                : std::max(subject->first_sequence(), subject->extents.front().first_sequence));
+        for (const DamagedRange& hole : holes_) {
+            if (hole.end > last_seen_[subject->id()]) {
+                subject->set_next_sequence(subject->next_sequence() +
+                                           (hole.end - hole.begin) / kLeastMessageBytes);
+            }
+        }
+        if (env::Planted(env::PlantedBug::kSequenceReused) &&
+            subject->next_sequence() > subject->first_sequence()) {
+            subject->set_next_sequence(subject->next_sequence() - 1);
+        }
+    }
+}
+
+Status Recovery::SyncScanned() {
+    // A process that was killed leaves what it wrote in the page cache. From here on it counts as
+    // durable, so it has to be.
+    for (const std::uint32_t number : scanned_) {
+        Segment* const segment = segments_.Find(number);
+        Status status = segment->file->Sync();
+        if (!status.ok()) {
+            return status;
+        }
+    }
+    for (const std::uint32_t number : indexes_) {
+        if (!logs_.contains(number)) {
+            // Retention took the segment, and the process ended in between.
+            Status status = segments_.files().Remove(segments_.PathOf(number, FileKind::kIndex));
+            if (!status.ok() && status.code() != StatusCode::kNotFound) {
+                return status;
+            }
+        }
+    }
+    return segments_.files().SyncDirectory(segments_.directory());
+}
+
+void Recovery::DropSegmentsBehindEnd() {
+    // They were made ahead and are zeros now; the log takes the files when it gets there.
+    const std::uint32_t last = segments_.NumberOf(log_.end);
+    segments_.all().erase(segments_.all().upper_bound(last), segments_.all().end());
+}
+
+void Recovery::WriteIndexes() {
+    const std::uint32_t last = segments_.NumberOf(log_.end);
+    for (const std::uint32_t number : scanned_) {
+        Segment* const segment = segments_.Find(number);
+        if (segment == nullptr || number == last) {
+            continue;
+        }
+        const Result<BlockPositions> positions =
+            WriteIndexFile(segments_.files(),
+                           segments_.directory(),
+                           segment->summary,
+                           *segment->memory,
+                           NamesOf(*segment->memory, subjects_));
+        if (positions.ok()) {
+            ApplyIndexPositions(subjects_, number, positions.value());
+            segment->memory = nullptr;
+        }
+        // Else the disk is full, say: it stays in memory, and the log tries again later.
+    }
+}
+
+}  // namespace qmq::store

@@ -1,0 +1,140 @@
+#include "server/store/segments.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "server/store/bytes.h"
+#include "server/store/store_settings.h"
+
+namespace qmq::store {
+
+Segment* Segments::Find(std::uint32_t number) {
+    const auto found = all_.find(number);
+    return found == all_.end() ? nullptr : &found->second;
+}
+
+Segment& Segments::Add(std::uint32_t number, std::shared_ptr<env::File> file) {
+    Segment& segment = all_[number];
+    segment.number = number;
+    segment.summary.base = BaseOf(number);
+    segment.summary.used_end = segment.summary.base;
+    segment.file = std::move(file);
+    segment.last_use = ++uses_;
+    return segment;
+}
+
+Result<std::shared_ptr<env::File>> Segments::FileOf(Segment& segment) {
+    segment.last_use = ++uses_;
+    if (segment.file == nullptr) {
+        Result<std::unique_ptr<env::File>> file =
+            files_.Open(PathOf(segment.number, FileKind::kLog), env::OpenMode::kRead);
+        if (!file.ok()) {
+            return file.status();
+        }
+        segment.file = std::move(*file);
+        CloseLeastUsed(segment);
+    }
+    return segment.file;
+}
+
+void Segments::CloseLeastUsed(const Segment& except) {
+    std::size_t open = 0;
+    Segment* oldest = nullptr;
+    for (auto& [number, segment] : all_) {
+        if (segment.file == nullptr) {
+            continue;
+        }
+        ++open;
+        const bool is_last = number == all_.rbegin()->first;
+        if (!is_last && &segment != &except &&
+            (oldest == nullptr || segment.last_use < oldest->last_use)) {
+            oldest = &segment;
+        }
+    }
+    if (open > kMostOpen && oldest != nullptr) {
+        oldest->file = nullptr;
+    }
+}
+
+Result<std::shared_ptr<env::File>> MakeSegmentFile(env::FileSystem& files,
+                                                   const std::string& path,
+                                                   std::uint64_t segment_bytes) {
+    Result<std::unique_ptr<env::File>> file = files.Open(path, env::OpenMode::kCreate);
+    if (!file.ok()) {
+        return file.status();
+    }
+    Status status = (*file)->Allocate(segment_bytes);
+    if (!status.ok()) {
+        // What little it got is better used by others; and it must not look like a segment.
+        static_cast<void>(files.Remove(path));
+        return status;
+    }
+    return std::shared_ptr<env::File>(std::move(*file));
+}
+
+IndexNames NamesOf(const MemoryIndex& index, const SubjectTable& subjects) {
+    IndexNames names;
+    names.reserve(index.size());
+    for (const auto& entry : index) {
+        names.emplace_back(entry.first, subjects.all()[entry.first]->name());
+    }
+    std::sort(names.begin(), names.end());  // The same log gives the same file.
+    return names;
+}
+
+Result<BlockPositions> WriteIndexFile(env::FileSystem& files,
+                                      const std::string& directory,
+                                      const SegmentSummary& summary,
+                                      const MemoryIndex& index,
+                                      const IndexNames& names) {
+    IndexFileWriter writer(summary);
+    for (const auto& [id, name] : names) {
+        writer.Add(name, index.at(id));
+    }
+    std::vector<std::uint64_t> blocks;
+    const std::string bytes = writer.Finish(blocks);
+    Status status = WriteWhole(files, directory, FileName(summary.base, FileKind::kIndex), bytes);
+    if (!status.ok()) {
+        return status;
+    }
+    BlockPositions positions;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        positions.emplace_back(names[i].first, blocks[i]);
+    }
+    return positions;
+}
+
+void ApplyIndexPositions(SubjectTable& subjects,
+                         std::uint32_t segment,
+                         const BlockPositions& positions) {
+    for (const auto& [id, position] : positions) {
+        if (Extent* const extent = subjects.all()[id]->Find(segment)) {
+            extent->block = static_cast<std::uint32_t>(position / kAlignment);
+        }
+    }
+}
+
+bool IndexRecord(SubjectState& subject,
+                 std::uint32_t segment,
+                 SubjectIndex& index,
+                 std::uint64_t first_sequence,
+                 std::uint32_t position,
+                 std::uint32_t record_bytes,
+                 const BatchView& batch) {
+    if (!index.Add(first_sequence, position, record_bytes, batch)) {
+        return false;
+    }
+    if (subject.extents.empty() || subject.extents.back().segment != segment) {
+        subject.extents.push_back({segment, 0, first_sequence, 0, 0});
+    }
+    Extent& extent = subject.extents.back();
+    const std::uint64_t end = index.end_sequence();
+    if (end > extent.end_sequence()) {
+        extent.span = static_cast<std::uint32_t>(end - extent.first_sequence);
+    }
+    extent.stored_units += record_bytes / static_cast<std::uint32_t>(kAlignment);
+    return true;
+}
+
+}  // namespace qmq::store

@@ -1,0 +1,516 @@
+#include "server/store/shard_log.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "server/env/planted_bug.h"
+#include "server/store/bytes.h"
+#include "server/store/file_names.h"
+#include "server/store/store_settings.h"
+
+namespace qmq::store {
+namespace {
+
+constexpr std::uint64_t kNewestBatchesBytes = 4U << 20;
+
+}  // namespace
+
+Result<std::unique_ptr<ShardStore>> ShardStore::Open(const StoreOptions& options,
+                                                     const StoreEnvironment& environment,
+                                                     StoreListener& listener) {
+    Status status = ValidateOptions(options);
+    if (!status.ok()) {
+        return status;
+    }
+    auto log = std::make_unique<ShardLog>(options, environment, listener);
+    status = log->Start();
+    if (!status.ok()) {
+        return status.WithContext("store " + options.directory);
+    }
+    return std::unique_ptr<ShardStore>(std::move(log));
+}
+
+ShardLog::ShardLog(const StoreOptions& options,
+                   const StoreEnvironment& environment,
+                   StoreListener& listener)
+    : options_(options),
+      files_(environment.files),
+      clock_(environment.clock),
+      strand_(environment.strand),
+      listener_(listener),
+      segments_(environment.files, options.directory, options.segment_bytes),
+      batches_(kNewestBatchesBytes),
+      reader_(segments_, *subjects_, batches_, environment.clock, options.index_cache_bytes),
+      syncs_(environment.io, environment.strand),
+      upkeep_(environment.io, environment.strand) {}
+
+Status ShardLog::Start() {
+    Status status = files_.MakeDirectories(options_.directory);
+    if (!status.ok()) {
+        return status;
+    }
+    Result<std::unique_ptr<env::FileLock>> lock =
+        files_.Lock(options_.directory + "/" + std::string(kLockName));
+    if (!lock.ok()) {
+        return lock.status();
+    }
+    lock_ = std::move(*lock);
+    const Result<std::vector<std::string>> names = files_.List(options_.directory);
+    if (!names.ok()) {
+        return names.status();
+    }
+    const bool is_new =
+        std::none_of(names.value().begin(), names.value().end(), [](const std::string& name) {
+            const std::optional<NamedFile> file = ParseFileName(name);
+            return file && file->kind != FileKind::kTemporary;
+        });
+    status = CheckSettings(files_, options_, is_new);
+    if (!status.ok()) {
+        return status;
+    }
+    Result<RecoveredLog> recovered = Recovery(segments_, *subjects_, listener_).Run();
+    if (!recovered.ok()) {
+        return recovered.status();
+    }
+    return Begin(std::move(*recovered));
+}
+
+Status ShardLog::Begin(RecoveredLog recovered) {
+    recovery_ = std::move(recovered.report);
+    snapshots_ = std::move(recovered.snapshots);
+    incarnation_ = recovered.incarnation + 1;
+    recovery_.incarnation = incarnation_;
+    end_ = written_ = synced_ = recovered.end;
+    const std::uint32_t number = segments_.NumberOf(end_);
+    open_ = segments_.Find(number);
+    if (open_ == nullptr || open_->file == nullptr) {
+        Result<std::shared_ptr<env::File>> file = MakeSegmentFile(
+            files_, segments_.PathOf(number, FileKind::kLog), options_.segment_bytes);
+        if (!file.ok()) {
+            return file.status();
+        }
+        open_ = &segments_.Add(number, std::move(*file));
+        open_->memory = std::make_shared<MemoryIndex>();
+    } else {
+        // It may be short: the process may have died between making and growing it.
+        Status status = open_->file->Allocate(options_.segment_bytes);
+        if (!status.ok()) {
+            return status;
+        }
+    }
+    Record start;
+    start.header.kind = RecordKind::kStart;
+    start.stored = clock_.WallNow();
+    const Result<Appended> appended = Append(start, nullptr, nullptr, {});
+    if (!appended.ok()) {
+        return appended.status();
+    }
+    Status status = WriteSpans();
+    if (status.ok()) {
+        status = open_->file->Sync();
+    }
+    if (status.ok()) {
+        status = files_.SyncDirectory(options_.directory);
+    }
+    if (!status.ok()) {
+        return status.WithContext("writing the first record");
+    }
+    round_.Clear();
+    undo_.clear();
+    dirty_.clear();
+    directory_is_dirty_ = false;
+    written_ = synced_ = end_;
+    return Status::Ok();
+}
+
+SubjectLog* ShardLog::FindSubject(std::string_view name, bool make) {
+    return make ? subjects_->FindOrMake(name) : subjects_->Find(name);
+}
+
+std::vector<SubjectLog*> ShardLog::Subjects() {
+    std::vector<SubjectLog*> all;
+    all.reserve(subjects_->all().size());
+    for (const std::unique_ptr<SubjectState>& subject : subjects_->all()) {
+        all.push_back(subject.get());
+    }
+    return all;
+}
+
+Result<ShardStore::Appended> ShardLog::AppendMessages(SubjectLog& subject,
+                                                      Slice batch,
+                                                      const BatchView& checked) {
+    Status status = CheckHighWater();
+    if (!status.ok()) {
+        return status;
+    }
+    Record record;
+    record.header.kind = RecordKind::kMessages;
+    return Append(record, &StateOf(subject), &checked, std::move(batch));
+}
+
+Result<LogOffset> ShardLog::AppendAction(std::string_view action) {
+    Record record;
+    record.header.kind = RecordKind::kAction;
+    record.action = action;
+    const Result<Appended> appended = Append(record, nullptr, nullptr, {});
+    if (!appended.ok()) {
+        return appended.status();
+    }
+    return appended.value().end;
+}
+
+Result<ShardStore::Appended> ShardLog::AppendMove(std::string_view action,
+                                                  SubjectLog& subject,
+                                                  Slice batch) {
+    // It was made by us and not checked by anybody: one message, so this costs little.
+    BatchLimits limits = options_.limits;
+    limits.max_batch_bytes = static_cast<std::size_t>(options_.segment_bytes);
+    const Result<BatchView> checked = BatchView::Parse(batch.bytes(), limits);
+    if (!checked.ok()) {
+        return Status::InvalidArgument("the batch to move: " +
+                                       std::string(checked.status().message()));
+    }
+    Record record;
+    record.header.kind = RecordKind::kMove;
+    record.action = action;
+    return Append(record, &StateOf(subject), &checked.value(), std::move(batch));
+}
+
+Result<ShardStore::Appended> ShardLog::Append(Record& record,
+                                              SubjectState* subject,
+                                              const BatchView* batch,
+                                              Slice kept) {
+    if (!failure_.ok()) {
+        return Stopped();
+    }
+    if (subject != nullptr) {
+        record.subject = subject->name();
+        record.batch = kept.bytes();
+        record.count = batch->count();
+        record.first_sequence = subject->next_sequence();
+        record.stored = clock_.WallNow();
+    }
+    const std::uint64_t bytes = EncodedBytes(record);
+    if (bytes > options_.segment_bytes) {
+        return Status::InvalidArgument("a record of " + std::to_string(bytes) +
+                                       " bytes does not fit into a segment of " +
+                                       std::to_string(options_.segment_bytes) +
+                                       ": send smaller batches or make the store with larger "
+                                       "segments");
+    }
+    Status status = EnsureRoom(bytes);
+    if (!status.ok()) {
+        return status;
+    }
+    Add(record, subject, batch, std::move(kept));
+    return Appended{record.first_sequence, end_};
+}
+
+Status ShardLog::EnsureRoom(std::uint64_t bytes) {
+    if (round_.empty()) {
+        round_segment_ = open_->number;
+        kind_before_round_ = last_kind_;
+    }
+    const std::uint64_t position = end_ - open_->base();
+    return position + bytes <= options_.segment_bytes ? Status::Ok() : Roll();
+}
+
+Status ShardLog::Roll() {
+    const std::uint32_t next = open_->number + 1;
+    Result<std::shared_ptr<env::File>> file = TakeNextFile(next);
+    if (!file.ok()) {
+        return file.status().code() == StatusCode::kResourceExhausted
+                   ? file.status()
+                   : Status::Unavailable("the next segment cannot be made now: " +
+                                         std::string(file.status().message()));
+    }
+    if (options_.segment_bytes - (end_ - open_->base()) >= RecordHeader::kBytes) {
+        Record mark;
+        mark.header.flags = RecordHeader::kLastInSegment;
+        Add(mark, nullptr, nullptr, {});
+    }
+    DetachOpenIndexes(*open_);
+    round_.NextSegment();
+    open_ = &segments_.Add(next, std::move(*file));
+    open_->memory = std::make_shared<MemoryIndex>();
+    end_ = open_->base();
+    return Status::Ok();
+}
+
+Result<std::shared_ptr<env::File>> ShardLog::TakeNextFile(std::uint32_t number) {
+    if (prepared_ && prepared_->number == number) {
+        std::shared_ptr<env::File> file = std::move(prepared_->file);
+        prepared_.reset();
+        return file;
+    }
+    // It is not there yet, or could not be made before. Should it be under way just now, both find
+    // the same file.
+    Result<std::shared_ptr<env::File>> file =
+        MakeSegmentFile(files_, segments_.PathOf(number, FileKind::kLog), options_.segment_bytes);
+    directory_is_dirty_ = directory_is_dirty_ || file.ok();
+    return file;
+}
+
+void ShardLog::Add(Record& record, SubjectState* subject, const BatchView* batch, Slice kept) {
+    record.header.offset = end_;
+    record.header.committed = synced_;
+    record.header.incarnation = incarnation_;
+    round_.Add(record);
+    const std::uint64_t bytes = EncodedBytes(record);
+    if (subject != nullptr) {
+        undo_.push_back({subject, open_->number, subject->next_sequence()});
+        IndexRecord(*subject,
+                    open_->number,
+                    OpenIndexOf(*subject),
+                    record.first_sequence,
+                    static_cast<std::uint32_t>(end_ - open_->base()),
+                    static_cast<std::uint32_t>(bytes),
+                    *batch);
+        subject->set_next_sequence(record.first_sequence + record.count);
+        batches_.AddNewest(end_, std::move(kept));
+        open_->summary.newest = std::max(open_->summary.newest, record.stored);
+    }
+    end_ += bytes;
+    open_->summary.used_end = end_;
+    last_kind_ = record.header.kind;
+}
+
+SubjectIndex& ShardLog::OpenIndexOf(SubjectState& subject) {
+    if (subject.open_index == nullptr) {
+        subject.open_index = &(*open_->memory)[subject.id()];
+    }
+    return *subject.open_index;
+}
+
+void ShardLog::DetachOpenIndexes(Segment& segment) {
+    for (const auto& entry : *segment.memory) {
+        subjects_->all()[entry.first]->open_index = nullptr;
+    }
+}
+
+Status ShardLog::CheckHighWater() {
+    constexpr std::chrono::seconds kInterval{1};
+    const TimePoint now = clock_.Now();
+    if (space_was_checked_ && now - space_checked_ < kInterval) {
+        return high_water_;
+    }
+    space_checked_ = now;
+    space_was_checked_ = true;
+    high_water_ = Status::Ok();
+    const Result<env::DiskSpace> space = files_.Space(options_.directory);
+    // A disk that cannot be asked may still have room; when it has none, the write says so.
+    if (space.ok() && space.value().total_bytes > 0) {
+        const auto total = static_cast<double>(space.value().total_bytes);
+        const double used = 100.0 * (total - static_cast<double>(space.value().free_bytes)) / total;
+        if (used > options_.disk_high_water_percent) {
+            high_water_ = Status::ResourceExhausted(
+                "the disk of " + options_.directory + " is " +
+                std::to_string(static_cast<int>(used)) + " % full, above the mark of " +
+                std::to_string(static_cast<int>(options_.disk_high_water_percent)) +
+                " %: free some space, or lower the retention");
+        }
+    }
+    return high_water_;
+}
+
+Status ShardLog::Write() {
+    if (!failure_.ok()) {
+        return Stopped();
+    }
+    if (!round_.empty()) {
+        Status status = WriteSpans();
+        if (!status.ok()) {
+            return OnWriteError(status);
+        }
+        for (std::uint32_t sealed = round_segment_; sealed < open_->number; ++sealed) {
+            segments_.Find(sealed)->summary.newest = clock_.WallNow();
+            snapshot_is_wanted_ = true;
+        }
+        written_ = end_;
+        batches_.Trim(written_);
+        round_.Clear();
+        undo_.clear();
+    }
+    AfterWrite();
+    return Status::Ok();
+}
+
+Status ShardLog::WriteSpans() {
+    for (const WriteRound::Span& span : round_.spans()) {
+        if (span.part_count == 0) {
+            continue;
+        }
+        Segment* const segment = segments_.Find(segments_.NumberOf(span.begin));
+        Status status = segment->file->WriteAt(span.begin - segment->base(), round_.parts(span));
+        if (!status.ok()) {
+            return status;
+        }
+        if (dirty_.empty() || dirty_.back() != segment->file) {
+            dirty_.push_back(segment->file);
+        }
+    }
+    return Status::Ok();
+}
+
+Status ShardLog::OnWriteError(const Status& error) {
+    if (error.code() != StatusCode::kResourceExhausted) {
+        Rollback();
+        Fail(error);
+        return Stopped();
+    }
+    // Some of the round may be on the disk. Whoever is told now that it was refused must not find
+    // it delivered after a crash.
+    Status status = EraseRound();
+    Rollback();
+    if (!status.ok()) {
+        Fail(status.WithContext("taking back what a full disk had no room for"));
+        return Stopped();
+    }
+    return error;
+}
+
+Status ShardLog::EraseRound() {
+    const std::string zeros(RecordHeader::kBytes, '\0');
+    const std::string_view part(zeros);
+    Segment* segment = nullptr;
+    for (const LogOffset record : round_.records()) {
+        Segment* const here = segments_.Find(segments_.NumberOf(record));
+        if (here != segment && segment != nullptr) {
+            Status status = segment->file->Sync();
+            if (!status.ok()) {
+                return status;
+            }
+        }
+        segment = here;
+        Status status = segment->file->WriteAt(record - segment->base(), {&part, 1});
+        if (!status.ok()) {
+            return status;
+        }
+    }
+    return segment == nullptr ? Status::Ok() : segment->file->Sync();
+}
+
+void ShardLog::Rollback() {
+    for (auto undo = undo_.rbegin(); undo != undo_.rend(); ++undo) {
+        SubjectState& subject = *undo->subject;
+        MemoryIndex& indexes = *segments_.Find(undo->segment)->memory;
+        SubjectIndex& index = indexes.at(subject.id());
+        Extent& extent = subject.extents.back();
+        extent.stored_units -=
+            index.batches.back().record_bytes / static_cast<std::uint32_t>(kAlignment);
+        index.RemoveLast();
+        subject.open_index = nullptr;
+        if (index.batches.empty()) {
+            indexes.erase(subject.id());
+            subject.extents.pop_back();
+        } else {
+            extent.span = static_cast<std::uint32_t>(index.end_sequence() - extent.first_sequence);
+        }
+        subject.set_next_sequence(undo->next_sequence);
+    }
+    undo_.clear();
+    round_.Clear();
+    end_ = written_;
+    batches_.RemoveFrom(end_);
+    last_kind_ = kind_before_round_;
+    while (open_->number > round_segment_) {
+        prepared_ = PreparedSegment{open_->number, open_->file};
+        directory_is_dirty_ = true;
+        segments_.all().erase(open_->number);
+        open_ = segments_.Find(prepared_->number - 1);
+    }
+    open_->summary.used_end = end_;
+}
+
+void ShardLog::Sync() {
+    if (!failure_.ok()) {
+        return;
+    }
+    if (sync_is_running_) {
+        sync_is_wanted_ = true;
+        return;
+    }
+    StartSync();
+}
+
+void ShardLog::StartSync() {
+    sync_is_running_ = true;
+    sync_is_wanted_ = false;
+    const LogOffset target = written_;
+    std::string directory = directory_is_dirty_ ? options_.directory : std::string();
+    directory_is_dirty_ = false;
+    syncs_.Run(
+        [&files = files_, dirty = std::move(dirty_), directory = std::move(directory)] {
+            // Oldest first: what survives a power cut has no hole that need not be.
+            for (const std::shared_ptr<env::File>& file : dirty) {
+                Status status = file->Sync();
+                if (!status.ok()) {
+                    return status;
+                }
+            }
+            return directory.empty() ? Status::Ok() : files.SyncDirectory(directory);
+        },
+        [this, target](const Status& status) { OnSyncDone(target, status); });
+    dirty_.clear();
+}
+
+void ShardLog::OnSyncDone(LogOffset target, const Status& status) {
+    sync_is_running_ = false;
+    if (!failure_.ok()) {
+        return;
+    }
+    if (!status.ok()) {
+        Fail(status);
+        return;
+    }
+    synced_ = target;
+    if (sync_is_wanted_) {
+        StartSync();
+    }
+    listener_.OnSynced(synced_);
+    MarkWatermark();
+    AfterSync();
+}
+
+void ShardLog::MarkWatermark() {
+    // The records just synced do not know it. When none follows, damage in the last of them would
+    // look like a torn tail at the next start; so a mark follows. It is not synced for its own
+    // sake.
+    const bool is_idle = !sync_is_running_ && round_.empty() && synced_ == written_;
+    if (!is_idle || last_kind_ == RecordKind::kMark || close_done_ || !failure_.ok()) {
+        return;
+    }
+    Record mark;
+    if (Append(mark, nullptr, nullptr, {}).ok()) {
+        static_cast<void>(Write());  // It has told our owner if it had to.
+    }
+}
+
+void ShardLog::Fail(const Status& status) {
+    if (!failure_.ok()) {
+        return;
+    }
+    failure_ = status;
+    pending_snapshot_.reset();
+    // Not from inside of a call that our owner makes.
+    strand_.PostLater([this, alive = std::weak_ptr<const bool>(alive_)] {
+        if (!alive.expired()) {
+            listener_.OnFailed(failure_);
+            StepClose();
+        }
+    });
+}
+
+Status ShardLog::Stopped() const {
+    return Status::Unavailable("the shard in " + options_.directory +
+                               " has stopped writing, since nobody can say what is on its disk: " +
+                               std::string(failure_.message()) +
+                               "; look after the disk, then start the broker anew");
+}
+
+Result<ReadReply> ShardLog::Read(SubjectLog& subject, const ReadRequest& request) {
+    return reader_.Read(StateOf(subject), request);
+}
+
+}  // namespace qmq::store

@@ -1,0 +1,329 @@
+#include <algorithm>
+#include <utility>
+
+#include "server/env/planted_bug.h"
+#include "server/store/bytes.h"
+#include "server/store/file_names.h"
+#include "server/store/shard_log.h"
+#include "server/store/store_settings.h"
+
+// What keeps a log small and quick to open: snapshots, index files, segments made ahead of time and
+// segments that go.
+
+namespace qmq::store {
+namespace {
+
+/// As many as a start may need: should the newest be damaged, the one before it still leads to the
+/// log's end.
+constexpr std::size_t kKeptSnapshots = 2;
+
+bool IsKept(const std::vector<LogOffset>& kept, LogOffset position) {
+    return std::find(kept.begin(), kept.end(), position) != kept.end();
+}
+
+Status SaveSnapshotFile(env::FileSystem& files,
+                        const std::string& directory,
+                        LogOffset position,
+                        std::string_view bytes,
+                        const std::vector<LogOffset>& kept) {
+    Status status = WriteWhole(files, directory, FileName(position, FileKind::kSnapshot), bytes);
+    if (!status.ok()) {
+        return status;
+    }
+    const Result<std::vector<std::string>> names = files.List(directory);
+    if (!names.ok()) {
+        return Status::Ok();  // Old ones stay a little longer.
+    }
+    for (const std::string& name : names.value()) {
+        const std::optional<NamedFile> file = ParseFileName(name);
+        if (file && file->kind == FileKind::kSnapshot && !IsKept(kept, file->offset)) {
+            static_cast<void>(files.Remove(directory + "/" + name));
+        }
+    }
+    return Status::Ok();
+}
+
+}  // namespace
+
+void ShardLog::AfterWrite() {
+    PrepareNextSegment();
+    TakeSnapshot();
+}
+
+void ShardLog::AfterSync() {
+    SaveSnapshot();
+    WriteDueIndexes();
+    StepClose();
+}
+
+void ShardLog::PrepareNextSegment() {
+    const bool is_half_full = end_ - open_->base() > options_.segment_bytes / 2;
+    if (!is_half_full || prepared_ || is_preparing_ || close_done_) {
+        return;
+    }
+    is_preparing_ = true;
+    auto made = std::make_shared<PreparedSegment>();
+    made->number = open_->number + 1;
+    upkeep_.Run(
+        [&files = files_,
+         made,
+         path = segments_.PathOf(made->number, FileKind::kLog),
+         directory = options_.directory,
+         bytes = options_.segment_bytes] {
+            Result<std::shared_ptr<env::File>> file = MakeSegmentFile(files, path, bytes);
+            if (!file.ok()) {
+                return file.status();
+            }
+            made->file = std::move(*file);
+            return files.SyncDirectory(directory);
+        },
+        [this, made](const Status& status) {
+            is_preparing_ = false;
+            // When it could not be made, the log tries again when it gets there, and says so.
+            if (status.ok() && made->number == open_->number + 1 && !prepared_) {
+                prepared_ = std::move(*made);
+            }
+            StepClose();
+        });
+}
+
+void ShardLog::TakeSnapshot() {
+    // Our owner's state holds what was appended, so a snapshot is taken when all that is written.
+    if (!snapshot_is_wanted_ || pending_snapshot_ || snapshot_is_being_saved_ || !round_.empty() ||
+        !failure_.ok()) {
+        return;
+    }
+    snapshot_is_wanted_ = false;
+    if (!snapshots_.empty() && snapshots_.back() == written_) {
+        return;
+    }
+    Snapshot snapshot;
+    snapshot.position = written_;
+    snapshot.incarnation = incarnation_;
+    snapshot.sequence_floor = subjects_->sequence_floor;
+    snapshot.subjects.reserve(subjects_->all().size());
+    for (const std::unique_ptr<SubjectState>& subject : subjects_->all()) {
+        snapshot.subjects.push_back(
+            {subject->name(), subject->first_sequence(), subject->next_sequence()});
+    }
+    snapshot.state = listener_.TakeSnapshot();
+    pending_snapshot_ = PendingSnapshot{snapshot.position, EncodeSnapshot(snapshot)};
+    if (synced_ >= written_ || env::Planted(env::PlantedBug::kSnapshotAheadOfLog)) {
+        SaveSnapshot();
+    } else {
+        Sync();
+    }
+}
+
+void ShardLog::SaveSnapshot() {
+    if (!pending_snapshot_ || (pending_snapshot_->position > synced_ &&
+                               !env::Planted(env::PlantedBug::kSnapshotAheadOfLog))) {
+        return;
+    }
+    snapshot_is_being_saved_ = true;
+    PendingSnapshot snapshot = std::move(*pending_snapshot_);
+    pending_snapshot_.reset();
+    std::vector<LogOffset> kept = snapshots_;
+    kept.push_back(snapshot.position);
+    while (kept.size() > kKeptSnapshots) {
+        kept.erase(kept.begin());
+    }
+    upkeep_.Run([&files = files_,
+                 directory = options_.directory,
+                 position = snapshot.position,
+                 bytes = std::move(snapshot.bytes),
+                 kept] { return SaveSnapshotFile(files, directory, position, bytes, kept); },
+                [this, kept](const Status& status) {
+                    snapshot_is_being_saved_ = false;
+                    if (status.ok()) {
+                        snapshots_ = kept;
+                    } else if (close_done_) {
+                        close_status_ = status.WithContext("writing the last snapshot");
+                    }
+                    TakeSnapshot();
+                    StepClose();
+                });
+}
+
+void ShardLog::WriteDueIndexes() {
+    for (auto& [number, segment] : segments_.all()) {
+        const bool is_due = segment.memory != nullptr && number < open_->number &&
+                            segments_.BaseOf(number + 1) <= synced_;
+        if (is_due && !segment.index_is_being_written) {
+            WriteIndex(segment);
+        }
+    }
+}
+
+void ShardLog::WriteIndex(Segment& segment) {
+    segment.index_is_being_written = true;
+    auto positions = std::make_shared<BlockPositions>();
+    upkeep_.Run(
+        [&files = files_,
+         directory = options_.directory,
+         summary = segment.summary,
+         index = segment.memory,
+         names = NamesOf(*segment.memory, *subjects_),
+         subjects = subjects_,  // Keeps the names.
+         positions] {
+            Result<BlockPositions> written =
+                WriteIndexFile(files, directory, summary, *index, names);
+            if (!written.ok()) {
+                return written.status();
+            }
+            *positions = std::move(*written);
+            return Status::Ok();
+        },
+        [this, number = segment.number, positions](const Status& status) {
+            Segment* const written = segments_.Find(number);
+            if (written != nullptr) {
+                written->index_is_being_written = false;
+            }
+            // On an error the index stays in memory, and the next sync tries again.
+            if (status.ok() && written != nullptr) {
+                ApplyIndexPositions(*subjects_, number, *positions);
+                written->memory = nullptr;
+            } else if (!status.ok() && close_done_) {
+                close_status_ = status.WithContext("writing an index file");
+            }
+            StepClose();
+        });
+}
+
+Status ShardLog::Retain() {
+    if (!failure_.ok()) {
+        return Stopped();
+    }
+    RetireOpenSegment();
+    while (segments_.all().size() > 1) {
+        const Segment& oldest = segments_.all().begin()->second;
+        if (oldest.number == open_->number || oldest.index_is_being_written || !IsDue(oldest)) {
+            break;
+        }
+        const LogOffset end = segments_.BaseOf(oldest.number + 1);
+        if (snapshots_.size() < kKeptSnapshots || snapshots_.front() < end) {
+            // Without them a start could not do without the segment.
+            snapshot_is_wanted_ = true;
+            TakeSnapshot();
+            break;
+        }
+        DropOldest();
+    }
+    WriteDueIndexes();
+    return Status::Ok();
+}
+
+bool ShardLog::IsDue(const Segment& oldest) {
+    if (clock_.WallNow() - oldest.summary.newest > options_.retention) {
+        return true;
+    }
+    if (options_.retention_bytes != 0 && stored_bytes() > options_.retention_bytes) {
+        return true;
+    }
+    return options_.drop_consumed && IsConsumed(oldest.number);
+}
+
+bool ShardLog::IsConsumed(std::uint32_t number) {
+    for (const std::unique_ptr<SubjectState>& subject : subjects_->all()) {
+        if (const Extent* const extent = subject->Find(number);
+            extent != nullptr && listener_.ConsumedBelow(*subject) < extent->end_sequence()) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/// The segment that is written to cannot go; when nothing has come for so long that its messages
+/// should, the log moves on to the next one.
+bool ShardLog::RetireOpenSegment() {
+    const WallTime newest = open_->summary.newest;
+    if (open_->memory->empty() || !round_.empty() ||
+        clock_.WallNow() - newest <= options_.retention) {
+        return false;
+    }
+    round_segment_ = open_->number;
+    kind_before_round_ = last_kind_;
+    if (!Roll().ok()) {
+        return false;  // No room for it. The next message, or the next call, tries again.
+    }
+    Record mark;
+    if (!Append(mark, nullptr, nullptr, {}).ok() || !Write().ok()) {
+        return false;
+    }
+    Sync();
+    return true;
+}
+
+void ShardLog::DropOldest() {
+    const auto oldest = segments_.all().begin();
+    const std::uint32_t number = oldest->first;
+    segments_.all().erase(oldest);
+    reader_.DropSegment(number);
+    std::vector<SubjectState*> changed;
+    for (const std::unique_ptr<SubjectState>& subject : subjects_->all()) {
+        std::vector<Extent>& extents = subject->extents;
+        if (extents.empty() || extents.front().segment != number) {
+            continue;
+        }
+        extents.erase(extents.begin());
+        subject->set_first_sequence(extents.empty() ? subject->next_sequence()
+                                                    : extents.front().first_sequence);
+        changed.push_back(subject.get());
+    }
+    upkeep_.Run(
+        [&files = files_,
+         log = segments_.PathOf(number, FileKind::kLog),
+         index = segments_.PathOf(number, FileKind::kIndex),
+         directory = options_.directory] {
+            // The log first: an index without a log is cleared away by the next start. One folder
+            // sync a segment, so that they go in order and never leave a gap.
+            for (const std::string& path : {log, index}) {
+                Status status = files.Remove(path);
+                if (!status.ok() && status.code() != StatusCode::kNotFound) {
+                    return status;
+                }
+            }
+            return files.SyncDirectory(directory);
+        },
+        // What is left of it is found by the next start, whose retention drops it again.
+        [this](const Status&) { StepClose(); });
+    for (SubjectState* const subject : changed) {
+        listener_.OnDropped(*subject);
+    }
+}
+
+std::uint64_t ShardLog::stored_bytes() const {
+    return segments_.all().size() * options_.segment_bytes;
+}
+
+std::uint64_t ShardLog::stored_bytes(const SubjectLog& subject) const {
+    return StateOf(subject).stored_bytes();
+}
+
+void ShardLog::Close(UniqueFunction<void(Status)> done) {
+    Status status = failure_.ok() ? Write() : Stopped();
+    close_done_ = std::move(done);
+    close_status_ = status;
+    snapshot_is_wanted_ = true;
+    TakeSnapshot();
+    WriteDueIndexes();
+    Sync();
+    StepClose();
+}
+
+void ShardLog::StepClose() {
+    if (!close_done_) {
+        return;
+    }
+    const bool has_stopped = !failure_.ok();
+    const bool is_saving = snapshot_is_wanted_ || pending_snapshot_ || snapshot_is_being_saved_;
+    const bool is_synced = !sync_is_running_ && synced_ == written_;
+    if (!upkeep_.idle() || (!has_stopped && (is_saving || !is_synced))) {
+        return;
+    }
+    UniqueFunction<void(Status)> done = std::move(close_done_);
+    close_done_ = nullptr;
+    done(has_stopped ? Stopped() : close_status_);
+}
+
+}  // namespace qmq::store

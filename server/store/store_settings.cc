@@ -1,0 +1,180 @@
+#include "server/store/store_settings.h"
+
+#include <charconv>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "server/store/file_names.h"
+
+namespace qmq::store {
+namespace {
+
+using std::chrono::seconds;
+
+template <typename T>
+Status CheckRange(std::string_view name, T value, T lowest, T highest) {
+    if (value >= lowest && value <= highest) {
+        return Status::Ok();
+    }
+    return Status::InvalidArgument("store option " + std::string(name) + " is " +
+                                   std::to_string(value) + ", outside of [" +
+                                   std::to_string(lowest) + ", " + std::to_string(highest) + "]");
+}
+
+/// The number behind `"name":` in `text`, which is JSON of our own making or somebody's edit of it.
+std::optional<std::uint64_t> NumberOf(std::string_view text, std::string_view name) {
+    const std::size_t found = text.find("\"" + std::string(name) + "\"");
+    if (found == std::string_view::npos) {
+        return std::nullopt;
+    }
+    const std::size_t begin = text.find_first_not_of(" \t\r\n:", found + name.size() + 2);
+    if (begin == std::string_view::npos) {
+        return std::nullopt;
+    }
+    std::uint64_t value = 0;
+    const auto parsed = std::from_chars(text.data() + begin, text.data() + text.size(), value);
+    if (parsed.ec != std::errc()) {
+        return std::nullopt;
+    }
+    return value;
+}
+
+constexpr std::uint64_t kFormat = 1;
+
+}  // namespace
+
+Status ValidateOptions(const StoreOptions& options) {
+    constexpr std::int64_t kTenYears = std::int64_t{3650} * 24 * 3600;
+    constexpr std::uint64_t kKiB = 1024;
+    if (options.directory.empty()) {
+        return Status::InvalidArgument("store option directory is empty: name a folder");
+    }
+    if (options.segment_bytes % 4096 != 0) {
+        return Status::InvalidArgument("store option segment_bytes is " +
+                                       std::to_string(options.segment_bytes) +
+                                       ": use a multiple of 4096");
+    }
+    for (const Status& status :
+         {CheckRange<std::uint64_t>(
+              "segment_bytes", options.segment_bytes, 64 * kKiB, 4 * kKiB * kKiB * kKiB),
+          CheckRange<std::int64_t>("retention", options.retention.count(), 1, kTenYears),
+          CheckRange<double>(
+              "disk_high_water_percent", options.disk_high_water_percent, 50.0, 100.0),
+          CheckRange<std::uint64_t>("index_cache_bytes",
+                                    options.index_cache_bytes,
+                                    kKiB * kKiB,
+                                    4 * kKiB * kKiB * kKiB)}) {
+        if (!status.ok()) {
+            return status;
+        }
+    }
+    return Status::Ok();
+}
+
+std::string EncodeSettings(const StoreSettings& settings) {
+    return "{\n  \"format\": " + std::to_string(kFormat) +
+           ",\n  \"segment_bytes\": " + std::to_string(settings.segment_bytes) + "\n}\n";
+}
+
+Result<StoreSettings> ParseSettings(std::string_view text) {
+    const std::optional<std::uint64_t> format = NumberOf(text, "format");
+    const std::optional<std::uint64_t> segment_bytes = NumberOf(text, "segment_bytes");
+    if (!format || !segment_bytes) {
+        return Status::DataLoss("it has no \"format\" or no \"segment_bytes\"");
+    }
+    if (*format != kFormat) {
+        return Status::FailedPrecondition("its format is " + std::to_string(*format) +
+                                          ", and this build knows format " +
+                                          std::to_string(kFormat) + " only");
+    }
+    return StoreSettings{*segment_bytes};
+}
+
+Result<std::optional<StoreSettings>> ReadSettings(env::FileSystem& files,
+                                                  const std::string& directory) {
+    const std::string path = directory + "/" + std::string(kSettingsName);
+    const Result<Slice> text = ReadWhole(files, path);
+    if (!text.ok()) {
+        if (text.status().code() == StatusCode::kNotFound) {
+            return std::optional<StoreSettings>();
+        }
+        return text.status();
+    }
+    const Result<StoreSettings> settings = ParseSettings(text->bytes());
+    if (!settings.ok()) {
+        return settings.status().WithContext(path);
+    }
+    return std::optional<StoreSettings>(*settings);
+}
+
+Status CheckSettings(env::FileSystem& files, const StoreOptions& options, bool is_new) {
+    const Result<std::optional<StoreSettings>> stored = ReadSettings(files, options.directory);
+    if (!stored.ok()) {
+        return stored.status();
+    }
+    const StoreSettings wanted{options.segment_bytes};
+    if (!stored->has_value()) {
+        if (!is_new) {
+            return Status::DataLoss(options.directory + " has a log but no " +
+                                    std::string(kSettingsName) +
+                                    ": write one with the segment_bytes that the .log files have, "
+                                    "for example " +
+                                    EncodeSettings(wanted));
+        }
+        return WriteWhole(
+            files, options.directory, std::string(kSettingsName), EncodeSettings(wanted));
+    }
+    if ((*stored)->segment_bytes != wanted.segment_bytes) {
+        return Status::FailedPrecondition(
+            "the store in " + options.directory + " was made with segment_bytes " +
+            std::to_string((*stored)->segment_bytes) + ", and " +
+            std::to_string(wanted.segment_bytes) +
+            " was asked for: it is fixed for the life of a store; use the stored value");
+    }
+    return Status::Ok();
+}
+
+Status WriteWhole(env::FileSystem& files,
+                  const std::string& directory,
+                  const std::string& name,
+                  std::string_view bytes) {
+    const std::string path = directory + "/" + name;
+    const std::string temporary = path + ".tmp";
+    Result<std::unique_ptr<env::File>> file = files.Open(temporary, env::OpenMode::kCreate);
+    Status status = file.status();
+    if (status.ok()) {
+        // One may be left from a time when this did not end well.
+        status = (*file)->Truncate(0);
+    }
+    if (status.ok()) {
+        status = (*file)->WriteAt(0, {&bytes, 1});
+    }
+    if (status.ok()) {
+        status = (*file)->Sync();
+    }
+    if (status.ok()) {
+        status = files.Rename(temporary, path);
+    }
+    if (!status.ok()) {
+        // It may not exist, and what matters is reported already.
+        static_cast<void>(files.Remove(temporary));
+        return status;
+    }
+    return files.SyncDirectory(directory);
+}
+
+Result<Slice> ReadWhole(env::FileSystem& files, const std::string& path) {
+    const Result<std::unique_ptr<env::File>> file = files.Open(path, env::OpenMode::kRead);
+    if (!file.ok()) {
+        return file.status();
+    }
+    const Result<std::uint64_t> size = file.value()->Size();
+    if (!size.ok()) {
+        return size.status();
+    }
+    return file.value()->ReadAt(0, static_cast<std::size_t>(*size));
+}
+
+}  // namespace qmq::store
