@@ -14,10 +14,9 @@ constexpr BatchLimits kLimits{(64U << 20) + (1U << 20), 1'000'000};
 /// Before decisions that the broker would not take are offered again.
 constexpr std::chrono::milliseconds kRepeatPause{100};
 
+/// As the broker counts.
 std::uint64_t BytesOf(const DeliveredBatch& batch) {
-    // Of the messages alone: what a whole batch has in front of them is not counted.
-    const std::size_t body = batch.body.size();
-    return batch.header.empty() && body >= BatchHeader::kBytes ? body - BatchHeader::kBytes : body;
+    return batch.header.size() + batch.body.size();
 }
 
 }  // namespace
