@@ -46,7 +46,7 @@ Result<Broker*> EmbeddedRegistry::Acquire(const std::string& directory) {
 
 void EmbeddedRegistry::Release(std::string directory, bool inside_callback) {
     // Ours, for the broker's own copies of both go with the broker.
-    const auto self = shared_from_this();
+    std::shared_ptr<EmbeddedRegistry> self = shared_from_this();
     std::unique_ptr<EmbeddedBroker> last;
     {
         const std::lock_guard lock(mutex_);
