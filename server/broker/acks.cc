@@ -108,17 +108,21 @@ Status ValidateAcks(const std::vector<AckItem>& items) {
 }
 
 void Acks::Add(Consumer* consumer, const std::vector<AckItem>& items, AckDone done) {
-    Result<AckReply> reply = AckReply{};
+    round_.push_back(Waiting{std::move(done), Judge(consumer, items)});
+}
+
+Result<AckReply> Acks::Judge(Consumer* consumer, const std::vector<AckItem>& items) {
     if (!core_.stopped.ok()) {
-        reply = core_.stopped;
-    } else if (consumer == nullptr) {
-        for (const AckItem& item : items) {
-            reply->not_held_count += SizeOf({item.first, item.last});
-        }
-    } else {
-        reply = Apply(*consumer, items);
+        return core_.stopped;
     }
-    round_.push_back(Waiting{std::move(done), std::move(reply)});
+    if (consumer != nullptr) {
+        return Apply(*consumer, items);
+    }
+    AckReply reply;
+    for (const AckItem& item : items) {
+        reply.not_held_count += SizeOf({item.first, item.last});
+    }
+    return reply;
 }
 
 Result<AckReply> Acks::Apply(Consumer& consumer, const std::vector<AckItem>& items) {

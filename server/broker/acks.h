@@ -34,6 +34,7 @@ private:
         Result<AckReply> reply;
     };
 
+    Result<AckReply> Judge(Consumer* consumer, const std::vector<AckItem>& items);
     Result<AckReply> Apply(Consumer& consumer, const std::vector<AckItem>& items);
     Status ApplyAcks(Consumer& consumer, std::vector<PullRange> ranges);
     Status ApplyOther(Consumer& consumer, const AckItem& item);

@@ -137,6 +137,7 @@ Result<Consumer*> Members::Join(const ResolvedKey& key,
         consumer = &core_.state.MakeConsumer(group, key.consumer_id, key.source);
     }
     consumer->settings = settings;
+    core_.Applied();
     reply = request.resume ? Resume(*consumer, *request.resume)
                            : SubscribeReply{core_.store->recovery().incarnation,
                                             known && !release ? consumer->next_pull() : 0};
@@ -395,6 +396,7 @@ void Members::GoneTooLong(Consumer& consumer) {
     std::erase(due_pulls_, &consumer);
     delivery_.Forget(consumer);
     core_.state.Forget(consumer);
+    core_.Applied();
     delivery_.MarkReady(group);
 }
 
@@ -482,6 +484,7 @@ void Members::Reset(const GroupName& name,
     }
     PlaceLive(*group, next, true, *end);
     core_.state.Keep();
+    core_.Applied();
     WhenDurable(*end, [done = std::move(done)](const Status& status) mutable { done(status); });
 }
 
@@ -505,6 +508,7 @@ void Members::EvictIdle() {
         }
         delivery_.Forget(*group);
         core_.state.EraseGroup(*group);
+        core_.Applied();
     }
 }
 

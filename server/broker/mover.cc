@@ -204,7 +204,6 @@ Status Mover::LogCopies(Group& group, const Moved& moved, Copies copies) {
     if (!appended.ok()) {
         return appended.status();
     }
-    core_.dirty = true;
     if (copies.to_dead_letter) {
         group.dead_letter_count += copies.count;
     } else {

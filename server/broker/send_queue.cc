@@ -86,7 +86,6 @@ void SendQueue::AppendBatch(SendPart& part, CheckedBatch& batch) {
         receipt.outcome = SendOutcome::kRefused;
         return;
     }
-    core_.dirty = true;
     receipt.first_sequence = appended->first_sequence;
     receipt.durability = batch.durability;
     receipt.outcome = SendOutcome::kPersisted;

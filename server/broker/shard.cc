@@ -235,6 +235,8 @@ Status Shard::Flush() {
             core_.state.Keep();
         } else {
             core_.state.TakeBack();
+            // The same offsets are given out again.
+            core_.appended_end = core_.store->written();
         }
     }
     sends_.OnWritten(status);
@@ -244,14 +246,17 @@ Status Shard::Flush() {
 }
 
 void Shard::SyncIfWanted() {
-    const store::LogOffset written = core_.store->written();
-    if (std::exchange(core_.sync_wanted, false) && written > synced_up_to_) {
-        synced_up_to_ = written;
+    if (core_.appended_end <= synced_up_to_) {
+        core_.sync_wanted = false;
+        return;
+    }
+    if (std::exchange(core_.sync_wanted, false)) {
+        synced_up_to_ = core_.appended_end;
         flush_at_ms_ = -1;
         core_.store->Sync();
         return;
     }
-    if (written > synced_up_to_ && flush_at_ms_ < 0) {
+    if (flush_at_ms_ < 0) {
         flush_at_ms_ = core_.Now() + core_.options.flush_interval.count();
     }
 }
@@ -348,6 +353,13 @@ void Shard::Tick() {
     // A disk that cannot drop old segments is full soon, and says so then.
     static_cast<void>(core_.store->Retain());
     members_.EvictIdle();
+    // Retries wait by the wall clock, timers run by the other. Should somebody set the first, due
+    // retries are found here.
+    core_.state.ForEachGroup([this](Group& group) {
+        if (!group.waiting.empty()) {
+            delivery_.MarkReady(group);
+        }
+    });
 }
 
 // ---- The end.
@@ -416,7 +428,7 @@ void Shard::OnMessages(store::SubjectLog& subject,
 }
 
 std::string Shard::TakeSnapshot() {
-    return core_.state.Save();
+    return core_.state.Save(core_.unapplied());
 }
 
 }  // namespace qmq::broker

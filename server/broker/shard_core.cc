@@ -39,7 +39,10 @@ Result<store::LogOffset> ShardCore::Append(const Action& action) {
     ReadTime();
     Encode(action, scratch_);
     Result<store::LogOffset> end = store->AppendAction(scratch_);
-    dirty = dirty || end.ok();
+    if (end.ok()) {
+        dirty = true;
+        appended_end = *end;
+    }
     return end;
 }
 
@@ -48,20 +51,29 @@ Result<store::LogOffset> ShardCore::AppendNow(std::span<const Action> actions) {
         return status;
     }
     store::LogOffset last = 0;
+    Status status;
     for (const Action& action : actions) {
         Result<store::LogOffset> end = Append(action);
         if (!end.ok()) {
-            return end.status();
+            status = end.status();
+            break;
         }
+        unapplied_.push_back(scratch_);
         last = *end;
     }
-    if (Status status = flush(); !status.ok()) {
+    if (status.ok()) {
+        status = flush();
+    }
+    if (!status.ok()) {
+        unapplied_.clear();
         return status;
     }
     return last;
 }
 
 void ShardCore::Appended(Subject& subject, std::uint64_t end_sequence, store::LogOffset end) {
+    dirty = true;
+    appended_end = end;
     if (subject.promise < Durability::kFsync ||
         env::Planted(env::PlantedBug::kHandOutBeforeDurable)) {
         state.OnTakeBack(

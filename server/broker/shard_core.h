@@ -43,6 +43,9 @@ public:
     bool sync_wanted = false;
     /// Something was appended since the last write.
     bool dirty = false;
+    /// The end of the last record that we appended. The store adds marks of its own, which need no
+    /// sync.
+    store::LogOffset appended_end = 0;
     /// Writes what was appended and tells everybody; `Shard` sets it.
     std::function<Status()> flush;
 
@@ -61,6 +64,12 @@ public:
     /// and cannot be taken back. When it is not ok the caller changes nothing; some of the first
     /// ones may be in the log all the same, so only the last may be one that matters alone.
     Result<store::LogOffset> AppendNow(std::span<const Action> actions);
+
+    /// What `AppendNow` has appended and its caller has not made so yet: for snapshots, which the
+    /// store may take as soon as it has written.
+    std::span<const std::string> unapplied() const { return unapplied_; }
+    /// The caller of `AppendNow` has done what it logged.
+    void Applied() { unapplied_.clear(); }
 
     /// Messages of `subject` below `end_sequence` lie in the log below `end`: they may be handed
     /// out once they are as durable as promised.
@@ -83,6 +92,7 @@ private:
     ShardMs now_ms_ = 0;
     std::int64_t wall_ms_ = 0;
     std::string scratch_;
+    std::vector<std::string> unapplied_;
     Ring<Unsynced> unsynced_;
 };
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -91,8 +92,10 @@ public:
     /// Entries of messages that retention took go with them. Returns how many.
     std::uint64_t DropBelow(Subject& subject);
 
-    /// Everything, and back. `Load` is called on an empty state only.
-    std::string Save() const;
+    /// Everything, and back. `unapplied` are actions that lie in the log already, but whose
+    /// meaning is not in the state yet: they are kept beside it. `Load` is called on an empty state
+    /// only.
+    std::string Save(std::span<const std::string> unapplied) const;
     Status Load(std::string_view bytes);
 
     /// All groups, in an order that is the same in every run.

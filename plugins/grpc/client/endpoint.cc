@@ -90,8 +90,9 @@ Result<std::string> MakeAuthorization(const GrpcClientOptions& options) {
     if (Status read = ReadInto(options.token_file, "token_file", &token); !read.ok()) {
         return read;
     }
-    if (Status clean = CleanToken(&token); !clean.ok()) {
-        return clean;
+    TrimToken(&token);
+    if (Status sendable = CheckToken(token); !sendable.ok()) {
+        return sendable;
     }
     return token.empty() ? std::string() : "Bearer " + token;
 }

@@ -38,11 +38,14 @@ Status ReadInto(const std::string& path, const char* option, std::string* text) 
     return Status::Ok();
 }
 
-Status CleanToken(std::string* token) {
+void TrimToken(std::string* token) {
     while (!token->empty() && (token->back() == '\n' || token->back() == '\r')) {
         token->pop_back();
     }
-    for (const char c : *token) {
+}
+
+Status CheckToken(std::string_view token) {
+    for (const char c : token) {
         if (c <= ' ' || c > '~') {
             return Status::InvalidArgument(
                 "the token contains a character that is not printable ASCII");

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "qmq/status.h"
 
@@ -27,7 +28,9 @@ private:
 /// `option` and the path, never what is in the file.
 Status ReadInto(const std::string& path, const char* option, std::string* text);
 
-/// Takes the line end off a token from a file. kInvalidArgument when it cannot travel in a header.
-Status CleanToken(std::string* token);
+/// Takes the line end off a token that came from a file.
+void TrimToken(std::string* token);
+/// kInvalidArgument when it cannot travel in a header.
+Status CheckToken(std::string_view token);
 
 }  // namespace qmq::rpc

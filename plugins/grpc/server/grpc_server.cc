@@ -1,5 +1,6 @@
 #include "plugins/grpc/server/grpc_server.h"
 
+#include <grpc/support/time.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
@@ -7,16 +8,15 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <algorithm>
 #include <mutex>
 #include <utility>
 
 #include "plugins/grpc/codec/channel_tuning.h"
 #include "plugins/grpc/server/broker_service.h"
 #include "plugins/grpc/server/listen_address.h"
-#include "plugins/grpc/server/secrets.h"
 
-namespace qmq {
-namespace rpc {
+namespace qmq::rpc {
 namespace {
 
 constexpr char kServiceName[] = "qmq.v1.Broker";
@@ -24,31 +24,33 @@ constexpr char kServiceName[] = "qmq.v1.Broker";
 class GrpcServerImpl final : public GrpcServer {
 public:
     GrpcServerImpl(ServiceOptions options, broker::Broker& broker)
-        : service_(std::move(options), broker) {}
-    ~GrpcServerImpl() override { Shutdown(std::chrono::milliseconds(0)); }
+        : clock_(*options.clock), service_(std::move(options), broker) {}
+    ~GrpcServerImpl() override { Shutdown(TimePoint()); }
 
-    Status Serve(const GrpcServerOptions& options, const Secrets& secrets);
+    Status Serve(const GrpcServerOptions& options);
 
     int port() const override { return ports_.front(); }
     const std::vector<int>& ports() const override { return ports_; }
-    void Shutdown(std::chrono::milliseconds timeout) override;
+    void Shutdown(TimePoint deadline) override;
 
 private:
+    const Clock& clock_;
     BrokerService service_;
     std::unique_ptr<grpc::Server> server_;  // Destroyed before what it serves.
     std::vector<int> ports_;
     std::once_flag shut_down_;
 };
 
-std::shared_ptr<grpc::ServerCredentials> MakeCredentials(const Secrets& secrets) {
-    if (secrets.certificate.empty()) {
+std::shared_ptr<grpc::ServerCredentials> MakeCredentials(const GrpcServerOptions& options) {
+    if (options.tls_certificate_pem.empty()) {
         return grpc::InsecureServerCredentials();
     }
     grpc::SslServerCredentialsOptions tls(
-        secrets.client_ca.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
-                                  : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-    tls.pem_root_certs = secrets.client_ca;
-    tls.pem_key_cert_pairs.push_back({secrets.key, secrets.certificate});
+        options.tls_client_ca_pem.empty()
+            ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+            : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+    tls.pem_root_certs = options.tls_client_ca_pem;
+    tls.pem_key_cert_pairs.push_back({options.tls_key_pem, options.tls_certificate_pem});
     return grpc::SslServerCredentials(tls);
 }
 
@@ -84,7 +86,7 @@ void LimitThreads(grpc::ServerBuilder* builder) {
     builder->SetResourceQuota(quota);
 }
 
-Status GrpcServerImpl::Serve(const GrpcServerOptions& options, const Secrets& secrets) {
+Status GrpcServerImpl::Serve(const GrpcServerOptions& options) {
     for (const std::string& address : options.listen) {
         if (Status can = CheckCanListen(address); !can.ok()) {
             return can;
@@ -98,7 +100,7 @@ Status GrpcServerImpl::Serve(const GrpcServerOptions& options, const Secrets& se
     SetArguments(options, &builder);
     LimitThreads(&builder);
     ports_.resize(options.listen.size());
-    const auto credentials = MakeCredentials(secrets);
+    const auto credentials = MakeCredentials(options);
     for (std::size_t i = 0; i < options.listen.size(); ++i) {
         builder.AddListeningPort(options.listen[i], credentials, &ports_[i]);
     }
@@ -107,9 +109,9 @@ Status GrpcServerImpl::Serve(const GrpcServerOptions& options, const Secrets& se
     if (server_ == nullptr) {
         return Status::FailedPrecondition(
             "gRPC could not start a server at " + options.listen.front() +
-            (secrets.certificate.empty()
+            (options.tls_certificate_pem.empty()
                  ? ": it says why on standard error"
-                 : ": certificate_file and key_file may not be PEM, or not belong together"));
+                 : ": the certificate and its key may not be PEM, or not belong together"));
     }
     if (grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService()) {
         health->SetServingStatus(kServiceName, true);
@@ -117,7 +119,7 @@ Status GrpcServerImpl::Serve(const GrpcServerOptions& options, const Secrets& se
     return Status::Ok();
 }
 
-void GrpcServerImpl::Shutdown(std::chrono::milliseconds timeout) {
+void GrpcServerImpl::Shutdown(TimePoint deadline) {
     std::call_once(shut_down_, [&] {
         if (server_ == nullptr) {
             return;
@@ -126,25 +128,22 @@ void GrpcServerImpl::Shutdown(std::chrono::milliseconds timeout) {
             health->SetServingStatus(false);
         }
         service_.streams().DrainAll();
-        server_->Shutdown(std::chrono::system_clock::now() + timeout);
+        const auto left = std::max(deadline - clock_.Now(), TimePoint::duration(0));
+        server_->Shutdown(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                                       gpr_time_from_nanos(left.count(), GPR_TIMESPAN)));
         server_->Wait();
     });
 }
 
 }  // namespace
-}  // namespace rpc
 
 Result<std::unique_ptr<GrpcServer>> GrpcServer::Start(GrpcServerOptions options,
                                                       broker::Broker& broker) {
     if (Status valid = Validate(options); !valid.ok()) {
         return valid;
     }
-    auto secrets = rpc::ReadSecrets(options);
-    if (!secrets.ok()) {
-        return secrets.status();
-    }
-    rpc::ServiceOptions service;
-    service.token = secrets->token;
+    ServiceOptions service;
+    service.token = options.bearer_token;
     service.group_name = options.group_name;
     service.advertised_address = options.advertised_address;
     service.max_message_bytes = options.max_message_bytes;
@@ -153,11 +152,11 @@ Result<std::unique_ptr<GrpcServer>> GrpcServer::Start(GrpcServerOptions options,
                        options.max_subscriptions_per_stream};
     service.batch = options.batch_limits;
     service.clock = options.clock == nullptr ? &SystemClock() : options.clock;
-    auto server = std::make_unique<rpc::GrpcServerImpl>(std::move(service), broker);
-    if (Status serving = server->Serve(options, *secrets); !serving.ok()) {
+    auto server = std::make_unique<GrpcServerImpl>(std::move(service), broker);
+    if (Status serving = server->Serve(options); !serving.ok()) {
         return serving;
     }
     return std::unique_ptr<GrpcServer>(std::move(server));
 }
 
-}  // namespace qmq
+}  // namespace qmq::rpc

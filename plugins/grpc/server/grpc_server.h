@@ -12,23 +12,22 @@
 
 #include "server/broker/broker.h"
 
-namespace qmq {
+namespace qmq::rpc {
 
 struct GrpcServerOptions {
     /// Where to listen: `host:port`, an IPv6 host in brackets, `0.0.0.0` or `[::]` for every
     /// address. Port 0 means a free one. At least one; all have the same TLS and token.
     std::vector<std::string> listen{"127.0.0.1:0"};
 
-    /// The server's certificate chain and key, PEM files: with them every port speaks TLS. Both or
-    /// none.
-    std::string certificate_file;
-    std::string key_file;
+    /// The server's certificate chain and key, as PEM text: with them every port speaks TLS. Both
+    /// or none.
+    std::string tls_certificate_pem;
+    std::string tls_key_pem;
     /// Clients must show a certificate signed by one of these (mutual TLS). Needs the two above.
-    std::string client_ca_file;
-    /// Clients must send this as `authorization: Bearer …`. At most one of the two. Only with TLS,
-    /// unless `allow_token_without_tls`.
-    std::string token;
-    std::string token_file;
+    std::string tls_client_ca_pem;
+    /// Clients must send this as `authorization: Bearer …`. Only with TLS, unless
+    /// `allow_token_without_tls`.
+    std::string bearer_token;
     bool allow_token_without_tls = false;
 
     /// What `Discover` answers: the name of this broker group, and where clients reach it. An empty
@@ -60,7 +59,7 @@ struct GrpcServerOptions {
     const Clock* clock = nullptr;  ///< The system's when null.
 };
 
-/// Every problem with `options` at once, with field, value and range. Reads no file.
+/// Every problem with `options` at once, with field, value and range; no secret is repeated.
 Status Validate(const GrpcServerOptions& options);
 
 /// Feeds a broker from gRPC: translates, and decides nothing. Calls to the broker are made on
@@ -69,12 +68,12 @@ class GrpcServer {
 public:
     /// Listens and serves. `broker` outlives the server.
     ///
-    /// Errors: kInvalidArgument (options; a file that cannot be read), kFailedPrecondition (a port
+    /// Errors: kInvalidArgument (options; an address that is none), kFailedPrecondition (a port
     /// that is taken, named with its owner when the system tells; an address that is not of this
     /// machine), kPermissionDenied (a port that this user may not open).
     static Result<std::unique_ptr<GrpcServer>> Start(GrpcServerOptions options,
                                                      broker::Broker& broker);
-    /// `Shutdown(0)` when nobody called it.
+    /// `Shutdown` with a deadline that has passed, when nobody called it.
     virtual ~GrpcServer() = default;
 
     /// The port of `listen[0]`, and of each.
@@ -82,9 +81,9 @@ public:
     virtual const std::vector<int>& ports() const = 0;
 
     /// Takes nothing new, answers what it has, ends all streams with kUnavailable, and waits for
-    /// the end: at most `timeout`, then it cancels what is left. Returns when no call of it touches
+    /// the end until `deadline`; then it cancels what is left. Returns when no call of it touches
     /// the broker any more; answers that the broker still owes are dropped. Idempotent.
-    virtual void Shutdown(std::chrono::milliseconds timeout) = 0;
+    virtual void Shutdown(TimePoint deadline) = 0;
 };
 
-}  // namespace qmq
+}  // namespace qmq::rpc

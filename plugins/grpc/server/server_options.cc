@@ -3,32 +3,31 @@
 
 #include "plugins/grpc/codec/options_check.h"
 #include "plugins/grpc/server/grpc_server.h"
-#include "plugins/grpc/server/secrets.h"
 
-namespace qmq {
+namespace qmq::rpc {
 
 Status Validate(const GrpcServerOptions& options) {
-    rpc::OptionProblems problems("GrpcServerOptions");
+    OptionProblems problems("GrpcServerOptions");
     const auto range = [&](const char* field, auto value, std::int64_t low, std::int64_t high) {
         problems.Range(field, static_cast<std::int64_t>(value), low, high);
     };
     if (options.listen.empty()) {
         problems.Add("listen is empty; name at least one host:port");
     }
-    if (options.certificate_file.empty() != options.key_file.empty()) {
-        problems.Add("certificate_file and key_file are set together or not at all");
+    if (options.tls_certificate_pem.empty() != options.tls_key_pem.empty()) {
+        problems.Add("tls_certificate_pem and tls_key_pem are set together or not at all");
     }
-    if (!options.client_ca_file.empty() && options.certificate_file.empty()) {
-        problems.Add("client_ca_file needs certificate_file and key_file");
+    if (!options.tls_client_ca_pem.empty() && options.tls_certificate_pem.empty()) {
+        problems.Add("tls_client_ca_pem needs tls_certificate_pem and tls_key_pem");
     }
-    if (!options.token.empty() && !options.token_file.empty()) {
-        problems.Add("token and token_file are both set; set one");
+    if (Status token = CheckToken(options.bearer_token); !token.ok()) {
+        problems.Add("bearer_token: " + std::string(token.message()));
     }
-    const bool has_token = !options.token.empty() || !options.token_file.empty();
-    if (has_token && options.certificate_file.empty() && !options.allow_token_without_tls) {
+    if (!options.bearer_token.empty() && options.tls_certificate_pem.empty() &&
+        !options.allow_token_without_tls) {
         problems.Add(
-            "a token without TLS can be read by anybody on the way; set certificate_file and "
-            "key_file, or allow_token_without_tls");
+            "a token without TLS can be read by anybody on the way; set tls_certificate_pem and "
+            "tls_key_pem, or allow_token_without_tls");
     }
     if (options.group_name.empty()) {
         problems.Add("group_name is empty");
@@ -46,25 +45,4 @@ Status Validate(const GrpcServerOptions& options) {
     return problems.Done();
 }
 
-namespace rpc {
-
-Result<Secrets> ReadSecrets(const GrpcServerOptions& options) {
-    Secrets secrets;
-    secrets.token = options.token;
-    for (const Status& read :
-         {ReadInto(options.certificate_file, "certificate_file", &secrets.certificate),
-          ReadInto(options.key_file, "key_file", &secrets.key),
-          ReadInto(options.client_ca_file, "client_ca_file", &secrets.client_ca),
-          ReadInto(options.token_file, "token_file", &secrets.token)}) {
-        if (!read.ok()) {
-            return read;
-        }
-    }
-    if (Status clean = CleanToken(&secrets.token); !clean.ok()) {
-        return clean;
-    }
-    return secrets;
-}
-
-}  // namespace rpc
-}  // namespace qmq
+}  // namespace qmq::rpc

@@ -53,37 +53,45 @@ std::string Hex(std::uint32_t value) {
     return text;
 }
 
-Status CheckSizes(std::string_view bytes, const BatchLimits& limits) {
-    const std::string size = std::to_string(bytes.size());
-    if (bytes.size() < BatchHeader::kBytes) {
+// A batch whose header may lie elsewhere than its body.
+struct Pieces {
+    std::string_view header;  // `kBytes` of it.
+    std::string_view body;
+    std::size_t size() const { return header.size() + body.size(); }
+};
+
+Status CheckSizes(const Pieces& pieces, const BatchLimits& limits) {
+    const std::string size = std::to_string(pieces.size());
+    if (pieces.header.size() < BatchHeader::kBytes) {
         return Status::InvalidArgument("batch of " + size +
                                        " bytes: the header alone has 16; it is cut off");
     }
-    if (bytes.size() > limits.max_batch_bytes) {
+    if (pieces.size() > limits.max_batch_bytes) {
         return Status::InvalidArgument("batch of " + size + " bytes: at most " +
                                        std::to_string(limits.max_batch_bytes) +
                                        " are accepted; send smaller batches or raise the limit");
     }
-    const std::size_t body_bytes = Load32(bytes.data() + 12);
-    if (body_bytes != bytes.size() - BatchHeader::kBytes) {
+    const std::size_t body_bytes = Load32(pieces.header.data() + 12);
+    if (body_bytes != pieces.body.size()) {
         return Status::InvalidArgument("batch of " + size + " bytes, byte 12: the header says " +
                                        std::to_string(body_bytes) + " bytes follow it, but " +
-                                       std::to_string(bytes.size() - BatchHeader::kBytes) + " do");
+                                       std::to_string(pieces.body.size()) + " do");
     }
     return Status::Ok();
 }
 
-Status CheckHeader(std::string_view bytes, const BatchHeader& header, const BatchLimits& limits) {
-    if (const std::uint32_t computed = Crc32c(bytes.substr(4)); computed != header.crc32c) {
-        return Status::DataLoss("batch of " + std::to_string(bytes.size()) + " bytes: its crc is " +
-                                Hex(header.crc32c) + ", but " + Hex(computed) +
-                                " was computed; bytes were changed on the way");
+Status CheckHeader(const Pieces& pieces, const BatchHeader& header, const BatchLimits& limits) {
+    const std::uint32_t computed = Crc32c(pieces.body, Crc32c(pieces.header.substr(4)));
+    if (computed != header.crc32c) {
+        return Status::DataLoss("batch of " + std::to_string(pieces.size()) +
+                                " bytes: its crc is " + Hex(header.crc32c) + ", but " +
+                                Hex(computed) + " was computed; bytes were changed on the way");
     }
     if (header.encoding != kEncoding) {
         return Status::Unimplemented("batch encoding " + std::to_string(header.encoding) +
                                      " (byte 4) is unknown here; this version knows 1");
     }
-    if (bytes[5] != 0 || bytes[6] != 0 || bytes[7] != 0) {
+    if (pieces.header[5] != 0 || pieces.header[6] != 0 || pieces.header[7] != 0) {
         return Status::InvalidArgument("batch bytes 5 to 7 are reserved and must be zero");
     }
     if (header.count == 0 || header.count > limits.max_message_count) {
@@ -121,6 +129,17 @@ Status CheckHeads(const BatchHeader& header, std::string_view body) {
             std::to_string(header.count) + " messages");
     }
     return Status::Ok();
+}
+
+Status Check(const Pieces& pieces, const BatchLimits& limits) {
+    if (Status status = CheckSizes(pieces, limits); !status.ok()) {
+        return status;
+    }
+    const BatchHeader header = ReadHeader(pieces.header);
+    if (Status status = CheckHeader(pieces, header, limits); !status.ok()) {
+        return status;
+    }
+    return CheckHeads(header, pieces.body);
 }
 
 // What a broker leaves to the consumer: the properties of every message.
@@ -181,6 +200,10 @@ bool HeadHasTag(const MessageHead& head, std::string_view tag) {
 
 BatchBuilder::BatchBuilder() : buffer_(BatchHeader::kBytes, '\0') {}
 
+BatchBuilder::BatchBuilder(std::size_t expected_bytes) : BatchBuilder() {
+    expected_bytes_ = std::max(expected_bytes, expected_bytes_);
+}
+
 void BatchBuilder::Add(const Message& message, std::string_view id, WallTime now) {
     MessageFields fields = MessageAccess::Fields(message);
     if (fields.id.empty()) {
@@ -204,17 +227,12 @@ std::string BatchBuilder::Finish() {
 }
 
 Result<BatchView> BatchView::Parse(std::string_view bytes, const BatchLimits& limits) {
-    if (Status status = CheckSizes(bytes, limits); !status.ok()) {
+    const std::size_t header_size = std::min(bytes.size(), BatchHeader::kBytes);
+    if (Status status = Check({bytes.substr(0, header_size), bytes.substr(header_size)}, limits);
+        !status.ok()) {
         return status;
     }
-    const BatchView view = Trusted(bytes);
-    if (Status status = CheckHeader(bytes, view.header_, limits); !status.ok()) {
-        return status;
-    }
-    if (Status status = CheckHeads(view.header_, view.body_); !status.ok()) {
-        return status;
-    }
-    return view;
+    return Trusted(bytes);
 }
 
 BatchView BatchView::Trusted(std::string_view bytes) {
@@ -254,19 +272,30 @@ Result<MessageReader> MessageReader::Make(const std::string& subject,
                                           Slice batch,
                                           std::uint32_t attempt,
                                           const BatchLimits& limits) {
-    const Result<BatchView> view = BatchView::Parse(batch.bytes(), limits);
-    if (!view.ok()) {
-        return view.status();
+    return Make(subject, Slice(), std::move(batch), attempt, limits);
+}
+
+Result<MessageReader> MessageReader::Make(const std::string& subject,
+                                          const Slice& header,
+                                          Slice body,
+                                          std::uint32_t attempt,
+                                          const BatchLimits& limits) {
+    Pieces pieces{header.bytes(), body.bytes()};
+    if (header.empty()) {
+        const std::size_t header_size = std::min(body.size(), BatchHeader::kBytes);
+        pieces = {body.bytes().substr(0, header_size), body.bytes().substr(header_size)};
     }
-    if (Status status = CheckAllProperties(view->body()); !status.ok()) {
+    if (Status status = Check(pieces, limits); !status.ok()) {
+        return status;
+    }
+    if (Status status = CheckAllProperties(pieces.body); !status.ok()) {
         return status;
     }
     MessageReader reader;
-    reader.body_ = view->body();
-    reader.count_ = view->count();
+    reader.body_ = pieces.body;
+    reader.count_ = ReadHeader(pieces.header).count;
     reader.attempt_ = attempt;
-    reader.source_ =
-        std::make_shared<const MessageSource>(MessageSource{std::move(batch), subject});
+    reader.source_ = std::make_shared<const MessageSource>(MessageSource{std::move(body), subject});
     return reader;
 }
 

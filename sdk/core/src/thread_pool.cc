@@ -29,6 +29,7 @@ struct ThreadPool::State {
     std::size_t sleeping = 0;                            // guarded by mutex
     bool timer_keeper = false;         // guarded by mutex; one sleeper waits for the next timer
     bool stopped = false;              // guarded by mutex
+    std::vector<bool> ended;           // guarded by mutex; by thread
     std::vector<std::thread> threads;  // Of the owner only.
 
     /// The next task, or an empty one when the pool has stopped. Waits for one.
@@ -73,10 +74,23 @@ struct ThreadPool::State {
         }
     }
 
-    void Run() {
+    void Run(std::size_t index) {
         while (Task task = Take()) {
             task();
         }
+        const std::lock_guard lock(mutex);
+        ended[index] = true;
+        wake.notify_all();
+    }
+
+    /// Whether every thread but `except` has ended. Under the mutex.
+    bool AllEnded(std::thread::id except) const {
+        for (std::size_t i = 0; i < threads.size(); ++i) {
+            if (!ended[i] && threads[i].joinable() && threads[i].get_id() != except) {
+                return false;
+            }
+        }
+        return true;
     }
 };
 
@@ -84,32 +98,53 @@ ThreadPool::ThreadPool(ThreadPoolOptions options) : state_(std::make_shared<Stat
     QMQ_CHECK(options.threads >= 1 && options.threads <= 1024,
               "threads " + std::to_string(options.threads));
     state_->options = std::move(options);
+    state_->ended.resize(state_->options.threads);
     for (std::size_t i = 0; i < state_->options.threads; ++i) {
-        state_->threads.emplace_back([state = state_] {
+        state_->threads.emplace_back([state = state_, i] {
             pthread_setname_np(pthread_self(), state->options.name.substr(0, 15).c_str());
-            state->Run();
+            state->Run(i);
         });
     }
 }
 
 ThreadPool::~ThreadPool() {
+    // Ten years: for ever, without overflow.
+    (void)Stop(std::chrono::hours(24 * 3650));
+}
+
+bool ThreadPool::Stop(std::chrono::milliseconds wait) {
     std::deque<Task> dropped;
     std::map<State::TimerKey, Task> dropped_timers;
-    {
-        const std::lock_guard lock(state_->mutex);
-        state_->stopped = true;
-        dropped.swap(state_->queue);
-        dropped_timers.swap(state_->timers);
-        state_->timer_times.clear();
-    }
+    const std::thread::id self = std::this_thread::get_id();
+    std::unique_lock lock(state_->mutex);
+    state_->stopped = true;
+    dropped.swap(state_->queue);
+    dropped_timers.swap(state_->timers);
+    state_->timer_times.clear();
     state_->wake.notify_all();
-    for (std::thread& thread : state_->threads) {
-        if (thread.get_id() == std::this_thread::get_id()) {
-            thread.detach();  // We are inside one of our own tasks: it ends when that task does.
+    // What the tasks hold may call us: it goes without the lock.
+    lock.unlock();
+    dropped.clear();
+    dropped_timers.clear();
+    lock.lock();
+    const bool all = state_->wake.wait_for(lock, wait, [&] { return state_->AllEnded(self); });
+    std::vector<std::thread> join;
+    for (std::size_t i = 0; i < state_->threads.size(); ++i) {
+        std::thread& thread = state_->threads[i];
+        if (!thread.joinable()) {
+            continue;
+        }
+        if (state_->ended[i] && thread.get_id() != self) {
+            join.push_back(std::move(thread));
         } else {
-            thread.join();
+            thread.detach();  // It runs a task, perhaps the one we are called from.
         }
     }
+    lock.unlock();
+    for (std::thread& thread : join) {
+        thread.join();
+    }
+    return all;
 }
 
 bool ThreadPool::Post(Task task) {

@@ -91,8 +91,8 @@ class GrpcTest : public testing::Test {
 protected:
     using Receipts = std::vector<BatchReceipt>;
 
-    void StartServer(GrpcServerOptions options = {}) {
-        auto server = GrpcServer::Start(std::move(options), broker_);
+    void StartServer(rpc::GrpcServerOptions options = {}) {
+        auto server = rpc::GrpcServer::Start(std::move(options), broker_);
         ASSERT_TRUE(server.ok()) << server.status();
         server_ = std::move(server).value();
     }
@@ -132,7 +132,7 @@ protected:
 
     broker::FakeBroker broker_;
     ThreadPool timers_{{1, 1024, "timers"}};
-    std::unique_ptr<GrpcServer> server_;
+    std::unique_ptr<rpc::GrpcServer> server_;
     std::shared_ptr<RecordingConnection> listener_ = std::make_shared<RecordingConnection>();
     std::unique_ptr<Transport> transport_;
     std::unique_ptr<BrokerConnection> connection_;

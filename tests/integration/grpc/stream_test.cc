@@ -200,7 +200,7 @@ TEST_F(StreamTest, ALostConnectionDetachesItsConsumersAndAnswersEverythingFirst)
     auto receipts = Send({{"s", MakeBatch(1)}});
     ASSERT_TRUE(broker_.WaitFor([&] { return broker_.send_count_locked() == 1; }));
 
-    server_->Shutdown(std::chrono::milliseconds(0));
+    server_->Shutdown(TimePoint());
 
     ASSERT_TRUE(listener_->closed.WaitFor(1));
     EXPECT_EQ(listener_->closed.values().front().code(), StatusCode::kUnavailable);
@@ -221,8 +221,8 @@ TEST_F(StreamTest, ShutdownAnswersWhatTheBrokerHasBeforeItEndsTheStreams) {
     auto receipts = Send({{"s", MakeBatch(1)}});
     ASSERT_TRUE(broker_.WaitFor([&] { return broker_.send_count_locked() == 1; }));
 
-    auto shutdown = std::async(std::launch::async,
-                               [&] { server_->Shutdown(std::chrono::milliseconds(20'000)); });
+    auto shutdown =
+        std::async(std::launch::async, [&] { server_->Shutdown(SystemClock().Now() + kPatience); });
     broker_.Release();
 
     EXPECT_EQ(Await(std::move(receipts)).front().outcome, SendOutcome::kPersisted);
@@ -287,7 +287,7 @@ TEST_F(StreamTest, WhatIsSentBeforeTheConnectionIsReadyWaitsForIt) {
 TEST_F(StreamTest, SendsOnAClosedConnectionAreRefusedAtOnce) {
     StartServer();
     Connect();
-    server_->Shutdown(std::chrono::milliseconds(0));
+    server_->Shutdown(TimePoint());
     ASSERT_TRUE(listener_->closed.WaitFor(1));
 
     const Receipts receipts = Await(Send({{"s", MakeBatch(1)}, {"s", MakeBatch(1)}}));
@@ -301,7 +301,7 @@ TEST_F(StreamTest, SendsOnAClosedConnectionAreRefusedAtOnce) {
 }
 
 TEST_F(StreamTest, ABatchLargerThanTheServerTakesIsRefusedWithoutHarmToTheOthers) {
-    GrpcServerOptions options;
+    rpc::GrpcServerOptions options;
     options.max_message_bytes = 64 << 10;
     StartServer(options);
     Connect();
@@ -318,7 +318,7 @@ TEST_F(StreamTest, ABatchLargerThanTheServerTakesIsRefusedWithoutHarmToTheOthers
 }
 
 TEST_F(StreamTest, ASendLargerThanAFrameIsSplitAndAnsweredWhole) {
-    GrpcServerOptions options;
+    rpc::GrpcServerOptions options;
     options.max_message_bytes = 64 << 10;
     StartServer(options);
     Connect();
@@ -361,7 +361,7 @@ TEST_F(StreamTest, ManySendsFromManyThreadsAreEachAnsweredOnce) {
 }
 
 TEST_F(StreamTest, ManyUnansweredSendsStopTheServerFromReading) {
-    GrpcServerOptions options;
+    rpc::GrpcServerOptions options;
     options.max_unanswered_per_stream = 4;
     StartServer(options);
     Connect();
@@ -421,7 +421,7 @@ TEST_F(StreamTest, MetadataCallsAreAnswered) {
 }
 
 TEST_F(StreamTest, DiscoverNamesTheServerThatWasAskedUnlessItAdvertisesAnother) {
-    GrpcServerOptions options;
+    rpc::GrpcServerOptions options;
     options.group_name = "group-a";
     StartServer(options);
     auto transport = MakeTransport();

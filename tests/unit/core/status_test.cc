@@ -102,7 +102,7 @@ TEST(ResultDeathTest, TakingAValueThatIsNotThereEndsTheProcessWithTheStatus) {
 }
 
 TEST(ResultDeathTest, AnOkStatusIsNoResult) {
-    EXPECT_DEATH(Result<int>(Status::Ok()), "needs a status that is not ok");
+    EXPECT_DEATH((void)Result<int>{Status::Ok()}, "needs a status that is not ok");
 }
 
 TEST(CheckDeathTest, ABrokenInvariantSaysWhatWhereAndWhy) {

@@ -55,6 +55,8 @@ bool HeadHasTag(const MessageHead& head, std::string_view tag);
 class BatchBuilder {
 public:
     BatchBuilder();
+    /// With room for a batch of about `expected_bytes`, so that filling it copies nothing.
+    explicit BatchBuilder(std::size_t expected_bytes);
 
     /// Appends `message` with `id` when it has none of its own, and `now` when it has no creation
     /// time. The caller has checked `message.Validate()`.
@@ -130,6 +132,13 @@ class MessageReader {
 public:
     static Result<MessageReader> Make(const std::string& subject,
                                       Slice batch,
+                                      std::uint32_t attempt,
+                                      const BatchLimits& limits);
+    /// Of a batch in two pieces, as `DeliveredBatch` has it: an empty `header` means that `body` is
+    /// the whole batch. Nothing is copied.
+    static Result<MessageReader> Make(const std::string& subject,
+                                      const Slice& header,
+                                      Slice body,
                                       std::uint32_t attempt,
                                       const BatchLimits& limits);
     std::uint32_t count() const { return count_; }

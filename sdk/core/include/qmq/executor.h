@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -56,6 +57,11 @@ public:
     bool Post(Task task) override;
     TimerId PostAt(TimePoint when, Task task) override;
     bool Cancel(TimerId timer) override;
+
+    /// Stops as the destructor does, but waits for at most `wait`: a thread whose task does not
+    /// return by then is left to itself and ends when its task does. True when nothing runs any
+    /// more (but for the task it is called from). Idempotent; not from two threads at once.
+    bool Stop(std::chrono::milliseconds wait);
 
 private:
     struct State;

@@ -92,8 +92,9 @@ public:
     Message& SetId(std::string id);
 
     /// Sets property `name`, replacing what it had. Names starting "qmq_" are refused when they are
-    /// one of the reserved keys of the system; an empty name, and one over `kMaxNameBytes`, too.
-    /// Values of any size up to `kMaxMessageBytes` are kept whole, never split.
+    /// one of the reserved keys of the system; a name that is empty, over `kMaxNameBytes` or not
+    /// UTF-8, too. Values of any size up to `kMaxMessageBytes` are kept whole, never split; one
+    /// that is not UTF-8 becomes a property of kind kBytes. The views may lie in this message.
     Message& Set(std::string_view name, bool value);
     Message& Set(std::string_view name, std::int32_t value);
     Message& Set(std::string_view name, std::int64_t value);
@@ -124,11 +125,14 @@ public:
         return Find<T>(name).value_or(std::move(fallback));
     }
     bool Has(std::string_view name) const;
+    /// The text of `name` as it is stored, without a copy; nothing when absent. The view lives as
+    /// long as the message is neither changed nor destroyed.
+    std::optional<std::string_view> FindText(std::string_view name) const;
     /// In the order in which they were set.
     std::vector<Property> properties() const;
 
-    /// Adds a tag: non-empty, at most `kMaxNameBytes`. A tag that is there already is not added
-    /// again; an 11th is refused.
+    /// Adds a tag: non-empty UTF-8, at most `kMaxNameBytes`. A tag that is there already is not
+    /// added again; an 11th is refused.
     Message& AddTag(std::string_view tag);
     std::vector<std::string_view> tags() const;
     bool HasTag(std::string_view tag) const;
@@ -138,7 +142,7 @@ public:
     std::string_view body() const;
 
     /// Messages of one subject with the same key are handled one after another, in the order in
-    /// which they were sent.
+    /// which they were sent. 1 to `kMaxNameBytes` bytes of UTF-8.
     Message& SetOrderingKey(std::string_view key);
     std::string_view ordering_key() const;
 
@@ -157,7 +161,8 @@ public:
     /// Why the delivery before this one failed, if the handler said so; empty at first.
     std::string last_error() const;
 
-    /// Ok, or kInvalidArgument with the first mistake made while setting.
+    /// Ok, or kInvalidArgument with the first mistake made while setting: a subject that may not be
+    /// sent to, or more than `kMaxMessageBytes` in all, is one too.
     Status Validate() const;
 
     /// Bytes that it takes in a batch, headers included.
@@ -180,7 +185,6 @@ private:
     Own& Mutable();
     void Fail(std::string mistake);
     Message& SetText(std::string_view name, PropertyKind kind, std::string_view text);
-    std::optional<std::string_view> FindText(std::string_view name) const;
 
     // Exactly one of the two: what we made, or what we received and share with its batch.
     std::unique_ptr<Own> own_;

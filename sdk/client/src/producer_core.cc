@@ -1,0 +1,293 @@
+#include "sdk/client/src/producer_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "qmq/subject.h"
+
+#include "sdk/client/src/call_scope.h"
+
+namespace qmq::internal {
+
+namespace {
+
+/// [I] Below this a delay is not worth a delay server: every client sends such a message as an
+/// ordinary one.
+constexpr std::chrono::milliseconds kShortestDelay{500};
+
+std::string Number(std::uint64_t value) {
+    return std::to_string(value);
+}
+
+}  // namespace
+
+ProducerCore::ProducerCore(std::shared_ptr<ClientRuntime> runtime,
+                           std::shared_ptr<Router> router,
+                           std::shared_ptr<LinkPool> links,
+                           ProducerOptions options)
+    : runtime_(std::move(runtime)),
+      router_(std::move(router)),
+      links_(std::move(links)),
+      options_(options),
+      random_(runtime_->MakeRandom()),
+      timer_(runtime_->work()) {}
+
+RouteKey ProducerCore::KeyOf(const SubjectQueue& subject) const {
+    return {ClientRole::kProducer, subject.name, {}};
+}
+
+Status ProducerCore::Check(Message* message, std::chrono::milliseconds timeout) const {
+    if (timeout < std::chrono::milliseconds(1) || timeout > std::chrono::hours(1)) {
+        return Status::InvalidArgument("timeout of the send: " + std::to_string(timeout.count()) +
+                                       " ms is not in [1 ms, 1 h]");
+    }
+    if (Status status = message->Validate(); !status.ok()) {
+        return status;
+    }
+    if (const auto due = message->deliver_at(); due.has_value()) {
+        if (*due - runtime_->clock().WallNow() >= kShortestDelay) {
+            return Status::Unimplemented(
+                "delayed messages are not served yet: send subject " +
+                std::string(message->subject()) + " without SetDelay and SetDeliverAt");
+        }
+        message->SetDeliverAt(WallTime{});
+    }
+    if (message->encoded_bytes() > Message::kMaxMessageBytes) {
+        return Status::InvalidArgument("message of subject " + std::string(message->subject()) +
+                                       ": " + Number(message->encoded_bytes()) +
+                                       " bytes encoded, at most " +
+                                       Number(Message::kMaxMessageBytes) + " can be sent");
+    }
+    return Status::Ok();
+}
+
+SendFuture ProducerCore::Refuse(const Message& message, Status status, SendCallback callback) {
+    auto state = std::make_shared<ProducerAccess::State>();
+    state->queue = runtime_->callback_queue();
+    state->AddId(message.id());
+    if (callback) {
+        state->callbacks.emplace_back(0, std::move(callback));
+    }
+    state->CompleteAll({SendOutcome::kRefused, std::move(status), Durability::kDefault, {}, 0, 0});
+    SendFuture future = ProducerAccess::MakeFuture(state, 0);
+    Deliver({std::move(state)});
+    return future;
+}
+
+Status ProducerCore::MakeRoom(Lock& lock, std::size_t bytes, TimePoint deadline) {
+    const auto has_room = [this, bytes] {
+        // A message larger than the bound passes when it is alone: else it could never be sent.
+        return abandoned_ || closing_ ||
+               (pending_count_ < options_.max_pending_count &&
+                (pending_bytes_ + bytes <= options_.max_pending_bytes || pending_count_ == 0));
+    };
+    if (has_room()) {
+        return Status::Ok();
+    }
+    const std::string full = "the producer is full: " + Number(pending_count_) + " messages and " +
+                             Number(pending_bytes_) + " bytes are not answered (limits " +
+                             Number(options_.max_pending_count) + " and " +
+                             Number(options_.max_pending_bytes) + ")";
+    if (options_.when_full == WhenFull::kFail) {
+        return Status::ResourceExhausted(full);
+    }
+    if (CallScope::InsideClient(runtime_.get())) {
+        return Status::ResourceExhausted(full + "; a callback or handler cannot wait for room");
+    }
+    ++waiters_;
+    const bool came = changed_.wait_for(lock, deadline - runtime_->Now(), has_room);
+    --waiters_;
+    return came ? Status::Ok() : Status::ResourceExhausted(full + " for the whole timeout");
+}
+
+SubjectQueue& ProducerCore::SubjectFor(std::string_view name, bool* made) {
+    *made = false;
+    if (last_subject_ != nullptr && last_subject_->name == name) {
+        return *last_subject_;
+    }
+    auto found = by_name_.find(name);
+    if (found == by_name_.end()) {
+        auto subject = std::make_unique<SubjectQueue>();
+        subject->name = std::string(name);
+        found = by_name_.emplace(subject->name, subject.get()).first;
+        subjects_.push_back(std::move(subject));
+        *made = true;
+    }
+    last_subject_ = found->second;
+    return *last_subject_;
+}
+
+bool ProducerCore::Joins(const PendingBatch& batch, std::size_t bytes, TimePoint deadline) const {
+    if (batch.count >= options_.max_batch_count ||
+        batch.builder.bytes() + bytes > options_.max_batch_bytes) {
+        return false;
+    }
+    // A batch has one deadline, its first message's: a message may join when its own is not much
+    // later, so that it is answered at most a hundredth of its time too early.
+    const auto slack = std::max<std::chrono::nanoseconds>(
+        {options_.linger, options_.timeout / 100, std::chrono::milliseconds(1)});
+    const TimePoint first = batch.machine.deadline();
+    return deadline >= first && deadline - first <= slack;
+}
+
+PendingBatch& ProducerCore::OpenFor(SubjectQueue& subject,
+                                    std::size_t bytes,
+                                    TimePoint now,
+                                    TimePoint deadline) {
+    if (subject.open != nullptr) {
+        if (Joins(*subject.open, bytes, deadline)) {
+            return *subject.open;
+        }
+        SealOpen(subject);
+    }
+    auto batch = std::make_shared<PendingBatch>(
+        deadline,
+        BackoffOptions{options_.initial_backoff, options_.max_backoff},
+        subject.last_bytes);
+    batch->id = batch->generation = next_id_++;
+    batch->subject = &subject;
+    batch->opened = now;
+    batch->opened_wall = runtime_->clock().WallNow();
+    batch->state = std::make_shared<ProducerAccess::State>();
+    batch->state->queue = runtime_->callback_queue();
+    batch->state->ids.reserve(subject.last_count * MessageIdGenerator::kLength);
+    batch->state->id_ends.reserve(subject.last_count);
+    outstanding_.emplace(std::pair(deadline, batch->id), batch);
+    generations_.insert(batch->generation);
+    subject.open = std::move(batch);
+    AssignOpen(subject);
+    return *subject.open;
+}
+
+void ProducerCore::Append(PendingBatch& batch,
+                          const Message& message,
+                          TimePoint now,
+                          SendCallback callback) {
+    char generated[MessageIdGenerator::kLength];
+    std::string_view id = message.id();
+    if (id.empty()) {
+        runtime_->ids().Next(generated);
+        id = std::string_view(generated, sizeof(generated));
+    }
+    const std::size_t before = batch.builder.bytes();
+    // One reading of the wall clock a batch: the others are told by the steady one.
+    const WallTime created =
+        batch.opened_wall +
+        std::chrono::duration_cast<std::chrono::milliseconds>(now - batch.opened);
+    batch.builder.Add(message, id, created);
+    const std::size_t bytes = batch.builder.bytes() - before;
+    batch.state->AddId(id);
+    if (callback) {
+        batch.state->callbacks.emplace_back(batch.count, std::move(callback));
+    }
+    ++batch.count;
+    batch.bytes += bytes;
+    ++pending_count_;
+    pending_bytes_ += bytes;
+}
+
+bool ProducerCore::IsFull(const PendingBatch& batch, std::size_t next_bytes) const {
+    return batch.count >= options_.max_batch_count ||
+           batch.builder.bytes() + next_bytes > options_.max_batch_bytes;
+}
+
+/// A batch that was opened by this call: when it has not left at once, it may linger. Most batches
+/// of an idle producer have left, and cost no timer.
+void ProducerCore::Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint now) {
+    if (subject.open != nullptr && subject.open->id == id) {
+        lingering_.emplace_back(now + options_.linger, subject.open);
+    }
+    if (!lingering_.empty() || !timer_.armed()) {
+        ArmTimer();
+    }
+}
+
+SendFuture ProducerCore::Send(Message message,
+                              std::chrono::milliseconds timeout,
+                              SendCallback callback) {
+    if (Status bad = Check(&message, timeout); !bad.ok()) {
+        return Refuse(message, std::move(bad), std::move(callback));
+    }
+    const std::size_t bytes = message.encoded_bytes();
+    const TimePoint deadline = runtime_->Now() + timeout;
+    Lock lock(mutex_);
+    Status refused = MakeRoom(lock, bytes, deadline);
+    if (closing_ || abandoned_) {
+        refused = Status::Cancelled("the client has been shut down");
+    }
+    if (!refused.ok()) {
+        lock.unlock();
+        return Refuse(message, std::move(refused), std::move(callback));
+    }
+    const TimePoint now = deadline - timeout;
+    bool made = false;
+    SubjectQueue& subject = SubjectFor(message.subject(), &made);
+    PendingBatch& batch = OpenFor(subject, bytes, now, deadline);
+    Append(batch, message, now, std::move(callback));
+    SendFuture future = ProducerAccess::MakeFuture(batch.state, batch.count - 1);
+    const LanePtr lane = batch.lane;
+    const bool first = batch.count == 1;
+    const std::uint64_t id = batch.id;
+    if (IsFull(batch, bytes)) {
+        SealOpen(subject);
+    }
+    if (lane != nullptr && CanSend(*lane, now)) {
+        Pump(lock, lane);
+    }
+    if (first) {
+        Linger(subject, id, now);
+    }
+    if (made) {
+        const RouteKey key = KeyOf(subject);
+        lock.unlock();
+        router_->Watch(key, weak_from_this());
+    }
+    return future;
+}
+
+Status ProducerCore::Flush(std::chrono::milliseconds timeout) {
+    if (CallScope::InsideClient(runtime_.get())) {
+        return Status::FailedPrecondition(
+            "Flush was called from a callback or handler of the same client, which it would wait "
+            "for");
+    }
+    Lock lock(mutex_);
+    const std::uint64_t mark = next_id_;
+    SealAll();
+    PumpAll(lock);
+    ++waiters_;
+    const bool done = changed_.wait_for(lock, timeout, [this, mark] {
+        return generations_.empty() || *generations_.begin() >= mark;
+    });
+    --waiters_;
+    if (done) {
+        return Status::Ok();
+    }
+    std::uint64_t left = 0;
+    for (const auto& [key, batch] : outstanding_) {
+        left += batch->generation < mark ? batch->count : 0;
+    }
+    return Status::DeadlineExceeded("flush: " + Number(left) + " messages are not answered after " +
+                                    Number(static_cast<std::uint64_t>(timeout.count())) + " ms");
+}
+
+void ProducerCore::BeginClose(Task drained) {
+    Lock lock(mutex_);
+    closing_ = true;
+    changed_.notify_all();
+    if (outstanding_.empty()) {
+        lock.unlock();
+        drained();
+        return;
+    }
+    drained_.push_back(std::move(drained));
+    SealAll();
+    PumpAll(lock);
+}
+
+bool ProducerCore::idle() {
+    Lock lock(mutex_);
+    return outstanding_.empty();
+}
+
+}  // namespace qmq::internal

@@ -1,0 +1,139 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "qmq/producer.h"
+#include "qmq/transport.h"
+
+#include "sdk/client/src/broker_link.h"
+#include "sdk/client/src/producer_batch.h"
+#include "sdk/client/src/router.h"
+#include "sdk/client/src/runtime.h"
+
+namespace qmq::internal {
+
+/// A producer: takes messages, encodes each straight into the open batch of its subject, and sends
+/// frames of batches, one lane a broker group. Thread-safe.
+///
+/// A lane that has fewer than two frames unanswered sends what is there from the calling thread;
+/// else messages gather until their batch is full, has lingered, or a frame is answered. One thread
+/// at a time pumps a lane, so that frames leave in the order in which they were filled; what others
+/// add meanwhile it takes along.
+class ProducerCore final : public LinkObserver,
+                           public RouteWatcher,
+                           public std::enable_shared_from_this<ProducerCore> {
+public:
+    ProducerCore(std::shared_ptr<ClientRuntime> runtime,
+                 std::shared_ptr<Router> router,
+                 std::shared_ptr<LinkPool> links,
+                 ProducerOptions options);
+
+    const ProducerOptions& options() const { return options_; }
+    SendFuture Send(Message message, std::chrono::milliseconds timeout, SendCallback callback);
+    Status Flush(std::chrono::milliseconds timeout);
+
+    /// Takes nothing new and sends what is there. `drained` is called once, when all is answered.
+    void BeginClose(Task drained);
+    struct Left {
+        std::uint64_t unknown = 0;
+        std::uint64_t refused = 0;
+    };
+    /// Answers everything that is not answered, now.
+    Left Abandon();
+    bool idle();
+
+    void OnLinkUp(BrokerLink& link, std::shared_ptr<BrokerConnection> connection) override;
+    void OnLinkDown(BrokerLink& link, const Status& status) override;
+    void OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) override;
+    void OnRouteError(const RouteKey& key, const Status& status) override;
+
+private:
+    using Lock = std::unique_lock<std::mutex>;
+    using BatchPtr = std::shared_ptr<PendingBatch>;
+    using LanePtr = std::shared_ptr<Lane>;
+
+    // producer_core.cc: taking messages.
+    Status Check(Message* message, std::chrono::milliseconds timeout) const;
+    SendFuture Refuse(const Message& message, Status status, SendCallback callback);
+    Status MakeRoom(Lock& lock, std::size_t bytes, TimePoint deadline);
+    SubjectQueue& SubjectFor(std::string_view name, bool* made);
+    PendingBatch& OpenFor(SubjectQueue& subject,
+                          std::size_t bytes,
+                          TimePoint now,
+                          TimePoint deadline);
+    bool Joins(const PendingBatch& batch, std::size_t bytes, TimePoint deadline) const;
+    void Append(PendingBatch& batch, const Message& message, TimePoint now, SendCallback callback);
+    bool IsFull(const PendingBatch& batch, std::size_t next_bytes) const;
+    void Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint now);
+    RouteKey KeyOf(const SubjectQueue& subject) const;
+
+    // producer_flow.cc: batches on their way through lanes.
+    void SealOpen(SubjectQueue& subject);
+    void SealAll();
+    void Place(const BatchPtr& batch, bool first);
+    LanePtr PickLane(SubjectQueue& subject, const Lane* avoid);
+    void AssignOpen(SubjectQueue& subject);
+    void AssignStranded();
+    void Evacuate(Lane& lane);
+    bool CanSend(const Lane& lane, TimePoint now) const;
+    std::shared_ptr<Frame> TakeFrame(const LanePtr& lane);
+    void Pump(Lock& lock, const LanePtr& lane);
+    bool HandOver(const LanePtr& lane);
+    void PumpAll(Lock& lock);
+    void SendFrame(const std::shared_ptr<BrokerConnection>& connection,
+                   std::shared_ptr<Frame> frame);
+    void SyncLane(Lock& lock, const LanePtr& lane);
+    void DropUnusedLanes();
+
+    // producer_answers.cc: what became of batches, and time.
+    void OnFrameDone(const std::shared_ptr<Frame>& frame, std::vector<BatchReceipt> receipts);
+    void Apply(const BatchPtr& batch, const BatchReceipt& receipt, Finished* finished);
+    void Split(const BatchPtr& batch);
+    void Finish(const BatchPtr& batch,
+                const SendStep& step,
+                const BatchReceipt* receipt,
+                Finished* finished);
+    void Deliver(Finished finished);
+    void ArmTimer();
+    void OnTimer();
+    void Expire(TimePoint now, Finished* finished);
+    void NoteLanguish(const BatchPtr& batch);
+
+    const std::shared_ptr<ClientRuntime> runtime_;
+    const std::shared_ptr<Router> router_;
+    const std::shared_ptr<LinkPool> links_;
+    const ProducerOptions options_;
+
+    std::mutex mutex_;
+    std::condition_variable changed_;  // Room, or something answered.
+    // Everything below is guarded by mutex_.
+    std::unordered_map<std::string_view, SubjectQueue*> by_name_;  // Looked up, never walked.
+    std::vector<std::unique_ptr<SubjectQueue>> subjects_;
+    SubjectQueue* last_subject_ = nullptr;
+    std::map<std::string, LanePtr> lanes_;
+    std::map<std::pair<TimePoint, std::uint64_t>, BatchPtr> outstanding_;  // By deadline, id.
+    std::multiset<std::uint64_t> generations_;  // Of what is outstanding; for Flush.
+    std::multimap<TimePoint, BatchPtr> waiting_;
+    std::deque<std::pair<TimePoint, std::weak_ptr<PendingBatch>>> lingering_;
+    std::uint64_t next_id_ = 1;
+    std::uint64_t pending_count_ = 0;
+    std::uint64_t pending_bytes_ = 0;
+    std::uint32_t waiters_ = 0;
+    bool stranded_ = false;  // Some subject has a batch without a lane.
+    bool closing_ = false;
+    bool abandoned_ = false;
+    std::vector<Task> drained_;
+    Random random_;
+    TimerSlot timer_;
+};
+
+}  // namespace qmq::internal

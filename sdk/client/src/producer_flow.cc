@@ -1,0 +1,327 @@
+// Batches on their way through the lanes of a producer.
+
+#include <utility>
+
+#include "sdk/client/src/producer_core.h"
+
+namespace qmq::internal {
+
+namespace {
+
+/// Below so many unanswered frames a lane sends whatever is there: one on its way and one behind it
+/// keep a broker busy, and nobody waits for company that does not come.
+constexpr std::uint32_t kEagerFrames = 2;
+/// A frame is closed when it has reached this; one large batch may exceed it.
+constexpr std::uint64_t kFrameBytes = 1U << 20;
+constexpr std::size_t kFrameBatches = 1'024;
+/// Frames that one thread sends before somebody else goes on for it, so that a caller of `Send` is
+/// not kept for ever by the messages of others.
+constexpr int kPumpRounds = 64;
+
+}  // namespace
+
+void ProducerCore::SealOpen(SubjectQueue& subject) {
+    BatchPtr batch = std::move(subject.open);
+    subject.open = nullptr;
+    if (batch == nullptr) {
+        return;
+    }
+    subject.last_count = batch->count;
+    subject.last_bytes = batch->builder.bytes();
+    if (batch->lane == nullptr) {
+        batch->place = PendingBatch::Place::kStranded;
+        subject.stranded.push_back(std::move(batch));
+        stranded_ = true;
+        return;
+    }
+    batch->lane->open.erase(batch->id);
+    batch->place = PendingBatch::Place::kQueued;
+    batch->lane->queue.push_back(batch);
+}
+
+void ProducerCore::SealAll() {
+    for (const auto& subject : subjects_) {
+        SealOpen(*subject);
+    }
+}
+
+ProducerCore::LanePtr ProducerCore::PickLane(SubjectQueue& subject, const Lane* avoid) {
+    std::optional<std::size_t> avoided;
+    for (std::size_t i = 0; i < subject.lanes.size(); ++i) {
+        if (subject.lanes[i].get() == avoid) {
+            avoided = i;
+        }
+    }
+    const auto picked = subject.selector.Pick(
+        subject.lanes.size(), avoided, [&subject](std::size_t index) {
+            const Lane& lane = *subject.lanes[index];
+            return lane.connection != nullptr && lane.writable && lane.link->WouldAllow();
+        });
+    return picked.has_value() ? subject.lanes[*picked] : nullptr;
+}
+
+void ProducerCore::AssignOpen(SubjectQueue& subject) {
+    if (subject.open == nullptr || subject.open->lane != nullptr) {
+        return;
+    }
+    LanePtr lane = PickLane(subject, nullptr);
+    if (lane == nullptr) {
+        stranded_ = true;
+        return;
+    }
+    lane->open.emplace(subject.open->id, subject.open);
+    subject.open->lane = std::move(lane);
+}
+
+/// Queues a sealed batch where it can go now, or strands it. `first`: before what came later.
+void ProducerCore::Place(const BatchPtr& batch, bool first) {
+    const LanePtr before = std::exchange(batch->lane, nullptr);
+    LanePtr lane = PickLane(*batch->subject, before.get());
+    auto& queue = lane != nullptr ? lane->queue : batch->subject->stranded;
+    batch->place = lane != nullptr ? PendingBatch::Place::kQueued : PendingBatch::Place::kStranded;
+    stranded_ = stranded_ || lane == nullptr;
+    batch->lane = std::move(lane);
+    if (first) {
+        queue.push_front(batch);
+    } else {
+        queue.push_back(batch);
+    }
+}
+
+void ProducerCore::AssignStranded() {
+    if (!std::exchange(stranded_, false)) {
+        return;  // The usual case, and there may be ten thousand subjects.
+    }
+    for (const auto& subject : subjects_) {
+        std::deque<BatchPtr> stranded = std::exchange(subject->stranded, {});
+        for (const BatchPtr& batch : stranded) {
+            if (batch->place == PendingBatch::Place::kStranded) {
+                Place(batch, false);
+            }
+        }
+        AssignOpen(*subject);
+    }
+}
+
+/// Takes everything that has not been sent off a lane that cannot carry it.
+void ProducerCore::Evacuate(Lane& lane) {
+    std::deque<BatchPtr> queue = std::exchange(lane.queue, {});
+    for (const BatchPtr& batch : queue) {
+        if (batch->place == PendingBatch::Place::kQueued) {
+            Place(batch, false);
+        }
+    }
+    auto open = std::exchange(lane.open, {});
+    for (const auto& [id, batch] : open) {
+        batch->lane = nullptr;
+        AssignOpen(*batch->subject);
+    }
+}
+
+bool ProducerCore::CanSend(const Lane& lane, TimePoint now) const {
+    if (lane.connection == nullptr || lane.pumping ||
+        lane.in_flight >= options_.max_in_flight_frames || now < lane.blocked_until) {
+        return false;
+    }
+    const bool eager = lane.in_flight < kEagerFrames || options_.linger.count() == 0;
+    return !lane.queue.empty() || (eager && !lane.open.empty());
+}
+
+std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
+    if (!lane->link->Acquire()) {
+        lane->blocked_until = lane->link->next_probe().value_or(runtime_->Now()) +
+                              std::chrono::milliseconds(1);
+        Evacuate(*lane);
+        return nullptr;
+    }
+    auto frame = std::make_shared<Frame>();
+    frame->lane = lane;
+    std::uint64_t bytes = 0;
+    const auto take = [&](BatchPtr batch) {
+        batch->place = PendingBatch::Place::kInFlight;
+        batch->machine.OnSent();
+        bytes += batch->bytes;
+        frame->batches.push_back(std::move(batch));
+    };
+    const auto has_room = [&] {
+        return bytes < kFrameBytes && frame->batches.size() < kFrameBatches;
+    };
+    const bool eager = lane->in_flight < kEagerFrames || options_.linger.count() == 0;
+    while (has_room() && !lane->queue.empty()) {
+        BatchPtr batch = std::move(lane->queue.front());
+        lane->queue.pop_front();
+        if (batch->place == PendingBatch::Place::kQueued) {
+            take(std::move(batch));
+        }
+    }
+    while (eager && has_room() && !lane->open.empty()) {
+        BatchPtr batch = lane->open.begin()->second;
+        lane->open.erase(lane->open.begin());
+        batch->subject->last_count = batch->count;
+        batch->subject->last_bytes = batch->builder.bytes();
+        batch->subject->open = nullptr;
+        take(std::move(batch));
+    }
+    if (frame->batches.empty()) {
+        return nullptr;
+    }
+    ++lane->in_flight;
+    return frame;
+}
+
+void ProducerCore::Pump(Lock& lock, const LanePtr& lane) {
+    if (lane->pumping) {
+        return;  // Whoever pumps takes along what we have added.
+    }
+    int rounds = 0;
+    while (CanSend(*lane, runtime_->Now())) {
+        std::shared_ptr<Frame> frame = TakeFrame(lane);
+        if (frame == nullptr) {
+            break;
+        }
+        lane->pumping = true;
+        auto connection = lane->connection;
+        lock.unlock();
+        SendFrame(connection, std::move(frame));
+        lock.lock();
+        lane->pumping = false;
+        if (++rounds >= kPumpRounds && HandOver(lane)) {
+            break;  // This thread has done its share.
+        }
+    }
+    if (lane->blocked_until != TimePoint{}) {
+        ArmTimer();
+    }
+}
+
+/// Lets the work executor go on with the lane.
+bool ProducerCore::HandOver(const LanePtr& lane) {
+    return runtime_->work().Post([self = weak_from_this(), lane] {
+        if (auto producer = self.lock()) {
+            Lock lock(producer->mutex_);
+            producer->Pump(lock, lane);
+        }
+    });
+}
+
+void ProducerCore::PumpAll(Lock& lock) {
+    std::vector<LanePtr> lanes;
+    for (const auto& [name, lane] : lanes_) {
+        lanes.push_back(lane);
+    }
+    for (const LanePtr& lane : lanes) {
+        Pump(lock, lane);
+    }
+}
+
+void ProducerCore::SendFrame(const std::shared_ptr<BrokerConnection>& connection,
+                             std::shared_ptr<Frame> frame) {
+    std::vector<SendBatch> batches;
+    batches.reserve(frame->batches.size());
+    for (const BatchPtr& batch : frame->batches) {
+        // Only the thread that took the batch into a frame touches its bytes; the checksum is
+        // computed here, outside the lock.
+        if (batch->encoded.empty()) {
+            batch->encoded = Slice::Own(batch->builder.Finish());
+        }
+        batches.push_back({batch->subject->name, batch->encoded, options_.durability});
+    }
+    connection->Send(std::move(batches),
+                     [self = shared_from_this(), frame](std::vector<BatchReceipt> receipts) {
+                         self->OnFrameDone(frame, std::move(receipts));
+                     });
+}
+
+/// Brings the lane's view in line with its link. Notices of a link may overtake each other, so they
+/// only say "look again".
+void ProducerCore::SyncLane(Lock& lock, const LanePtr& lane) {
+    auto connection = lane->link->connection();
+    if (connection == lane->connection) {
+        return;
+    }
+    lane->connection = std::move(connection);
+    lane->blocked_until = {};
+    if (lane->connection == nullptr) {
+        Evacuate(*lane);
+    }
+    AssignStranded();
+    PumpAll(lock);
+}
+
+void ProducerCore::OnLinkUp(BrokerLink& link, std::shared_ptr<BrokerConnection> /*connection*/) {
+    OnLinkDown(link, Status::Ok());
+}
+
+void ProducerCore::OnLinkDown(BrokerLink& link, const Status& /*status*/) {
+    Lock lock(mutex_);
+    auto found = lanes_.find(link.name());
+    if (found != lanes_.end() && found->second->link.get() == &link) {
+        SyncLane(lock, LanePtr(found->second));
+    }
+}
+
+void ProducerCore::OnRouteError(const RouteKey& key, const Status& status) {
+    Lock lock(mutex_);
+    auto found = by_name_.find(key.subject);
+    if (found != by_name_.end()) {
+        found->second->route_error = status;
+    }
+}
+
+void ProducerCore::OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) {
+    // Links are made without our lock: a transport may call back from inside Connect.
+    std::vector<std::shared_ptr<BrokerLink>> links;
+    for (const BrokerGroup& group : groups) {
+        links.push_back(links_->Get(group));
+    }
+    Lock lock(mutex_);
+    auto found = by_name_.find(key.subject);
+    if (found == by_name_.end() || abandoned_) {
+        return;
+    }
+    SubjectQueue& subject = *found->second;
+    std::vector<LanePtr> route;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+        if (links[i] == nullptr) {
+            continue;
+        }
+        LanePtr& lane = lanes_[groups[i].name];
+        if (lane == nullptr) {
+            lane = std::make_shared<Lane>();
+        }
+        if (lane->link != links[i]) {
+            lane->link = links[i];
+            lane->link->AddObserver(weak_from_this());
+            lane->connection = lane->link->connection();
+        }
+        lane->writable = groups[i].writable;
+        ++lane->subjects;
+        route.push_back(lane);
+    }
+    for (const LanePtr& lane : subject.lanes) {
+        --lane->subjects;
+    }
+    if (subject.lanes.empty() && !route.empty()) {
+        subject.selector.StartAt(random_.Below(route.size()));
+    }
+    subject.lanes = std::move(route);
+    subject.route_error = Status::Ok();
+    DropUnusedLanes();
+    AssignStranded();
+    PumpAll(lock);
+}
+
+void ProducerCore::DropUnusedLanes() {
+    for (auto it = lanes_.begin(); it != lanes_.end();) {
+        const LanePtr lane = it->second;
+        if (lane->subjects > 0) {
+            ++it;
+            continue;
+        }
+        it = lanes_.erase(it);
+        lane->connection = nullptr;
+        Evacuate(*lane);
+    }
+}
+
+}  // namespace qmq::internal

@@ -1,0 +1,108 @@
+#include "plugins/grpc/codec/convert.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace qmq::rpc {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST(ConvertTest, ASubscribeRequestComesBackAsItself) {
+    SubscribeRequest request;
+    request.key = {"s", "g", "c", ConsumeSource::kRetry};
+    request.filter = {TagMode::kAny, {"x"}};
+    request.start = StartPosition::kEarliest;
+    request.retry = {65'535, std::chrono::milliseconds(0), 10.0, std::chrono::hours(168)};
+    request.ack_timeout = std::chrono::hours(12);
+    request.reconnect_grace = std::chrono::milliseconds(0);
+    request.resume = ResumePoint{1, 2};
+    auto back = FromProto(ToProto(request));
+    ASSERT_TRUE(back.ok()) << back.status();
+    EXPECT_EQ(back->key, request.key);
+    EXPECT_EQ(back->filter, request.filter);
+    EXPECT_EQ(back->start, request.start);
+    EXPECT_EQ(back->retry, request.retry);
+    EXPECT_EQ(back->ack_timeout, request.ack_timeout);
+    EXPECT_EQ(back->reconnect_grace, request.reconnect_grace);
+    EXPECT_EQ(back->resume->next_pull_sequence, 2U);
+}
+
+TEST(ConvertTest, WhatAnOtherClientLeavesOutIsTheDefault) {
+    proto::SubscribeRequest message;
+    message.set_subject("s");
+    auto request = FromProto(message);
+    ASSERT_TRUE(request.ok());
+    EXPECT_EQ(request->retry, RetryPolicy{});
+    EXPECT_EQ(request->ack_timeout, SubscribeRequest{}.ack_timeout);
+    EXPECT_EQ(request->reconnect_grace, SubscribeRequest{}.reconnect_grace);
+    EXPECT_EQ(request->start, StartPosition::kLatest);
+    EXPECT_FALSE(request->resume.has_value());
+}
+
+TEST(ConvertTest, AWordThatIsUnknownIsRefusedByItsField) {
+    proto::SubscribeRequest message;
+    message.set_source(static_cast<proto::SubscribeRequest::Source>(9));
+    EXPECT_THAT(std::string(FromProto(message).status().message()), HasSubstr("source: 9"));
+    message.Clear();
+    message.set_tag_mode(static_cast<proto::SubscribeRequest::TagMode>(9));
+    EXPECT_THAT(std::string(FromProto(message).status().message()), HasSubstr("tag_mode: 9"));
+    message.Clear();
+    message.set_start(static_cast<proto::SubscribeRequest::Start>(9));
+    EXPECT_THAT(std::string(FromProto(message).status().message()), HasSubstr("start: 9"));
+}
+
+TEST(ConvertTest, TimesBeyondEveryLimitDoNotOverflow) {
+    EXPECT_GT(MillisFromWire(~0ULL), std::chrono::hours(24 * 365 * 99));
+    EXPECT_LT(MillisFromWire(~0ULL), std::chrono::hours(24 * 366 * 101));
+    EXPECT_EQ(MillisToWire(std::chrono::milliseconds(-5)), 0U);
+}
+
+TEST(ConvertTest, AMessageInClearKeepsItsTypes) {
+    Message message("order.paid");
+    message.SetId("my-id")
+        .Set("text", "票")
+        .Set("flag", true)
+        .Set("number", std::int64_t{-5})
+        .Set("ratio", 0.25)
+        .Set("when", WallTime(std::chrono::milliseconds(1'700'000'000'000)))
+        .Set("raw", std::string("\xff\x00", 2))
+        .AddTag("a")
+        .AddTag("b")
+        .SetBody(std::string("\x00\x01", 2))
+        .SetOrderingKey("customer-1")
+        .SetCreatedTime(WallTime(std::chrono::milliseconds(5)));
+
+    const proto::Message clear = ToProto(message);
+    EXPECT_EQ(clear.properties(0).string_value(), "票");
+    EXPECT_TRUE(clear.properties(1).bool_value());
+    EXPECT_EQ(clear.properties(2).int_value(), -5);
+    EXPECT_EQ(clear.properties(3).double_value(), 0.25);
+    EXPECT_EQ(clear.properties(4).time_ms_value(), 1'700'000'000'000);
+    EXPECT_EQ(clear.properties(5).bytes_value(), std::string("\xff\x00", 2));
+
+    auto back = FromProto("order.paid", clear);
+    ASSERT_TRUE(back.ok()) << back.status();
+    EXPECT_EQ(back->id(), "my-id");
+    EXPECT_EQ(back->Get<std::string>("text"), "票");
+    EXPECT_TRUE(back->Get<bool>("flag"));
+    EXPECT_EQ(back->Get<std::int64_t>("number"), -5);
+    EXPECT_EQ(back->Get<double>("ratio"), 0.25);
+    EXPECT_EQ(back->Get<std::string>("raw"), std::string("\xff\x00", 2));
+    EXPECT_THAT(back->tags(), ElementsAre("a", "b"));
+    EXPECT_EQ(back->body(), std::string("\x00\x01", 2));
+    EXPECT_EQ(back->ordering_key(), "customer-1");
+    EXPECT_EQ(back->created_time().time_since_epoch().count(), 5);
+}
+
+TEST(ConvertTest, AMessageThatIsWrongIsRefusedWithTheReason) {
+    proto::Message clear;
+    for (int i = 0; i < 11; ++i) {
+        clear.add_tags("tag" + std::to_string(i));
+    }
+    EXPECT_EQ(FromProto("s", clear).status().code(), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace qmq::rpc
