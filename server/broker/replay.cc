@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <tuple>
 
 #include "server/broker/codec.h"
 #include "server/broker/state.h"
@@ -112,10 +113,21 @@ std::string State::Save(std::span<const std::string> unapplied) const {
     std::string out;
     Writer writer(out);
     writer.Byte(kSnapshotVersion);
-    std::uint64_t count = 0;
-    ForEachGroup([&count](Group&) { ++count; });
-    writer.Number(count);
-    ForEachGroup([this, &writer](Group& group) { SaveGroup(group, writer); });
+    // In an order of their own, and without those that are nothing but a name: the same state is the
+    // same bytes, however it came about.
+    std::vector<const Group*> groups;
+    ForEachGroup([&groups](const Group& group) {
+        if (group.placed || !group.waiting.empty() || !group.consumers.empty()) {
+            groups.push_back(&group);
+        }
+    });
+    std::sort(groups.begin(), groups.end(), [](const Group* a, const Group* b) {
+        return std::tie(a->subject->name, a->name) < std::tie(b->subject->name, b->name);
+    });
+    writer.Number(groups.size());
+    for (const Group* group : groups) {
+        SaveGroup(*group, writer);
+    }
     writer.Number(unapplied.size());
     for (const std::string& action : unapplied) {
         writer.Text(action);
