@@ -50,7 +50,7 @@ bool IsPosix(std::string_view header) {
 /// The standard library's headers, C's among them, and the compiler's own for its instructions.
 bool IsStandard(std::string_view header) {
     static constexpr std::array kCompiler{
-        "immintrin.h", "nmmintrin.h", "x86intrin.h", "arm_acle.h"};
+        "immintrin.h", "nmmintrin.h", "wmmintrin.h", "x86intrin.h", "arm_acle.h"};
     static constexpr std::array kC{"assert.h",
                                    "ctype.h",
                                    "errno.h",
