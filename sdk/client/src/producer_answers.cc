@@ -52,8 +52,7 @@ void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Fin
     if (batch->place == PendingBatch::Place::kDone) {
         return;  // Its deadline came first.
     }
-    const SendStep step =
-        batch->machine.OnReply(receipt, batch->count, runtime_->Now(), random_);
+    const SendStep step = batch->machine.OnReply(receipt, batch->count, runtime_->Now(), random_);
     switch (step.action) {
         case SendStep::Action::kWait:
             batch->place = PendingBatch::Place::kWaiting;

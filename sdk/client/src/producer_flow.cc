@@ -52,8 +52,8 @@ ProducerCore::LanePtr ProducerCore::PickLane(SubjectQueue& subject, const Lane* 
             avoided = i;
         }
     }
-    const auto picked = subject.selector.Pick(
-        subject.lanes.size(), avoided, [&subject](std::size_t index) {
+    const auto picked =
+        subject.selector.Pick(subject.lanes.size(), avoided, [&subject](std::size_t index) {
             const Lane& lane = *subject.lanes[index];
             return lane.connection != nullptr && lane.writable && lane.link->WouldAllow();
         });
@@ -129,8 +129,8 @@ bool ProducerCore::CanSend(const Lane& lane, TimePoint now) const {
 
 std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
     if (!lane->link->Acquire()) {
-        lane->blocked_until = lane->link->next_probe().value_or(runtime_->Now()) +
-                              std::chrono::milliseconds(1);
+        lane->blocked_until =
+            lane->link->next_probe().value_or(runtime_->Now()) + std::chrono::milliseconds(1);
         Evacuate(*lane);
         return nullptr;
     }
