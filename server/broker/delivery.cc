@@ -238,7 +238,7 @@ Delivery::Outcome Delivery::Commit(Consumer& consumer, Plan& plan) {
         if (plan.next_sequence == group.next_sequence) {
             return Outcome::kNothing;
         }
-        if (!core_.Append(Skipped{group.names(), plan.next_sequence}).ok()) {
+        if (!core_.Append(Skipped{group.names(), plan.next_sequence, group.next_sequence}).ok()) {
             return Outcome::kBlocked;
         }
         core_.state.Skip(group, plan.next_sequence);
@@ -249,6 +249,7 @@ Delivery::Outcome Delivery::Commit(Consumer& consumer, Plan& plan) {
     action.first_pull_sequence = consumer.next_pull();
     action.time_ms = core_.WallMs();
     action.next_sequence = plan.next_sequence;
+    action.from_sequence = group.next_sequence;
     action.runs = std::move(plan.runs);
     Action logged(std::move(action));
     if (!core_.Append(logged).ok()) {
@@ -493,7 +494,7 @@ Result<std::uint64_t> Delivery::Take(Consumer& consumer, const HandOutRun& wante
         static_cast<std::uint32_t>(std::min<std::uint64_t>(plan.messages, UINT32_MAX));
     request.max_bytes = plan.bytes;
     const TagMatcher matcher(group.filter);
-    if (wanted.from == TakenFrom::kNew && TagMatcher::IsActive(group.filter)) {
+    if (TagMatcher::IsActive(group.filter)) {
         request.matcher = &matcher;
     }
     const Subject* const source = group.Log(wanted.origin);

@@ -173,7 +173,9 @@ struct Group {
     /// of a forgotten consumer cannot hit another message.
     std::uint64_t pull_floor = 0;
     std::map<std::uint64_t, Loose> redelivery[2];  ///< By origin.
-    std::set<Waiting> waiting;                     ///< Of the retry subject, or in place.
+    /// While the log is replayed: sequences [first, second) whose hand-out is damaged.
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> gaps;
+    std::set<Waiting> waiting;  ///< Of the retry subject, or in place.
     std::map<ConsumerId, std::unique_ptr<Consumer>> consumers;
 
     std::uint64_t serial = 0;

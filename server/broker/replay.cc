@@ -38,14 +38,26 @@ void State::Do(const Subscribed& action) {
 }
 
 void State::Do(const HandedOut& action) {
+    const bool known = FindGroup(action.consumer.group) != nullptr;
     Group& group = MakeGroup(action.consumer.group);
+    if (known) {
+        NoteGap(group, action.from_sequence);
+    }
     HandOut(MakeConsumer(group, action.consumer.consumer_id, action.consumer.source), action);
 }
 
 void State::Do(const Skipped& action) {
     Group* group = FindGroup(action.group);
     if (group != nullptr && action.next_sequence > group->next_sequence) {
+        NoteGap(*group, action.from_sequence);
         Skip(*group, action.next_sequence);
+    }
+}
+
+/// Whoever was handed out messages between is not known any more: the record of it is damaged.
+void State::NoteGap(Group& group, std::uint64_t from_sequence) {
+    if (from_sequence > group.next_sequence) {
+        group.gaps.emplace_back(group.next_sequence, from_sequence);
     }
 }
 
@@ -113,8 +125,8 @@ std::string State::Save(std::span<const std::string> unapplied) const {
     std::string out;
     Writer writer(out);
     writer.Byte(kSnapshotVersion);
-    // In an order of their own, and without those that are nothing but a name: the same state is the
-    // same bytes, however it came about.
+    // In an order of their own, and without those that are nothing but a name: the same state is
+    // the same bytes, however it came about.
     std::vector<const Group*> groups;
     ForEachGroup([&groups](const Group& group) {
         if (group.placed || !group.waiting.empty() || !group.consumers.empty()) {

@@ -156,6 +156,7 @@ void State::Place(Group& group, std::uint64_t next_sequence, bool reset) {
     group.redelivery[0].clear();
     group.redelivery[1].clear();
     group.waiting.clear();
+    group.gaps.clear();
     for (auto& [id, consumer] : group.consumers) {
         for (std::uint64_t pull = consumer->base; pull < consumer->next_pull(); ++pull) {
             MarkDone(*consumer, pull);

@@ -138,6 +138,7 @@ private:
     void Do(const Subscribed& action);
     void Do(const HandedOut& action);
     void Do(const Skipped& action);
+    static void NoteGap(Group& group, std::uint64_t from_sequence);
     void Do(const Acked& action);
     void Do(const Released& action);
     void Do(const Deferred& action);
