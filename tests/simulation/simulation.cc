@@ -125,7 +125,8 @@ private:
             return;
         }
         broker_executor_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
-        broker_io_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
+        broker_io_ = std::make_unique<SimExecutor>(
+            scheduler_, NextProcess(), random().Chance(0.5) ? 20ms : 1ms);
         broker::BrokerOptions options;
         options.directory = "/data";
         options.shards = 2;
