@@ -113,8 +113,8 @@ std::string State::Save(std::span<const std::string> unapplied) const {
     std::string out;
     Writer writer(out);
     writer.Byte(kSnapshotVersion);
-    // In an order of their own, and without those that are nothing but a name: the same state is the
-    // same bytes, however it came about.
+    // In an order of their own, and without those that are nothing but a name: the same state is
+    // the same bytes, however it came about.
     std::vector<const Group*> groups;
     ForEachGroup([&groups](const Group& group) {
         if (group.placed || !group.waiting.empty() || !group.consumers.empty()) {
