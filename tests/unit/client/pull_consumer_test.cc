@@ -177,7 +177,8 @@ TEST_F(PullConsumerTest, BeyondTheUnackedLimitAPullWaits) {
     first->deliveries[0].Ack();
     first->deliveries[1].Ack();
     Advance(seconds(1));
-    EXPECT_THAT(second->deliveries, SizeIs(2));
+    EXPECT_THAT(second->deliveries, SizeIs(::testing::AllOf(::testing::Ge(1U), ::testing::Le(2U))));
+    EXPECT_LE(broker().held_count(), 5U);
 }
 
 TEST_F(PullConsumerTest, OptionsOutOfRangeAreRefused) {
