@@ -394,7 +394,6 @@ TEST_P(LifetimeTest, FuturesMayBeWaitedForByManyThreads) {
     for (int i = 0; i < 4; ++i) {
         waiters.emplace_back([&] { ok += future.Get().ok() ? 1 : 0; });
     }
-    broker().SetHoldSends(false);
     while (!broker().AnswerHeld()) {
         std::this_thread::yield();  // The frame is on its way from the work thread.
     }
