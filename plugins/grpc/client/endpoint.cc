@@ -4,7 +4,10 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
+#include <initializer_list>
 
 #include "plugins/grpc/codec/channel_tuning.h"
 #include "plugins/grpc/codec/options_check.h"
@@ -150,30 +153,42 @@ Result<Wire> MakeWire(const GrpcClientOptions& options, const Endpoint& endpoint
 
 namespace {
 
-bool Says(std::string_view text, std::string_view words) {
-    return text.find(words) != std::string_view::npos;
+/// Whether `text` says one of `words`, in whatever case: the TLS library is OpenSSL or BoringSSL.
+bool Says(std::string_view text, std::initializer_list<std::string_view> words) {
+    const auto same = [](char a, char b) {
+        return std::tolower(static_cast<unsigned char>(a)) ==
+               std::tolower(static_cast<unsigned char>(b));
+    };
+    return std::any_of(words.begin(), words.end(), [&](std::string_view word) {
+        return std::search(text.begin(), text.end(), word.begin(), word.end(), same) != text.end();
+    });
 }
 
 /// What an UNAVAILABLE of gRPC is about, as far as its text tells.
 Status ExplainUnavailable(const std::string& text, bool tls) {
     const std::string detail = " (" + text + ")";
-    if (Says(text, "Connection refused")) {
+    if (Says(text, {"connection refused"})) {
         return Status::Unavailable("connection refused: is a server running there?" + detail);
     }
-    if (tls && (Says(text, "CERTIFICATE_VERIFY_FAILED") || Says(text, "certificate verify") ||
-                Says(text, "not in peer certificate"))) {
+    // "EVP lib": the signature of the certificate does not fit the authority's key.
+    if (tls && Says(text,
+                    {"certificate verify",
+                     "certificate_verify",
+                     "not in peer certificate",
+                     "No match found for server name",
+                     "EVP lib"})) {
         return Status::FailedPrecondition(
             "the server's certificate is not accepted: check ca_file, and that the host of the "
             "uri (or server_name) is in the certificate" +
             detail);
     }
-    if (tls && Says(text, "WRONG_VERSION_NUMBER")) {
+    if (tls && Says(text, {"wrong version number", "wrong_version_number"})) {
         return Status::FailedPrecondition(
             "the server does not speak TLS on this port: use grpc:// instead of grpcs://, or give "
             "the server a certificate" +
             detail);
     }
-    if (tls && (Says(text, "handshake") || Says(text, "Handshake"))) {
+    if (tls && Says(text, {"handshake"})) {
         return Status::FailedPrecondition("the TLS handshake failed" + detail);
     }
     return Status::Unavailable(text);
