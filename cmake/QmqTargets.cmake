@@ -9,6 +9,8 @@ set_property(GLOBAL PROPERTY USE_FOLDERS ON)
 add_library(qmq_warnings INTERFACE)
 target_compile_options(qmq_warnings INTERFACE
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual)
+# g++ 12 takes the value of a std::optional that is not engaged for one that is read.
+target_compile_options(qmq_warnings INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 # Whoever has our warnings has the hardening: one name to link, and no program of ours is forgotten.
 target_link_libraries(qmq_warnings INTERFACE qmq_hardening)
 option(QMQ_WARNINGS_AS_ERRORS "Treat warnings as errors" OFF)
@@ -20,8 +22,15 @@ endif()
 #
 # Makes the static library qmq_NAME with the alias qmq::NAME. HEADERS are the public ones, below include/;
 # a component without HEADERS (all of server/) has none to install, and is included from the repository's top.
+# A component that links one which is not part of this build (QMQ_BUILD_SERVER=OFF) is not part of it either.
 function(qmq_component name)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "HEADERS;SOURCES;PUBLIC;PRIVATE")
+    foreach(link IN LISTS arg_PUBLIC arg_PRIVATE)
+        if(link MATCHES "^qmq::" AND NOT TARGET ${link})
+            message(STATUS "qmq::${name} is not built: ${link} is not part of this build")
+            return()
+        endif()
+    endforeach()
     add_library(qmq_${name} STATIC)
     add_library(qmq::${name} ALIAS qmq_${name})
     set_target_properties(qmq_${name} PROPERTIES EXPORT_NAME ${name})

@@ -63,6 +63,7 @@ def interleave(commands, rounds, warmup, timeout, show):
     results = [[] for _ in commands]
     for number in range(-warmup, rounds):
         for position, command in enumerate(commands):
+            os.sync()  # What the run before left to be written shall not be written during this one.
             result = run(command, timeout)
             label = f"round {number + 1}" if number >= 0 else "warm-up"
             show(f"{label:8} {describe(result)}")

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <tuple>
 
 #include "server/broker/codec.h"
 #include "server/broker/state.h"
@@ -112,10 +113,21 @@ std::string State::Save(std::span<const std::string> unapplied) const {
     std::string out;
     Writer writer(out);
     writer.Byte(kSnapshotVersion);
-    std::uint64_t count = 0;
-    ForEachGroup([&count](Group&) { ++count; });
-    writer.Number(count);
-    ForEachGroup([this, &writer](Group& group) { SaveGroup(group, writer); });
+    // In an order of their own, and without those that are nothing but a name: the same state is the
+    // same bytes, however it came about.
+    std::vector<const Group*> groups;
+    ForEachGroup([&groups](const Group& group) {
+        if (group.placed || !group.waiting.empty() || !group.consumers.empty()) {
+            groups.push_back(&group);
+        }
+    });
+    std::sort(groups.begin(), groups.end(), [](const Group* a, const Group* b) {
+        return std::tie(a->subject->name, a->name) < std::tie(b->subject->name, b->name);
+    });
+    writer.Number(groups.size());
+    for (const Group* group : groups) {
+        SaveGroup(*group, writer);
+    }
     writer.Number(unapplied.size());
     for (const std::string& action : unapplied) {
         writer.Text(action);
@@ -152,33 +164,38 @@ void State::SaveGroup(const Group& group, Writer& writer) const {
     }
 }
 
-/// Entries one after another in the same log are told as one run.
+/// Entries one after another in the same log are told as one run. Of what is done only the number
+/// counts, and none at the front.
 void State::SaveConsumer(const Consumer& consumer, Writer& writer) const {
+    const Ring<Held>& held = consumer.held;
+    std::size_t at = 0;
+    while (at < held.size() && !held[at].held()) {
+        ++at;
+    }
     writer.Text(consumer.id);
     writer.Byte(static_cast<std::uint8_t>(consumer.source));
     writer.Signed(consumer.settings.ack_timeout.count());
     writer.Signed(consumer.settings.reconnect_grace.count());
     writer.Byte(consumer.settings.sessionless ? 1 : 0);
     writer.Number(consumer.born_at);
-    writer.Number(consumer.base);
+    writer.Number(consumer.base + at);
     std::string runs;
     Writer run_writer(runs);
     std::uint64_t run_count = 0;
-    for (std::size_t i = 0; i < consumer.held.size(); ++run_count) {
-        const Held& first = consumer.held[i];
-        std::size_t end = i + 1;
-        while (end < consumer.held.size() && consumer.held[end].held() == first.held() &&
-               (!first.held() || (consumer.held[end - 1].Continues(consumer.held[end]) &&
-                                  consumer.held[end].since_ms() == first.since_ms()))) {
-            ++end;
-        }
-        run_writer.Number(end - i);
+    for (; at < held.size(); ++run_count) {
+        const Held first = held[at].held() ? held[at] : Held();
+        const std::size_t begin = at;
+        do {
+            ++at;
+        } while (at < held.size() && held[at].held() == first.held() &&
+                 (!first.held() ||
+                  (held[at - 1].Continues(held[at]) && held[at].since_ms() == first.since_ms())));
+        run_writer.Number(at - begin);
         run_writer.Byte(static_cast<std::uint8_t>((first.held() ? 1U : 0U) |
                                                   static_cast<unsigned>(first.origin()) << 1U));
         run_writer.Number(first.sequence());
         run_writer.Number(first.attempt());
         run_writer.Signed(first.since_ms());
-        i = end;
     }
     writer.Number(run_count);
     writer.Text(runs);

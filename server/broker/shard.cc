@@ -235,6 +235,8 @@ Status Shard::Flush() {
             core_.state.Keep();
         } else {
             core_.state.TakeBack();
+            // The same offsets are given out again.
+            core_.appended_end = core_.store->written();
         }
     }
     sends_.OnWritten(status);
@@ -351,6 +353,13 @@ void Shard::Tick() {
     // A disk that cannot drop old segments is full soon, and says so then.
     static_cast<void>(core_.store->Retain());
     members_.EvictIdle();
+    // Retries wait by the wall clock, timers run by the other. Should somebody set the first, due
+    // retries are found here.
+    core_.state.ForEachGroup([this](Group& group) {
+        if (!group.waiting.empty()) {
+            delivery_.MarkReady(group);
+        }
+    });
 }
 
 // ---- The end.

@@ -332,7 +332,7 @@ Status SimulatedFileSystem::WriteNode(const std::string& path,
     if (status.ok() && writes_to_fail_ > 0) {
         --writes_to_fail_;
         Count("write_error");
-        status = Status::DataLoss(Where("write", path) + "simulated I/O error");
+        status = Status(write_code_, Where("write", path) + "simulated write error");
     }
     if (!status.ok()) {
         // Some of it may have been done before it failed.
@@ -461,8 +461,9 @@ void SimulatedFileSystem::FailNextSyncs(std::uint32_t count) {
     syncs_to_fail_ = count;
 }
 
-void SimulatedFileSystem::FailNextWrites(std::uint32_t count) {
+void SimulatedFileSystem::FailNextWrites(std::uint32_t count, StatusCode code) {
     const std::lock_guard lock(mutex_);
+    write_code_ = code;
     writes_to_fail_ = count;
 }
 

@@ -53,8 +53,9 @@ public:
     void SetFull(bool full);
     /// The next `count` syncs of files fail.
     void FailNextSyncs(std::uint32_t count);
-    /// The next `count` writes fail as a broken device does; some of each may have been done.
-    void FailNextWrites(std::uint32_t count);
+    /// The next `count` writes fail, as a broken device does or with another code; some of each may
+    /// have been done.
+    void FailNextWrites(std::uint32_t count, StatusCode code = StatusCode::kDataLoss);
     /// Reads fail as a broken device does while this is on.
     void FailReads(bool fail);
     /// The call number `step` from now (one: the next) fails, whatever it is. One at a time.
@@ -126,6 +127,7 @@ private:
     bool fail_reads_ = false;
     std::uint32_t syncs_to_fail_ = 0;
     std::uint32_t writes_to_fail_ = 0;
+    StatusCode write_code_ = StatusCode::kDataLoss;
     std::uint64_t step_ = 0;
     std::uint64_t step_to_fail_ = 0;
     StatusCode step_code_ = StatusCode::kDataLoss;

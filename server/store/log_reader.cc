@@ -269,7 +269,10 @@ Result<SubjectIndex> LogReader::LoadIndex(const Extent& extent) {
 Status LogReader::RebuildIndex(Segment& segment) {
     const Result<std::shared_ptr<env::File>> file = segments_.FileOf(segment);
     if (!file.ok()) {
-        return file.status();
+        // A segment whose file is gone is lost, whatever the index says.
+        return file.status().code() == StatusCode::kNotFound
+                   ? Status::DataLoss(std::string(file.status().message()))
+                   : file.status();
     }
     auto index = std::make_shared<MemoryIndex>();
     SegmentScanner scanner(*file.value(), segment.base(), segments_.segment_bytes());

@@ -533,12 +533,41 @@ void Recovery::FinishSubjects() {
     }
 }
 
+/// Writes again what may never have been synced. Had a sync failed before, the system may take
+/// pages for clean that the disk does not have, and another sync would not write them.
+Status Recovery::Rewrite(Segment& segment) {
+    const LogOffset base = segment.base();
+    const std::uint64_t begin = std::max(watermark_, base) - base;
+    const std::uint64_t end =
+        std::max(base, std::min(log_.end, base + segments_.segment_bytes())) - base;
+    for (std::uint64_t at = begin; at < end;) {
+        const Result<Slice> bytes =
+            segment.file->ReadAt(at, std::min<std::uint64_t>(1U << 20, end - at));
+        if (!bytes.ok()) {
+            return bytes.status();
+        }
+        if (bytes.value().empty()) {
+            break;  // The file ends here, and reads as zeros.
+        }
+        const std::string_view part = bytes.value().bytes();
+        Status status = segment.file->WriteAt(at, {&part, 1});
+        if (!status.ok()) {
+            return status;
+        }
+        at += part.size();
+    }
+    return Status::Ok();
+}
+
 Status Recovery::SyncScanned() {
     // A process that was killed leaves what it wrote in the page cache. From here on it counts as
     // durable, so it has to be.
     for (const std::uint32_t number : scanned_) {
         Segment* const segment = segments_.Find(number);
-        Status status = segment->file->Sync();
+        Status status = Rewrite(*segment);
+        if (status.ok()) {
+            status = segment->file->Sync();
+        }
         if (!status.ok()) {
             return status;
         }

@@ -79,6 +79,7 @@ private:
     Status ZeroRange(Segment& segment, std::uint64_t begin, std::uint64_t end);
     void DropSegmentsBehindEnd();
     void FinishSubjects();
+    Status Rewrite(Segment& segment);
     Status SyncScanned();
     void WriteIndexes();
 

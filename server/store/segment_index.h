@@ -24,11 +24,13 @@ struct BatchEntry {
     std::uint32_t first_message = 0;  ///< Its first message's place in `messages`.
 
     std::uint64_t end_sequence() const { return first_sequence + count; }
+    friend bool operator==(const BatchEntry&, const BatchEntry&) = default;
 };
 
 struct MessageEntry {
     std::uint32_t offset = 0;  ///< In the body of its batch.
     std::uint32_t tag_mask = 0;
+    friend bool operator==(const MessageEntry&, const MessageEntry&) = default;
 };
 
 /// Where the messages of one subject lie in one segment, by sequence.
@@ -36,6 +38,8 @@ struct SubjectIndex {
     std::vector<BatchEntry> batches;
     std::vector<MessageEntry> messages;
     std::uint64_t stored_bytes = 0;
+
+    friend bool operator==(const SubjectIndex&, const SubjectIndex&) = default;
 
     /// False when `batch` has no message that could be found.
     bool Add(std::uint64_t first_sequence,

@@ -65,6 +65,15 @@ Result<Record> SegmentScanner::RecordAt(std::uint64_t position, bool& unreadable
     return ParseRecord(*bytes, base_ + position);
 }
 
+Result<bool> SegmentScanner::HasRecordAt(std::uint64_t position) {
+    bool unreadable = false;
+    const Result<Record> record = RecordAt(position, unreadable);
+    if (unreadable) {
+        return record.status();
+    }
+    return record.ok();
+}
+
 Result<SegmentScanner::Step> SegmentScanner::Next() {
     if (position_ >= segment_bytes_) {
         Step step;

@@ -41,8 +41,8 @@ public:
     /// nothing about what is on the disk.
     Result<Step> Next();
 
-    /// Goes on at `position`, which the caller knows to be where a record begins or may begin.
-    void Seek(std::uint64_t position) { position_ = position; }
+    /// Whether a whole record lies at `position`.
+    Result<bool> HasRecordAt(std::uint64_t position);
 
 private:
     /// At least `count` bytes from `position`, fewer where the segment or the file ends.

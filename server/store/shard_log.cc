@@ -7,6 +7,7 @@
 #include "server/env/planted_bug.h"
 #include "server/store/bytes.h"
 #include "server/store/file_names.h"
+#include "server/store/segment_scanner.h"
 #include "server/store/store_settings.h"
 
 namespace qmq::store {
@@ -191,6 +192,12 @@ Result<ShardStore::Appended> ShardLog::Append(Record& record,
         record.first_sequence = subject->next_sequence();
         record.stored = clock_.WallNow();
     }
+    if (!leftovers_.empty()) {
+        Status status = EraseLeftovers();
+        if (!status.ok()) {
+            return failure_.ok() ? status : Stopped();
+        }
+    }
     const std::uint64_t bytes = EncodedBytes(record);
     if (bytes > options_.segment_bytes) {
         return Status::InvalidArgument("a record of " + std::to_string(bytes) +
@@ -359,36 +366,61 @@ Status ShardLog::OnWriteError(const Status& error) {
         Fail(error);
         return Stopped();
     }
-    // Some of the round may be on the disk. Whoever is told now that it was refused must not find
-    // it delivered after a crash.
-    Status status = EraseRound();
+    NoteLeftovers();
     Rollback();
-    if (!status.ok()) {
-        Fail(status.WithContext("taking back what a full disk had no room for"));
+    Status status = EraseLeftovers();
+    if (!failure_.ok()) {
         return Stopped();
     }
-    return error;
+    // Nobody may be told "refused" of what a crash would bring back.
+    return status.ok() ? error
+                       : Status::Unavailable("it cannot be told whether this is stored: " +
+                                             std::string(status.message()));
 }
 
-Status ShardLog::EraseRound() {
+/// Some of a round that failed may be on the disk, whole, and would be found by the next start.
+void ShardLog::NoteLeftovers() {
+    for (const LogOffset record : round_.records()) {
+        Segment* const segment = segments_.Find(segments_.NumberOf(record));
+        const std::uint64_t position = record - segment->base();
+        leftovers_.push_back({segment->file, segment->base(), position});
+    }
+}
+
+/// Makes the leftovers invalid, so that they may be called refused. Until that is done nothing is
+/// appended. kResourceExhausted: the disk is too full even for this.
+Status ShardLog::EraseLeftovers() {
     const std::string zeros(RecordHeader::kBytes, '\0');
     const std::string_view part(zeros);
-    Segment* segment = nullptr;
-    for (const LogOffset record : round_.records()) {
-        Segment* const here = segments_.Find(segments_.NumberOf(record));
-        if (here != segment && segment != nullptr) {
-            Status status = segment->file->Sync();
-            if (!status.ok()) {
-                return status;
-            }
+    Status status;
+    env::File* unsynced = nullptr;
+    const auto sync = [&] { return unsynced == nullptr ? Status::Ok() : unsynced->Sync(); };
+    for (const Leftover& left : leftovers_) {
+        SegmentScanner scanner(*left.file, left.base, options_.segment_bytes);
+        const Result<bool> is_whole = scanner.HasRecordAt(left.position);
+        if (is_whole.ok() && !is_whole.value()) {
+            continue;
         }
-        segment = here;
-        Status status = segment->file->WriteAt(record - segment->base(), {&part, 1});
+        if (unsynced != left.file.get()) {
+            status = sync();
+            unsynced = left.file.get();
+        }
+        if (status.ok()) {
+            status = left.file->WriteAt(left.position, {&part, 1});
+        }
         if (!status.ok()) {
-            return status;
+            break;
         }
     }
-    return segment == nullptr ? Status::Ok() : segment->file->Sync();
+    if (status.ok()) {
+        status = sync();
+    }
+    if (status.ok()) {
+        leftovers_.clear();
+    } else if (status.code() != StatusCode::kResourceExhausted) {
+        Fail(status.WithContext("taking back what a full disk had no room for"));
+    }
+    return status;
 }
 
 void ShardLog::Rollback() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,6 +68,12 @@ private:
         std::uint32_t segment;
         std::uint64_t next_sequence;
     };
+    /// A record of a round that was taken back.
+    struct Leftover {
+        std::shared_ptr<env::File> file;
+        LogOffset base;
+        std::uint64_t position;
+    };
     struct PreparedSegment {
         std::uint32_t number = 0;
         std::shared_ptr<env::File> file;
@@ -87,7 +94,8 @@ private:
     Status CheckHighWater();
     Status WriteSpans();
     Status OnWriteError(const Status& error);
-    Status EraseRound();
+    void NoteLeftovers();
+    Status EraseLeftovers();
     void Rollback();
     void StartSync();
     void OnSyncDone(LogOffset target, const Status& status);
@@ -104,10 +112,12 @@ private:
     void OnSnapshotSaved(LogOffset position, const Status& status);
     void WriteDueIndexes();
     void WriteIndex(Segment& segment);
+    void WantSnapshot();
     bool IsDue(const Segment& oldest);
     bool IsConsumed(std::uint32_t number);
     bool RetireOpenSegment();
     void DropOldest();
+    void RemoveDropped();
     void StepClose();
 
     const StoreOptions options_;
@@ -134,6 +144,7 @@ private:
 
     WriteRound round_;
     std::vector<Undo> undo_;
+    std::vector<Leftover> leftovers_;
     std::uint32_t round_segment_ = 0;  // Where the round begins.
     RecordKind kind_before_round_ = RecordKind::kStart;
 
@@ -145,6 +156,9 @@ private:
 
     std::optional<PreparedSegment> prepared_;
     bool is_preparing_ = false;
+
+    std::deque<std::uint32_t> dropped_;  // Segments whose files are still to be removed, in order.
+    bool is_removing_ = false;
 
     std::vector<LogOffset> snapshots_;  // On the disk and good, ascending.
     bool snapshot_is_wanted_ = false;

@@ -203,14 +203,26 @@ Status ShardLog::Retain() {
         const LogOffset end = segments_.BaseOf(oldest.number + 1);
         if (snapshots_.size() < kKeptSnapshots || snapshots_.front() < end) {
             // Without them a start could not do without the segment.
-            snapshot_is_wanted_ = true;
-            TakeSnapshot();
+            WantSnapshot();
             break;
         }
         DropOldest();
     }
+    RemoveDropped();
     WriteDueIndexes();
     return Status::Ok();
+}
+
+void ShardLog::WantSnapshot() {
+    if (!snapshots_.empty() && snapshots_.back() == written_ && round_.empty()) {
+        // Nothing has come since the last one, and two of the same place would be one.
+        Record mark;
+        if (!Append(mark, nullptr, nullptr, {}).ok() || !Write().ok()) {
+            return;  // Nothing can be written now; the next call tries again.
+        }
+    }
+    snapshot_is_wanted_ = true;
+    TakeSnapshot();
 }
 
 bool ShardLog::IsDue(const Segment& oldest) {
@@ -270,13 +282,26 @@ void ShardLog::DropOldest() {
                                                     : extents.front().first_sequence);
         changed.push_back(subject.get());
     }
+    dropped_.push_back(number);
+    RemoveDropped();
+    for (SubjectState* const subject : changed) {
+        listener_.OnDropped(*subject);
+    }
+}
+
+/// Removes files of dropped segments strictly in order: a log with a gap would look like one that
+/// has lost a segment. What a crash leaves of them is found by the next start, and dropped again.
+void ShardLog::RemoveDropped() {
+    if (dropped_.empty() || is_removing_) {
+        return;
+    }
+    is_removing_ = true;
     upkeep_.Run(
         [&files = files_,
-         log = segments_.PathOf(number, FileKind::kLog),
-         index = segments_.PathOf(number, FileKind::kIndex),
+         log = segments_.PathOf(dropped_.front(), FileKind::kLog),
+         index = segments_.PathOf(dropped_.front(), FileKind::kIndex),
          directory = options_.directory] {
-            // The log first: an index without a log is cleared away by the next start. One folder
-            // sync a segment, so that they go in order and never leave a gap.
+            // The log first: an index without a log is cleared away by the next start.
             for (const std::string& path : {log, index}) {
                 Status status = files.Remove(path);
                 if (!status.ok() && status.code() != StatusCode::kNotFound) {
@@ -285,11 +310,14 @@ void ShardLog::DropOldest() {
             }
             return files.SyncDirectory(directory);
         },
-        // What is left of it is found by the next start, whose retention drops it again.
-        [this](const Status&) { StepClose(); });
-    for (SubjectState* const subject : changed) {
-        listener_.OnDropped(*subject);
-    }
+        [this](const Status& status) {
+            is_removing_ = false;
+            if (status.ok()) {
+                dropped_.pop_front();
+                RemoveDropped();
+            }  // Else the next call of `Retain` tries again.
+            StepClose();
+        });
 }
 
 std::uint64_t ShardLog::stored_bytes() const {

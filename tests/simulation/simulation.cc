@@ -59,7 +59,9 @@ public:
     ~World() {
         StopBroker();
         for (auto& each : consumers_) {
-            each->executor.Kill();
+            if (each) {  // One that crashed may not be back yet.
+                each->executor.Kill();
+            }
         }
         for (auto& each : producers_) {
             each->executor.Kill();

@@ -134,9 +134,7 @@ private:
                       std::uint64_t generation,
                       Runs runs);
     void OnReceiptAcked(std::uint64_t generation, Runs runs, const Result<AckReply>& reply);
-    void OnAckReply(std::uint64_t generation,
-                    std::uint64_t token,
-                    const Result<AckReply>& reply);
+    void OnAckReply(std::uint64_t generation, std::uint64_t token, const Result<AckReply>& reply);
     void ArmLinger(std::chrono::microseconds delay);
     void ArmRenewal();
     void Renew();

@@ -26,8 +26,7 @@ TEST_F(ShardLogTest, WhatWasAppendedIsReadBackInOrder) {
 TEST_F(ShardLogTest, WhatWasWrittenSurvivesTheProcess) {
     ASSERT_TRUE(test_.Open().ok());
     ASSERT_TRUE(test_.Put("orders", {"a", "b"}).ok());
-    ASSERT_TRUE(test_.store->AppendAction("acked 0").ok());
-    ASSERT_TRUE(test_.store->Write().ok());
+    ASSERT_TRUE(test_.Act("acked 0").ok());
     ASSERT_TRUE(test_.Reopen().ok());
     EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("a", "b"));
     EXPECT_THAT(test_.listener->events, ElementsAre("messages orders 0+2", "action acked 0"));

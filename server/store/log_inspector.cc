@@ -1,0 +1,388 @@
+#include "server/store/log_inspector.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "server/store/bytes.h"
+#include "server/store/file_names.h"
+#include "server/store/segment_index.h"
+#include "server/store/segment_scanner.h"
+#include "server/store/snapshot_file.h"
+#include "server/store/store_settings.h"
+
+namespace qmq::store {
+namespace {
+
+struct StoreFiles {
+    std::uint64_t segment_bytes = 0;
+    std::vector<LogOffset> logs;
+    std::vector<LogOffset> indexes;
+    std::vector<LogOffset> snapshots;
+};
+
+Result<StoreFiles> ListStore(env::FileSystem& files, const std::string& directory) {
+    const Result<std::optional<StoreSettings>> settings = ReadSettings(files, directory);
+    if (!settings.ok()) {
+        return settings.status();
+    }
+    if (!settings.value()) {
+        return Status::NotFound(directory + " holds no store: it has no " +
+                                std::string(kSettingsName));
+    }
+    const Result<std::vector<std::string>> names = files.List(directory);
+    if (!names.ok()) {
+        return names.status();
+    }
+    StoreFiles found;
+    found.segment_bytes = settings.value()->segment_bytes;
+    for (const std::string& name : names.value()) {
+        const std::optional<NamedFile> file = ParseFileName(name);
+        if (!file) {
+            continue;
+        }
+        switch (file->kind) {
+            case FileKind::kLog:
+                found.logs.push_back(file->offset);
+                break;
+            case FileKind::kIndex:
+                found.indexes.push_back(file->offset);
+                break;
+            case FileKind::kSnapshot:
+                found.snapshots.push_back(file->offset);
+                break;
+            case FileKind::kTemporary:
+                break;
+        }
+    }
+    return found;
+}
+
+std::string PathOf(const std::string& directory, LogOffset offset, FileKind kind) {
+    return directory + "/" + FileName(offset, kind);
+}
+
+/// Walks the segments; tells where one ends too early only once a later one has a record.
+class Walk {
+public:
+    Walk(env::FileSystem& files, const std::string& directory, LogVisitor& visitor)
+        : files_(files), directory_(directory), visitor_(visitor) {}
+
+    Status Run(const StoreFiles& store) {
+        LogOffset expected = store.logs.empty() ? 0 : store.logs.front();
+        for (const LogOffset base : store.logs) {
+            if (base > expected && !stopped_) {
+                Report(
+                    {expected, base, {directory_, 0}, "the files of these segments are missing"});
+            }
+            expected = base + store.segment_bytes;
+            if (!stopped_) {
+                Status status = WalkSegment(base, store.segment_bytes);
+                if (!status.ok()) {
+                    return status;
+                }
+            }
+        }
+        if (tail_ && tail_->end > tail_->begin && !stopped_) {
+            tail_->is_tail = true;
+            Report(*tail_);
+        }
+        return Status::Ok();
+    }
+
+private:
+    Status WalkSegment(LogOffset base, std::uint64_t segment_bytes) {
+        const std::string path = PathOf(directory_, base, FileKind::kLog);
+        const auto file = files_.Open(path, env::OpenMode::kRead);
+        if (!file.ok()) {
+            return file.status();
+        }
+        SegmentScanner scanner(*file.value(), base, segment_bytes);
+        bool is_sealed = false;
+        while (!stopped_) {
+            const Result<SegmentScanner::Step> next = scanner.Next();
+            if (!next.ok()) {
+                return next.status();
+            }
+            const SegmentScanner::Step& step = next.value();
+            if (step.kind == SegmentScanner::StepKind::kEnd) {
+                OnEnd(base, segment_bytes, step, is_sealed, path);
+                break;
+            }
+            CloseTail(base);
+            if (step.kind == SegmentScanner::StepKind::kDamage) {
+                Report({base + step.position, base + step.end, {path, step.position}, step.reason});
+                continue;
+            }
+            const RecordHeader& header = step.record.header;
+            is_sealed = header.kind == RecordKind::kMark &&
+                        (header.flags & RecordHeader::kLastInSegment) != 0;
+            stopped_ = !visitor_.OnRecord(step.record, {path, step.position});
+        }
+        return Status::Ok();
+    }
+
+    void OnEnd(LogOffset base,
+               std::uint64_t segment_bytes,
+               const SegmentScanner::Step& step,
+               bool is_sealed,
+               const std::string& path) {
+        const bool is_full = segment_bytes - step.position < RecordHeader::kBytes;
+        if (!is_sealed && !is_full && !tail_) {
+            tail_ = LogDamage{
+                base + step.position, base + step.end, {path, step.position}, step.reason};
+        }
+    }
+
+    /// A record in a later segment proves that the one before it ended too early.
+    void CloseTail(LogOffset base) {
+        if (tail_ && tail_->begin < base) {
+            tail_->end = std::max(tail_->end, base);
+            tail_->reason = "later segments go on, and no mark ends this one: " + tail_->reason;
+            Report(*tail_);
+        }
+        tail_.reset();
+    }
+
+    void Report(const LogDamage& damage) { stopped_ = !visitor_.OnDamage(damage); }
+
+    env::FileSystem& files_;
+    const std::string& directory_;
+    LogVisitor& visitor_;
+    std::optional<LogDamage> tail_;
+    bool stopped_ = false;
+};
+
+class Verifier final : public LogVisitor {
+public:
+    Verifier(env::FileSystem& files, const std::string& directory)
+        : files_(files), directory_(directory) {}
+
+    Result<VerifyReport> Run() {
+        const Result<StoreFiles> store = ListStore(files_, directory_);
+        if (!store.ok()) {
+            return store.status();
+        }
+        segment_bytes_ = store.value().segment_bytes;
+        report_.segment_count = store.value().logs.size();
+        report_.begin = store.value().logs.empty() ? 0 : store.value().logs.front();
+        Status status = Walk(files_, directory_, *this).Run(store.value());
+        if (!status.ok()) {
+            return status;
+        }
+        for (const LogOffset base : store.value().indexes) {
+            CheckIndex(base);
+        }
+        for (const LogOffset position : store.value().snapshots) {
+            CheckSnapshot(position);
+        }
+        report_.subject_count = subjects_.size();
+        return std::move(report_);
+    }
+
+    bool OnRecord(const Record& record, const LogPlace& place) override {
+        ++report_.record_count;
+        report_.end = record.end();
+        report_.action_count += record.has_action() ? 1U : 0U;
+        if (record.has_messages()) {
+            OnMessages(record, place);
+        }
+        return true;
+    }
+
+    bool OnDamage(const LogDamage& damage) override {
+        if (damage.is_tail) {
+            report_.torn_tail_bytes = damage.end - damage.begin;
+            return true;
+        }
+        report_.damage.push_back(damage);
+        Problem(damage.place,
+                "log offsets " + std::to_string(damage.begin) + " to " +
+                    std::to_string(damage.end) + " hold no record: " + damage.reason);
+        return true;
+    }
+
+private:
+    struct SubjectSoFar {
+        std::uint64_t next_sequence = 0;
+        std::map<LogOffset, SubjectIndex> by_segment;
+    };
+
+    void OnMessages(const Record& record, const LogPlace& place) {
+        report_.message_count += record.count;
+        BatchLimits limits;
+        limits.max_batch_bytes = record.batch.size();
+        limits.max_message_count = record.count;
+        const Result<BatchView> batch = BatchView::Parse(record.batch, limits);
+        if (!batch.ok()) {
+            Problem(place, "the batch does not parse: " + std::string(batch.status().message()));
+            return;
+        }
+        const std::string name(record.subject);
+        const auto [found, is_new] = subjects_.try_emplace(name);
+        SubjectSoFar& subject = found->second;
+        if (!is_new && record.first_sequence < subject.next_sequence) {
+            Problem(place,
+                    "subject \"" + name + "\": sequence " + std::to_string(record.first_sequence) +
+                        " is used a second time");
+        } else if (!is_new) {
+            report_.missing_message_count += record.first_sequence - subject.next_sequence;
+        }
+        subject.next_sequence =
+            std::max(subject.next_sequence, record.first_sequence + record.count);
+        subject.by_segment[record.header.offset - place.file_offset].Add(
+            record.first_sequence,
+            static_cast<std::uint32_t>(place.file_offset),
+            static_cast<std::uint32_t>(record.header.record_bytes()),
+            batch.value());
+    }
+
+    void CheckIndex(LogOffset base) {
+        const std::string path = PathOf(directory_, base, FileKind::kIndex);
+        const Result<Slice> bytes = ReadWhole(files_, path);
+        if (!bytes.ok()) {
+            Problem({path, 0}, std::string(bytes.status().message()));
+            return;
+        }
+        const Result<IndexDirectory> directory = ParseIndexDirectory(bytes.value().bytes(), base);
+        if (!directory.ok()) {
+            Problem({path, 0}, std::string(directory.status().message()));
+            return;
+        }
+        ++report_.index_count;
+        std::size_t in_log = 0;
+        for (const auto& [name, subject] : subjects_) {
+            in_log += subject.by_segment.contains(base) ? 1U : 0U;
+        }
+        if (directory.value().subjects.size() != in_log) {
+            Problem({path, 0},
+                    "it knows " + std::to_string(directory.value().subjects.size()) +
+                        " subjects, and the segment has " + std::to_string(in_log));
+        }
+        for (const IndexDirectoryEntry& entry : directory.value().subjects) {
+            CheckBlock(path, base, entry, bytes.value().bytes());
+        }
+    }
+
+    void CheckBlock(const std::string& path,
+                    LogOffset base,
+                    const IndexDirectoryEntry& entry,
+                    std::string_view bytes) {
+        const LogPlace place{path, entry.block_position};
+        const std::string what = "subject \"" + entry.name + "\": ";
+        if (entry.block_position > bytes.size()) {
+            Problem(place, what + "its block lies behind the end of the file");
+            return;
+        }
+        bytes.remove_prefix(static_cast<std::size_t>(entry.block_position));
+        const Result<std::uint64_t> size = IndexBlockBytes(bytes);
+        if (!size.ok() || size.value() > bytes.size()) {
+            Problem(place, what + "its block is cut off");
+            return;
+        }
+        const Result<SubjectIndex> index = ParseIndexBlock(
+            bytes.substr(0, static_cast<std::size_t>(size.value())), base, entry.first_sequence);
+        if (!index.ok()) {
+            Problem(place, what + std::string(index.status().message()));
+            return;
+        }
+        const auto subject = subjects_.find(entry.name);
+        const bool is_known =
+            subject != subjects_.end() && subject->second.by_segment.contains(base);
+        if (!is_known || !(subject->second.by_segment.at(base) == index.value())) {
+            Problem(place, what + "its block says something else than the segment");
+        }
+    }
+
+    void CheckSnapshot(LogOffset position) {
+        const std::string path = PathOf(directory_, position, FileKind::kSnapshot);
+        const Result<Slice> bytes = ReadWhole(files_, path);
+        const Result<Snapshot> snapshot =
+            bytes.ok() ? ParseSnapshot(bytes.value().bytes()) : Result<Snapshot>(bytes.status());
+        if (!snapshot.ok()) {
+            Problem({path, 0}, std::string(snapshot.status().message()));
+            return;
+        }
+        ++report_.snapshot_count;
+        if (snapshot.value().position != position) {
+            Problem({path, 0},
+                    "it is that of log offset " + std::to_string(snapshot.value().position));
+        }
+        if (position > RoundUpToRecord(report_.end)) {
+            Problem({path, 0},
+                    "it speaks of the log up to " + std::to_string(position) +
+                        ", and the last record ends at " + std::to_string(report_.end));
+        }
+    }
+
+    /// A position may also be the base of the segment behind the last record.
+    LogOffset RoundUpToRecord(LogOffset end) const {
+        const std::uint64_t inside = end % segment_bytes_;
+        const bool is_full = inside != 0 && segment_bytes_ - inside < RecordHeader::kBytes;
+        return is_full ? end + segment_bytes_ - inside : end;
+    }
+
+    void Problem(const LogPlace& place, const std::string& what) {
+        report_.problems.push_back(place.path + " at " + std::to_string(place.file_offset) + ": " +
+                                   what);
+    }
+
+    env::FileSystem& files_;
+    const std::string& directory_;
+    std::uint64_t segment_bytes_ = 0;
+    VerifyReport report_;
+    std::map<std::string, SubjectSoFar, std::less<>> subjects_;
+};
+
+}  // namespace
+
+Status InspectLog(env::FileSystem& files, const std::string& directory, LogVisitor& visitor) {
+    const Result<StoreFiles> store = ListStore(files, directory);
+    if (!store.ok()) {
+        return store.status();
+    }
+    return Walk(files, directory, visitor).Run(store.value());
+}
+
+Result<VerifyReport> VerifyStore(env::FileSystem& files, const std::string& directory) {
+    return Verifier(files, directory).Run();
+}
+
+std::string_view ToString(RecordKind kind) {
+    switch (kind) {
+        case RecordKind::kMessages:
+            return "messages";
+        case RecordKind::kAction:
+            return "action";
+        case RecordKind::kMove:
+            return "move";
+        case RecordKind::kStart:
+            return "start";
+        case RecordKind::kMark:
+            return "mark";
+    }
+    return "unknown";
+}
+
+Result<std::vector<std::string>> FindStores(env::FileSystem& files, const std::string& directory) {
+    const Result<std::vector<std::string>> names = files.List(directory);
+    if (!names.ok()) {
+        return names.status();
+    }
+    std::vector<std::string> stores;
+    std::vector<std::string> candidates{directory};
+    for (const std::string& name : names.value()) {
+        candidates.push_back(directory + "/" + name);
+    }
+    for (const std::string& candidate : candidates) {
+        const Result<bool> exists = files.Exists(candidate + "/" + std::string(kSettingsName));
+        if (exists.ok() && exists.value()) {
+            stores.push_back(candidate);
+        }
+    }
+    return stores;
+}
+
+}  // namespace qmq::store

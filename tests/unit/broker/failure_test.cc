@@ -1,0 +1,276 @@
+#include "tests/unit/broker/broker_fixture.h"
+#include "tests/unit/broker/faulty_files.h"
+
+// Full disks, failed writes and syncs, stopping, and data of another making.
+namespace qmq::broker::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class FailureTest : public BrokerTest {
+protected:
+    FailureTest() : faulty_(*memory_) { files_ = &faulty_; }
+    ~FailureTest() override { Crash(); }
+
+    static Status Full() { return Status::ResourceExhausted("no space left on device"); }
+    std::shared_ptr<std::optional<std::vector<BatchReceipt>>> PostOne(const std::string& body) {
+        std::vector<SendBatch> frame;
+        frame.push_back(Batch("orders", {body}));
+        return Post(std::move(frame));
+    }
+
+    FaultyFiles faulty_;
+};
+
+TEST_F(FailureTest, AFullDiskRefusesSendsUntilThereIsRoom) {
+    Open();
+    Member member = Join("orders", "billing");
+    faulty_.write_error = Full();
+    const BatchReceipt refused = Send("orders", {"lost"});
+    EXPECT_EQ(refused.outcome, SendOutcome::kRefused);
+    EXPECT_EQ(refused.status.code(), StatusCode::kResourceExhausted);
+    faulty_.write_error = {};
+    const BatchReceipt receipt = Send("orders", {"kept"});
+    EXPECT_TRUE(receipt.status.ok()) << receipt.status;
+    EXPECT_THAT(member.bodies(), ElementsAre("kept"));
+    CrashAndOpen();
+    Member again = Join("orders", "billing");
+    EXPECT_THAT(again.bodies(), ElementsAre("kept"));
+}
+
+TEST_F(FailureTest, AHandOutThatCannotBeLoggedIsMadeLater) {
+    Open();
+    Member member = Join("orders", "billing", "c1", {0, 0});
+    Send("orders", {"a"});
+    faulty_.write_error = Full();
+    member.session->Grant(Plenty());
+    time_.Settle();
+    EXPECT_THAT(member.got(), IsEmpty());
+    EXPECT_EQ(Info("orders", "billing").in_flight_count, 0U);
+    faulty_.write_error = {};
+    time_.Advance(200ms);
+    ASSERT_THAT(member.got(), SizeIs(1));
+    EXPECT_EQ(member.got()[0].pull, 0U);
+    EXPECT_EQ(Ack(member, 0)->not_held_count, 0U);
+}
+
+TEST_F(FailureTest, AnAckThatCannotBeLoggedFailsAndMayBeRepeated) {
+    Open();
+    Member member = Join("orders", "billing");
+    Send("orders", {"a", "b", "c"});
+    faulty_.write_error = Full();
+    EXPECT_EQ(Ack(member, 0, 1).status().code(), StatusCode::kResourceExhausted);
+    EXPECT_EQ(Info("orders", "billing").in_flight_count, 3U);
+    faulty_.write_error = {};
+    EXPECT_EQ(Ack(member, 0, 1)->not_held_count, 0U);
+    EXPECT_EQ(Info("orders", "billing").in_flight_count, 1U);
+}
+
+// The record of every kind of verdict is taken back with the write, and nothing is left of it.
+TEST_F(FailureTest, EveryVerdictIsTakenBackWhenItsWriteFails) {
+    for (const std::string& subject : {std::string("orders"), DeadLetterSubject("orders", "x")}) {
+        for (const AckVerdict verdict : {AckVerdict::kAck,
+                                         AckVerdict::kRetry,
+                                         AckVerdict::kDeadLetter,
+                                         AckVerdict::kRelease}) {
+            SCOPED_TRACE(subject + " " + std::to_string(static_cast<int>(verdict)));
+            memory_ = env::MakeMemoryFileSystem();
+            FaultyFiles faulty(*memory_);
+            files_ = &faulty;
+            Open();
+            Member member = Join(subject, "billing", "c1", {3, 10'000});
+            Send(subject, {"a", "b", "c"});
+            faulty.write_error = Full();
+            const AckItem item{verdict, 0, 1, 1s, "why"};
+            EXPECT_EQ(Judge(member, {item}).status().code(), StatusCode::kResourceExhausted);
+            const GroupInfo info = Info(subject, "billing");
+            EXPECT_EQ(info.in_flight_count, 3U);
+            EXPECT_EQ(info.waiting_retry_count, 0U);
+            EXPECT_EQ(info.lag_count, 3U);
+            faulty.write_error = {};
+            EXPECT_EQ(Judge(member, {item})->not_held_count, 0U);
+            EXPECT_EQ(Ack(member, 2)->not_held_count, 0U);
+            EXPECT_EQ(Info(subject, "billing").in_flight_count, 0U);
+            Crash();
+            files_ = &faulty_;
+        }
+    }
+}
+
+TEST_F(FailureTest, ASubscriptionThatCannotBeLoggedIsClosedWithTheReason) {
+    Open();
+    Send("orders", {"a"});
+    faulty_.write_error = Full();
+    Member member = Join("orders", "billing");
+    ASSERT_TRUE(member.sink->closed);
+    EXPECT_EQ(member.sink->closed->code(), StatusCode::kResourceExhausted);
+    faulty_.write_error = {};
+    Member again = Join("orders", "billing");
+    EXPECT_THAT(again.bodies(), ElementsAre("a"));
+}
+
+TEST_F(FailureTest, AConsumerThatGoesWhileTheDiskIsFullIsForgottenLater) {
+    Open();
+    Member member = Join("orders", "billing");
+    Send("orders", {"a"});
+    faulty_.write_error = Full();
+    member.session->Close();
+    time_.Settle();
+    ASSERT_TRUE(member.sink->closed);
+    EXPECT_EQ(Info("orders", "billing").in_flight_count, 1U);
+    faulty_.write_error = {};
+    time_.Advance(2s);
+    Member other = Join("orders", "billing", "other");
+    EXPECT_THAT(other.bodies(), ElementsAre("a"));
+}
+
+TEST_F(FailureTest, AboveTheHighWaterOnlySendsAreRefused) {
+    Open();
+    Member member = Join("orders", "billing");
+    Send("orders", {"a"});
+    faulty_.used_percent = 99;
+    time_.Advance(30s);
+    EXPECT_EQ(Send("orders", {"b"}).status.code(), StatusCode::kResourceExhausted);
+    EXPECT_TRUE(Ack(member, 0).ok());
+}
+
+TEST_F(FailureTest, AfterAFailedSyncWhatWaitsIsUnknownAndNothingIsTakenAnyMore) {
+    Open();
+    Member member = Join("orders", "billing");
+    auto pull = [this] {
+        PullRequest request;
+        request.consumer = MakeRequest("orders", "other");
+        request.max_wait = 1h;
+        return PostPull(request);
+    }();
+    time_.Settle();
+    faulty_.sync_error = Status::DataLoss("input/output error");
+    const BatchReceipt receipt = Send("orders", {"a"});
+    EXPECT_EQ(receipt.outcome, SendOutcome::kUnknown);
+    EXPECT_EQ(receipt.status.code(), StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(receipt.status.message()), HasSubstr("input/output error"));
+    EXPECT_THAT(member.got(), IsEmpty()) << "it may be gone after a power cut";
+    ASSERT_TRUE(member.sink->closed);
+    EXPECT_EQ(member.sink->closed->code(), StatusCode::kUnavailable);
+    ASSERT_TRUE(*pull);
+    EXPECT_EQ((*pull)->status().code(), StatusCode::kUnavailable);
+
+    faulty_.sync_error = {};
+    const BatchReceipt later = Send("orders", {"b"});
+    EXPECT_EQ(later.outcome, SendOutcome::kRefused);
+    EXPECT_EQ(later.status.code(), StatusCode::kUnavailable);
+    Member late = Join("orders", "billing");
+    ASSERT_TRUE(late.sink->closed);
+    EXPECT_EQ(late.sink->closed->code(), StatusCode::kUnavailable);
+    EXPECT_FALSE(CloseBroker().ok());
+    // A new process reads what is there.
+    CrashAndOpen();
+    EXPECT_TRUE(Send("orders", {"c"}).status.ok());
+}
+
+TEST_F(FailureTest, CloseAnswersWhatItHasAndRefusesTheRest) {
+    Open();
+    Member member = Join("orders", "billing");
+    auto waiting = PostOne("a");
+    auto pull = [this] {
+        PullRequest request;
+        request.consumer = MakeRequest("orders", "other");
+        request.max_wait = 1h;
+        return PostPull(request);
+    }();
+    EXPECT_TRUE(CloseBroker().ok());
+    ASSERT_TRUE(*waiting);
+    EXPECT_TRUE((**waiting)[0].status.ok()) << (**waiting)[0].status;
+    ASSERT_TRUE(member.sink->closed);
+    EXPECT_EQ(member.sink->closed->code(), StatusCode::kUnavailable);
+    ASSERT_TRUE(*pull);
+    EXPECT_EQ((*pull)->status().code(), StatusCode::kUnavailable);
+    EXPECT_EQ(Send("orders", {"b"}).status.code(), StatusCode::kUnavailable);
+    EXPECT_EQ(Ack(member, 0).status().code(), StatusCode::kUnavailable);
+
+    CrashAndOpen();
+    Member again = Join("orders", "billing");
+    EXPECT_THAT(again.bodies(), ElementsAre("a"));
+}
+
+TEST_F(FailureTest, AfterACleanStopConsumersGoOnWithWhatTheyHold) {
+    Open();
+    Member member = Join("orders", "billing");
+    Send("orders", {"a", "b"});
+    const std::uint64_t incarnation = member.sink->subscribed->incarnation;
+    EXPECT_TRUE(CloseBroker().ok());
+    CrashAndOpen();
+    SubscribeRequest request = MakeRequest("orders", "billing");
+    request.resume = ResumePoint{incarnation, 2};
+    Member again = Join(request);
+    EXPECT_EQ(again.sink->subscribed->held_below, 2U);
+    EXPECT_THAT(again.got(), IsEmpty());
+    EXPECT_EQ(Ack(again, 0, 1)->not_held_count, 0U);
+}
+
+TEST_F(FailureTest, ASessionThatOutlivesTheBrokerDoesNothing) {
+    Open();
+    Member member = Join("orders", "billing");
+    Crash();
+    member.session->Grant(Plenty());
+    EXPECT_EQ(Ack(member, 0).status().code(), StatusCode::kCancelled);
+    member.session->Close();
+    time_.Settle();
+    EXPECT_FALSE(member.sink->closed);
+}
+
+TEST_F(FailureTest, AnotherNumberOfShardsIsRefusedWithBoth) {
+    options_.shards = 2;
+    Open();
+    Crash();
+    options_.shards = 3;
+    const Status status = TryOpen();
+    EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("shards=2"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("shards=3"));
+}
+
+TEST_F(FailureTest, ASecondBrokerOnTheSameDataIsRefused) {
+    Open();
+    Result<std::unique_ptr<Broker>> second =
+        Broker::Open(options_,
+                     BrokerEnvironment{
+                         *files_, time_.clock, time_.executor, time_.io, Strand::Mode::kPosted, 1});
+    ASSERT_FALSE(second.ok());
+    EXPECT_EQ(second.status().code(), StatusCode::kFailedPrecondition);
+}
+
+TEST_F(FailureTest, EachOptionOutOfRangeIsNamed) {
+    const std::vector<std::pair<std::string, std::function<void(BrokerOptions&)>>> cases = {
+        {"directory", [](BrokerOptions& o) { o.directory.clear(); }},
+        {"shards", [](BrokerOptions& o) { o.shards = 65; }},
+        {"default_durability",
+         [](BrokerOptions& o) { o.default_durability = Durability::kReplicated; }},
+        {"best_durability", [](BrokerOptions& o) { o.best_durability = Durability::kDefault; }},
+        {"subject_durability",
+         [](BrokerOptions& o) {
+             o.subject_durability = {{"x", Durability::kReplicatedFsync}};
+         }},
+        {"flush_interval", [](BrokerOptions& o) { o.flush_interval = 9ms; }},
+        {"max_queued_requests", [](BrokerOptions& o) { o.max_queued_requests = 0; }},
+        {"max_queued_bytes", [](BrokerOptions& o) { o.max_queued_bytes = 1; }},
+        {"max_in_flight", [](BrokerOptions& o) { o.max_in_flight_per_consumer = 0; }},
+        {"retry_delay", [](BrokerOptions& o) { o.retry_delay = 2h; }},
+        {"idle_group_retention",
+         [](BrokerOptions& o) { o.idle_group_retention = std::chrono::hours(0); }},
+    };
+    const BrokerOptions good = options_;
+    for (const auto& [word, spoil] : cases) {
+        options_ = good;
+        spoil(options_);
+        const Status status = TryOpen();
+        EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << word;
+        EXPECT_THAT(std::string(status.message()), HasSubstr(word));
+    }
+}
+
+}  // namespace
+}  // namespace qmq::broker::testing

@@ -1,0 +1,196 @@
+#include "tests/unit/broker/broker_fixture.h"
+
+namespace qmq::broker::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class PullTest : public BrokerTest {
+protected:
+    PullRequest Request(std::chrono::milliseconds max_wait = 0ms) {
+        PullRequest request;
+        request.consumer = MakeRequest("orders", "billing");
+        request.max_wait = max_wait;
+        return request;
+    }
+    static std::vector<std::string> Bodies(const Result<PullReply>& reply) {
+        EXPECT_TRUE(reply.ok()) << reply.status();
+        std::vector<std::string> all;
+        for (const Got& got : Decode(reply->batches)) {
+            all.push_back(got.body);
+        }
+        return all;
+    }
+    Result<AckReply> AckPulled(std::uint64_t first, std::uint64_t last) {
+        return AckByKey(Request().consumer.key, {AckItem{AckVerdict::kAck, first, last, {}, {}}});
+    }
+};
+
+TEST_F(PullTest, APullIsAnsweredWithWhatThereIs) {
+    Open();
+    Send("orders", {"a"});
+    Send("orders", {"b"});
+    EXPECT_THAT(Bodies(Pull(Request())), ElementsAre("a", "b"));
+    EXPECT_EQ(AckPulled(0, 1)->not_held_count, 0U);
+    EXPECT_THAT(Bodies(Pull(Request())), IsEmpty());
+    EXPECT_EQ(Info("orders", "billing").lag_count, 0U);
+}
+
+TEST_F(PullTest, WithoutAWaitAnEmptyAnswerComesAtOnce) {
+    Open();
+    const TimePoint before = time_.clock.Now();
+    EXPECT_THAT(Bodies(Pull(Request())), IsEmpty());
+    EXPECT_EQ(time_.clock.Now(), before);
+}
+
+TEST_F(PullTest, ALongPollIsAnsweredByTheMessageAndNotByTheClock) {
+    Open();
+    auto reply = PostPull(Request(10s));
+    time_.Advance(5s);
+    EXPECT_FALSE(*reply);
+    Send("orders", {"a"});
+    ASSERT_TRUE(*reply);
+    EXPECT_THAT(Bodies(**reply), ElementsAre("a"));
+}
+
+TEST_F(PullTest, ALongPollEndsEmptyWhenItsTimeIsOver) {
+    Open();
+    auto reply = PostPull(Request(10s));
+    time_.Advance(9'999ms);
+    EXPECT_FALSE(*reply);
+    time_.Advance(1ms);
+    ASSERT_TRUE(*reply);
+    EXPECT_THAT(Bodies(**reply), IsEmpty());
+    Send("orders", {"a"});
+    EXPECT_EQ(Info("orders", "billing").in_flight_count, 0U) << "nobody was there to take it";
+}
+
+TEST_F(PullTest, APullTakesNoMoreMessagesThanItAskedFor) {
+    Open();
+    Send("orders", {"a", "b", "c"});
+    PullRequest request = Request();
+    request.max_messages = 2;
+    EXPECT_THAT(Bodies(Pull(request)), ElementsAre("a", "b"));
+    EXPECT_THAT(Bodies(Pull(request)), ElementsAre("c"));
+}
+
+TEST_F(PullTest, APullTakesAtLeastOneMessageHoweverSmallItsBytes) {
+    Open();
+    Send("orders", {std::string(1'000, 'x'), "b"});
+    PullRequest request = Request();
+    request.max_bytes = 1;
+    EXPECT_THAT(Bodies(Pull(request)), SizeIs(1));
+}
+
+TEST_F(PullTest, PullsThatWaitAreServedOneByOne) {
+    Open();
+    PullRequest request = Request(10s);
+    request.max_messages = 1;
+    auto first = PostPull(request);
+    auto second = PostPull(request);
+    time_.Settle();
+    Send("orders", {"a", "b"});
+    ASSERT_TRUE(*first && *second);
+    EXPECT_THAT(Bodies(**first), ElementsAre("a"));
+    EXPECT_THAT(Bodies(**second), ElementsAre("b"));
+}
+
+TEST_F(PullTest, APullThatSaysWhatArrivedGetsTheRestAgain) {
+    Open();
+    Send("orders", {"a", "b", "c"});
+    const Result<PullReply> lost = Pull(Request());
+    ASSERT_TRUE(lost.ok());
+    PullRequest request = Request();
+    request.consumer.resume = ResumePoint{lost->subscribed.incarnation, 1};
+    const Result<PullReply> again = Pull(request);
+    EXPECT_THAT(Bodies(again), ElementsAre("b", "c"));
+    EXPECT_EQ(again->batches[0].first_pull_sequence, 1U);
+    EXPECT_EQ(again->batches[0].attempt, 1U);
+}
+
+// A native client knows no incarnation; after a restart it has received nothing (-1).
+TEST_F(PullTest, ARestartedNativeClientGetsAllThatItHeldWithTheSamePullSequences) {
+    Open();
+    Send("orders", {"a", "b"});
+    ASSERT_TRUE(Pull(Request()).ok());
+    ASSERT_TRUE(AckPulled(0, 0).ok());
+    PullRequest request = Request();
+    request.consumer.resume = ResumePoint{0, 0};
+    const Result<PullReply> again = Pull(request);
+    EXPECT_THAT(Bodies(again), ElementsAre("b"));
+    EXPECT_EQ(again->batches[0].first_pull_sequence, 1U);
+}
+
+TEST_F(PullTest, AnAckThatLeavesAGapLeavesItsMessagesHeld) {
+    Open();
+    Send("orders", {"a", "b", "c"});
+    ASSERT_TRUE(Pull(Request()).ok());
+    ASSERT_TRUE(AckPulled(2, 2).ok());
+    PullRequest request = Request();
+    request.consumer.resume = ResumePoint{0, 0};
+    EXPECT_THAT(Bodies(Pull(request)), ElementsAre("a", "b"));
+}
+
+TEST_F(PullTest, WhatIsPulledAndNotAckedGoesToAnotherAfterTheAckTimeout) {
+    Open();
+    Send("orders", {"a"});
+    PullRequest request = Request();
+    request.consumer.ack_timeout = 5s;
+    EXPECT_THAT(Bodies(Pull(request)), ElementsAre("a"));
+    time_.Advance(5s);
+    EXPECT_EQ(Info("orders", "billing").consumer_count, 0U) << "it lives from pull to pull";
+    request.consumer.key.consumer_id = "other";
+    const Result<PullReply> reply = Pull(request);
+    EXPECT_THAT(Bodies(reply), ElementsAre("a"));
+    EXPECT_EQ(reply->batches[0].attempt, 2U);
+    EXPECT_EQ(AckPulled(0, 0)->not_held_count, 1U);
+}
+
+TEST_F(PullTest, APulledMessageSurvivesARestartAsHeld) {
+    Open();
+    Send("orders", {"a"});
+    ASSERT_TRUE(Pull(Request()).ok());
+    CrashAndOpen();
+    EXPECT_EQ(Info("orders", "billing").in_flight_count, 1U);
+    EXPECT_EQ(AckPulled(0, 0)->not_held_count, 0U);
+    EXPECT_EQ(Info("orders", "billing").lag_count, 0U);
+}
+
+TEST_F(PullTest, ASessionTakesOverFromPullsOfTheSameId) {
+    Open();
+    auto reply = PostPull(Request(10s));
+    time_.Settle();
+    Member member = Join("orders", "billing");
+    ASSERT_TRUE(*reply);
+    EXPECT_EQ((*reply)->status().code(), StatusCode::kAlreadyExists);
+    Send("orders", {"a"});
+    EXPECT_THAT(member.bodies(), ElementsAre("a"));
+}
+
+TEST_F(PullTest, APullOfNothingOrForTooLongIsInvalid) {
+    Open();
+    PullRequest request = Request();
+    request.max_messages = 0;
+    EXPECT_EQ(Pull(request).status().code(), StatusCode::kInvalidArgument);
+    request = Request(-1ms);
+    EXPECT_EQ(Pull(request).status().code(), StatusCode::kInvalidArgument);
+    request = Request(2h);
+    EXPECT_EQ(Pull(request).status().code(), StatusCode::kInvalidArgument);
+    request = Request();
+    request.consumer.key.group = "a/b";
+    EXPECT_EQ(Pull(request).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(PullTest, TooManyPullsAreAnsweredBusy) {
+    options_.max_queued_requests = 2;
+    Open();
+    auto first = PostPull(Request(10s));
+    auto second = PostPull(Request(10s));
+    const Result<PullReply> third = Pull(Request(10s));
+    EXPECT_EQ(third.status().code(), StatusCode::kResourceExhausted);
+}
+
+}  // namespace
+}  // namespace qmq::broker::testing

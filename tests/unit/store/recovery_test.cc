@@ -1,0 +1,401 @@
+#include "server/env/planted_bug.h"
+#include "server/env/simulated_file_system.h"
+#include "server/store/log_inspector.h"
+#include "tests/unit/store/store_fixture.h"
+
+namespace qmq::store {
+namespace {
+
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+/// Where a record lies on the simulated disk.
+struct RecordPlace {
+    RecordKind kind;
+    std::string path;
+    std::uint64_t position;
+    std::uint64_t bytes;
+};
+
+class PlaceFinder final : public LogVisitor {
+public:
+    bool OnRecord(const Record& record, const LogPlace& place) override {
+        places.push_back(
+            {record.header.kind, place.path, place.file_offset, record.header.record_bytes()});
+        return true;
+    }
+    bool OnDamage(const LogDamage&) override { return true; }
+    std::vector<RecordPlace> places;
+};
+
+class RecoveryTest : public testing::Test {
+protected:
+    std::vector<RecordPlace> Records() {
+        PlaceFinder finder;
+        EXPECT_TRUE(InspectLog(disk_, "/data", finder).ok());
+        return finder.places;
+    }
+    std::vector<std::string> Names() { return disk_.List("/data").value(); }
+    /// The last record with messages.
+    RecordPlace LastMessages() {
+        RecordPlace last{};
+        for (const RecordPlace& place : Records()) {
+            if (place.kind == RecordKind::kMessages) {
+                last = place;
+            }
+        }
+        return last;
+    }
+    const RecoveryReport& report() { return test_.store->recovery(); }
+
+    env::SimulatedFileSystem disk_{1};
+    TestStore test_{disk_};
+};
+
+TEST_F(RecoveryTest, ATailTornAtAnyByteIsCutAndAllBeforeItStays) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
+    ASSERT_TRUE(test_.Put("orders", {"torn"}).ok());
+    const RecordPlace last = LastMessages();
+    const std::string whole = disk_.Contents(last.path).value();
+    for (std::uint64_t torn = 0; torn < last.bytes; ++torn) {
+        test_.Kill();
+        disk_.CloseAll();
+        // The file as it was, but for what of the last record did not reach the disk.
+        std::string damaged = whole;
+        std::fill(damaged.begin() + static_cast<std::ptrdiff_t>(last.position + torn),
+                  damaged.begin() + static_cast<std::ptrdiff_t>(last.position + last.bytes),
+                  '\0');
+        ASSERT_TRUE(disk_.Damage(last.path, 0, damaged).ok());
+        ASSERT_TRUE(test_.Open().ok()) << torn;
+        // The record ends in padding, and a record without its last zeros is whole.
+        const bool is_whole = damaged == whole;
+        EXPECT_EQ(test_.BodiesIn("orders").size(), is_whole ? 2U : 1U) << torn;
+        EXPECT_THAT(report().corruptions, IsEmpty()) << torn;
+        EXPECT_EQ(report().torn_tail_bytes > 0, !is_whole && torn > 0) << torn;
+        ASSERT_TRUE(test_.Put("orders", {"after"}).ok());
+        ASSERT_TRUE(test_.Reopen().ok());
+        EXPECT_EQ(test_.BodiesIn("orders").back(), "after") << torn;
+        EXPECT_EQ(test_.BodiesIn("orders").front(), "kept") << torn;
+    }
+}
+
+TEST_F(RecoveryTest, AnyBitOfTheLastRecordFlippedCutsItAndNothingElse) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
+    ASSERT_TRUE(test_.Put("orders", {"flipped"}).ok());
+    const RecordPlace last = LastMessages();
+    const std::string whole = disk_.Contents(last.path).value();
+    for (std::uint64_t bit = 0; bit < last.bytes * 8; ++bit) {
+        test_.Kill();
+        disk_.CloseAll();
+        ASSERT_TRUE(disk_.Damage(last.path, 0, whole).ok());
+        ASSERT_TRUE(
+            disk_.FlipBit(last.path, last.position + bit / 8, static_cast<unsigned>(bit % 8)).ok());
+        ASSERT_TRUE(test_.Open().ok()) << bit;
+        EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("kept")) << bit;
+        EXPECT_GT(report().torn_tail_bytes, 0U) << bit;
+    }
+}
+
+TEST_F(RecoveryTest, AnyBitOfAMiddleRecordFlippedLosesItAndKeepsWhatFollows) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"first"}).ok());
+    ASSERT_TRUE(test_.Put("orders", {"flipped"}).ok());
+    const RecordPlace middle = LastMessages();
+    ASSERT_TRUE(test_.Put("orders", {"last"}).ok());
+    test_.SyncAll();
+    const std::string whole = disk_.Contents(middle.path).value();
+    for (std::uint64_t bit = 0; bit < middle.bytes * 8; ++bit) {
+        test_.Kill();
+        disk_.CloseAll();
+        ASSERT_TRUE(disk_.Damage(middle.path, 0, whole).ok());
+        ASSERT_TRUE(
+            disk_.FlipBit(middle.path, middle.position + bit / 8, static_cast<unsigned>(bit % 8))
+                .ok());
+        ASSERT_TRUE(test_.Open().ok()) << bit;
+        EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("first", "last")) << bit;
+        EXPECT_EQ(test_.corrupt_count, 1U) << bit;
+        ASSERT_EQ(report().corruptions.size(), 1U) << bit;
+        EXPECT_EQ(report().corruptions[0].begin, middle.position);
+        EXPECT_EQ(report().corruptions[0].end, middle.position + middle.bytes);
+        EXPECT_TRUE(report().corruptions[0].committed);
+        EXPECT_EQ(report().torn_tail_bytes, 0U);
+    }
+}
+
+TEST_F(RecoveryTest, DamageOfTheLastSyncedRecordIsCorruptionAndNotATornTail) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept", "kept too"}).ok());
+    const auto appended = test_.Append("orders", {"damaged"});
+    ASSERT_TRUE(test_.store->Write().ok());
+    test_.SyncAll();  // A mark follows that tells of the sync.
+    const RecordPlace last = LastMessages();
+    ASSERT_TRUE(disk_.FlipBit(last.path, last.position + 70, 3).ok());
+    ASSERT_TRUE(test_.Reopen().ok());
+    ASSERT_EQ(report().corruptions.size(), 1U);
+    EXPECT_TRUE(report().corruptions[0].committed);
+    EXPECT_THAT(report().corruptions[0].reason, HasSubstr("stored crc"));
+    EXPECT_GT(test_.store->FindSubject("orders", false)->next_sequence(), 2U)
+        << "the sequence of the lost message is not given to another";
+    ASSERT_TRUE(test_.Put("orders", {"new"}).ok());
+    EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("kept", "kept too", "new"));
+    EXPECT_GE(test_.corrupt_count, 1U);
+}
+
+TEST_F(RecoveryTest, SyncedRecordsThatVanishedAreCorruptionAndAppendsGoOnBehindThem) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
+    ASSERT_TRUE(test_.Put("orders", {"vanishes"}).ok());
+    const RecordPlace last = LastMessages();
+    ASSERT_TRUE(test_.Close().ok());  // Its snapshot says how far the log was synced.
+    const std::uint64_t size = disk_.Contents(last.path).value().size();
+    ASSERT_TRUE(
+        disk_.Damage(last.path, last.position, std::string(size - last.position, '\0')).ok());
+    ASSERT_TRUE(test_.Reopen().ok());
+    ASSERT_EQ(report().corruptions.size(), 1U);
+    EXPECT_TRUE(report().corruptions[0].committed);
+    EXPECT_EQ(test_.store->FindSubject("orders", false)->next_sequence(), 2U);
+    ASSERT_TRUE(test_.Put("orders", {"new"}).ok());
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("kept", "new"));
+    EXPECT_EQ(report().corruptions.size(), 1U) << "it is told of again";
+}
+
+TEST_F(RecoveryTest, ASubjectWhoseFirstRecordsAreDamagedStartsAboveThem) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"lost", "lost"}).ok());
+    const RecordPlace first = LastMessages();
+    ASSERT_TRUE(test_.Act("acked orders 0-1").ok());
+    test_.SyncAll();
+    ASSERT_TRUE(disk_.FlipBit(first.path, first.position + 40, 0).ok());
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_EQ(test_.store->FindSubject("orders", false), nullptr);
+    EXPECT_GE(test_.store->FindSubject("orders", true)->next_sequence(), 2U)
+        << "or the ack of the lost messages would count for new ones";
+}
+
+TEST_F(RecoveryTest, AReplayFromASnapshotEqualsAReplayOfAll) {
+    ASSERT_TRUE(test_.Open().ok());
+    for (int i = 0; i < 300; ++i) {
+        ASSERT_TRUE(test_.Put(i % 3 == 0 ? "a" : "b", {std::string(800, 'x')}).ok());
+        ASSERT_TRUE(test_.Act("action " + std::to_string(i)).ok());
+        test_.SyncAll();
+    }
+    ASSERT_TRUE(test_.Reopen().ok());
+    ASSERT_THAT(test_.listener->snapshots, testing::SizeIs(1));
+    const std::string state = test_.listener->actions;
+    const auto a = test_.ReadAll("a");
+    const auto b = test_.ReadAll("b");
+    EXPECT_LT(test_.listener->events.size(), 300U);
+    test_.Kill();
+    for (const std::string& name : Names()) {
+        if (name.ends_with(".snapshot") || name.ends_with(".index")) {
+            ASSERT_TRUE(disk_.Remove("/data/" + name).ok());
+        }
+    }
+    ASSERT_TRUE(test_.Open().ok());
+    EXPECT_THAT(test_.listener->snapshots, IsEmpty());
+    EXPECT_EQ(test_.listener->actions, state);
+    EXPECT_EQ(test_.ReadAll("a"), a);
+    EXPECT_EQ(test_.ReadAll("b"), b);
+    EXPECT_THAT(report().corruptions, IsEmpty());
+}
+
+TEST_F(RecoveryTest, ADamagedSnapshotIsReportedAndTheOneBeforeItUsed) {
+    ASSERT_TRUE(test_.Open().ok());
+    for (int i = 0; i < 200; ++i) {
+        ASSERT_TRUE(test_.Act(std::to_string(i) + std::string(900, ' ')).ok());
+        test_.SyncAll();
+    }
+    const std::string state = test_.listener->actions;
+    std::string newest;
+    for (const std::string& name : Names()) {
+        newest = name.ends_with(".snapshot") ? name : newest;
+    }
+    ASSERT_FALSE(newest.empty());
+    ASSERT_TRUE(disk_.FlipBit("/data/" + newest, 50, 1).ok());
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_EQ(test_.listener->actions, state);
+    ASSERT_EQ(report().corruptions.size(), 1U);
+    EXPECT_THAT(report().corruptions[0].path, HasSubstr(newest));
+}
+
+TEST_F(RecoveryTest, AMissingOrDamagedIndexFileIsMadeAnewFromTheSegment) {
+    ASSERT_TRUE(test_.Open().ok());
+    for (int i = 0; i < 300; ++i) {
+        ASSERT_TRUE(test_.Put("s" + std::to_string(i % 7), {std::to_string(i)}).ok());
+        ASSERT_TRUE(test_.Act(std::string(700, 'x')).ok());
+        test_.SyncAll();
+    }
+    const auto before = test_.ReadAll("s3");
+    ASSERT_EQ(before.size(), 43U);
+    std::vector<std::string> indexes;
+    for (const std::string& name : Names()) {
+        if (name.ends_with(".index")) {
+            indexes.push_back("/data/" + name);
+        }
+    }
+    ASSERT_GE(indexes.size(), 3U);
+    ASSERT_TRUE(disk_.Remove(indexes[0]).ok());
+    ASSERT_TRUE(disk_.FlipBit(indexes[1], 40, 1).ok());
+    // A block, which the start does not read: it is found by a read.
+    const std::uint64_t size = disk_.Contents(indexes[2]).value().size();
+    for (std::uint64_t at = size - 300; at < size; at += 8) {
+        ASSERT_TRUE(disk_.FlipBit(indexes[2], at, 1).ok());
+    }
+    ASSERT_TRUE(test_.Reopen().ok());
+    for (int i = 0; i < 7; ++i) {
+        EXPECT_GE(test_.BodiesIn("s" + std::to_string(i)).size(), 42U) << i;
+    }
+    EXPECT_EQ(test_.ReadAll("s3"), before);
+    ASSERT_TRUE(test_.Close().ok());
+    const auto verified = VerifyStore(disk_, "/data");
+    ASSERT_TRUE(verified.ok());
+    EXPECT_THAT(verified.value().problems, IsEmpty()) << "all index files are good again";
+}
+
+TEST_F(RecoveryTest, ALostSegmentIsReportedAndTheRestIsKept) {
+    ASSERT_TRUE(test_.Open().ok());
+    for (int i = 0; i < 300; ++i) {
+        ASSERT_TRUE(test_.Put("orders", {std::to_string(i) + std::string(800, ' ')}).ok());
+    }
+    test_.Kill();
+    ASSERT_TRUE(disk_.Remove("/data/00000000000000065536.log").ok());
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_EQ(report().corruptions.size(), 1U);
+    EXPECT_EQ(report().corruptions[0].begin, 65'536U);
+    EXPECT_EQ(report().corruptions[0].end, 131'072U);
+    const auto left = test_.ReadAll("orders");
+    EXPECT_GT(left.size(), 200U);
+    EXPECT_EQ(left.size() + test_.corrupt_count, 300U);
+}
+
+TEST_F(RecoveryTest, OtherLifeTimeOptionsAreRefusedWithBothValues) {
+    ASSERT_TRUE(test_.Open().ok());
+    test_.options.segment_bytes = 128U << 10;
+    const Status status = test_.Reopen();
+    EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("65536"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("131072"));
+}
+
+TEST_F(RecoveryTest, OptionsOutOfRangeAreNamedWithTheirRange) {
+    test_.options.disk_high_water_percent = 20;
+    const Status status = test_.Open();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("disk_high_water_percent"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("[50"));
+}
+
+TEST_F(RecoveryTest, AFolderInUseIsRefused) {
+    ASSERT_TRUE(test_.Open().ok());
+    TestStore second(disk_);
+    const Status status = second.Open();
+    EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("/data/LOCK"));
+}
+
+TEST_F(RecoveryTest, WhatTheOwnerCannotReadStopsTheStart) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Act("of a newer version").ok());
+    test_.action_answer = Status::Unimplemented("unknown action");
+    const Status status = test_.Reopen();
+    EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("action at log offset"));
+}
+
+TEST_F(RecoveryTest, LeftoversOfAnEarlierProcessAreClearedAway) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"a"}).ok());
+    test_.Kill();
+    ASSERT_TRUE(disk_.Open("/data/00000000000000000000.index.tmp", env::OpenMode::kCreate).ok());
+    ASSERT_TRUE(disk_.Open("/data/00000000000009961472.index", env::OpenMode::kCreate).ok());
+    ASSERT_TRUE(test_.Open().ok());
+    EXPECT_THAT(disk_.List("/data").value(), ElementsAre("00000000000000000000.log", "store.json"));
+    EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("a"));
+}
+
+TEST_F(RecoveryTest, EachStartHasAnIncarnationOfItsOwn) {
+    ASSERT_TRUE(test_.Open().ok());
+    for (std::uint64_t i = 2; i < 6; ++i) {
+        if (i % 2 == 0) {
+            ASSERT_TRUE(test_.Close().ok());
+        }
+        ASSERT_TRUE(test_.Reopen().ok());
+        EXPECT_EQ(report().incarnation, i);
+    }
+}
+
+#ifdef QMQ_PLANTED_BUGS
+class PlantedTest : public RecoveryTest {
+protected:
+    ~PlantedTest() override { env::Plant(env::PlantedBug::kNone); }
+};
+
+TEST_F(PlantedTest, CutMidLogLosesWhatFollowsDamage) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"first"}).ok());
+    ASSERT_TRUE(test_.Put("orders", {"flipped"}).ok());
+    const RecordPlace middle = LastMessages();
+    ASSERT_TRUE(test_.Put("orders", {"last"}).ok());
+    ASSERT_TRUE(disk_.FlipBit(middle.path, middle.position + 70, 1).ok());
+    env::Plant(env::PlantedBug::kCutMidLog);
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("first"));
+}
+
+TEST_F(PlantedTest, SkipChecksumHandsOutDamagedBytes) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"flipped"}).ok());
+    const RecordPlace last = LastMessages();
+    ASSERT_TRUE(disk_.FlipBit(last.path, last.position + last.bytes - 9, 1).ok());
+    env::Plant(env::PlantedBug::kSkipChecksum);
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_THAT(report().corruptions, IsEmpty());
+    EXPECT_EQ(report().torn_tail_bytes, 0U);
+}
+
+TEST_F(PlantedTest, SequenceReusedGivesASequenceTwice) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"a", "b"}).ok());
+    env::Plant(env::PlantedBug::kSequenceReused);
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_EQ(test_.Append("orders", {"c"}).value().first_sequence, 1U);
+}
+
+TEST_F(PlantedTest, IndexOffByOneFindsTheNextMessage) {
+    ASSERT_TRUE(test_.Open().ok());
+    for (int i = 0; i < 100; ++i) {
+        ASSERT_TRUE(test_.Put("orders", {std::to_string(i) + std::string(900, ' ')}).ok());
+        test_.SyncAll();
+    }
+    ASSERT_TRUE(test_.Close().ok());
+    env::Plant(env::PlantedBug::kIndexOffByOne);
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_EQ(test_.ReadAll("orders")[0].substr(0, 2), "1 ");
+}
+
+TEST_F(PlantedTest, SnapshotAheadOfLogLeavesSyncedRecordsMissing) {
+    env::Plant(env::PlantedBug::kSnapshotAheadOfLog);
+    ASSERT_TRUE(test_.Open().ok());
+    for (int i = 0; i < 100; ++i) {
+        ASSERT_TRUE(test_.Put("orders", {std::string(900, 'x')}).ok());
+    }
+    while (test_.io.RunOne() || test_.executor.RunOne()) {
+    }
+    test_.Kill();
+    bool found = false;
+    disk_.CutPower();
+    ASSERT_TRUE(test_.Open().ok());
+    for (const RecoveryReport::Corruption& corruption : report().corruptions) {
+        found = found || corruption.committed;
+    }
+    EXPECT_TRUE(found);
+}
+#endif
+
+}  // namespace
+}  // namespace qmq::store
