@@ -1,6 +1,8 @@
 #include "plugins/grpc/client/endpoint.h"
 
+#include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
@@ -9,6 +11,7 @@
 #include <charconv>
 #include <initializer_list>
 
+#include "plugins/grpc/codec/byte_buffer.h"
 #include "plugins/grpc/codec/channel_tuning.h"
 #include "plugins/grpc/codec/options_check.h"
 #include "plugins/grpc/codec/status_map.h"
@@ -130,6 +133,31 @@ grpc::ChannelArguments MakeArguments(const GrpcClientOptions& options) {
     return arguments;
 }
 
+/// What a call needs that is never looked at.
+struct IdleCall {
+    std::shared_ptr<grpc::Channel> channel = grpc::CreateChannel("", nullptr);
+    grpc::GenericStub stub{channel};
+    grpc::ClientContext context;
+    grpc::ByteBuffer request = ToByteBuffer({});
+    grpc::ByteBuffer reply;
+};
+
+/// Keeps gRPC's queue for callbacks, and its threads, from now until the process ends.
+///
+/// gRPC (1.51) ends the queue with the last channel that used it, and joins its threads there. Our
+/// channels often end inside a callback, on one of these very threads, and then the process would
+/// abort ("assertion failed: prior > 0"). So one channel that leads nowhere, but has made a call,
+/// stays.
+void KeepCallbackQueue() {
+    static const IdleCall* const kept = [] {
+        auto* call = new IdleCall;
+        call->stub.UnaryCall(
+            &call->context, "/none", {}, &call->request, &call->reply, [](const grpc::Status&) {});
+        return call;
+    }();
+    static_cast<void>(kept);
+}
+
 }  // namespace
 
 Result<Wire> MakeWire(const GrpcClientOptions& options, const Endpoint& endpoint) {
@@ -137,6 +165,7 @@ Result<Wire> MakeWire(const GrpcClientOptions& options, const Endpoint& endpoint
     if (!authorization.ok()) {
         return authorization.status();
     }
+    KeepCallbackQueue();
     std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
     if (endpoint.tls) {
         auto tls = MakeCredentials(options);
