@@ -496,7 +496,14 @@ Result<std::uint64_t> Delivery::Take(Consumer& consumer, const HandOutRun& wante
     if (wanted.from == TakenFrom::kNew && TagMatcher::IsActive(group.filter)) {
         request.matcher = &matcher;
     }
-    Result<store::ReadReply> reply = core_.store->Read(*group.Log(wanted.origin)->log, request);
+    const Subject* const source = group.Log(wanted.origin);
+    if (source == nullptr || source->log == nullptr) {
+        // A power cut took the only messages of a retry subject and left the hand-out of them: they
+        // are gone.
+        group.expired_count += wanted.count;
+        return request.end;
+    }
+    Result<store::ReadReply> reply = core_.store->Read(*source->log, request);
     if (!reply.ok()) {
         return reply.status();
     }

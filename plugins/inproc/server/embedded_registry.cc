@@ -56,7 +56,7 @@ void EmbeddedRegistry::Release(std::string directory, bool inside_callback) {
         }
         last = std::move(entry.broker);
         if (inside_callback) {
-            closers_.emplace_back([self, directory, broker = std::move(last)]() mutable {
+            closers_.emplace_back([self = self, directory, broker = std::move(last)]() mutable {
                 self->Close(directory, std::move(broker));
                 self.reset();
             });
