@@ -498,7 +498,7 @@ Result<std::uint64_t> Delivery::Take(Consumer& consumer, const HandOutRun& wante
         static_cast<std::uint32_t>(std::min<std::uint64_t>(plan.messages, UINT32_MAX));
     request.max_bytes = plan.bytes;
     const TagMatcher matcher(group.filter);
-    if (TagMatcher::IsActive(group.filter)) {
+    if (wanted.from == TakenFrom::kNew && TagMatcher::IsActive(group.filter)) {
         request.matcher = &matcher;
     }
     const Subject* const source = group.Log(wanted.origin);
