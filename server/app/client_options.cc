@@ -18,16 +18,16 @@ void AddClientArguments(CLI::App& command, ClientArguments& arguments) {
         ->envname("QMQ_URI")
         ->capture_default_str();
     command
-        .add_option("--ca",
+        .add_option("--tls-ca",
                     arguments.ca_file,
                     "File (PEM) with the authorities that servers are checked against")
         ->check(CLI::ExistingFile);
     command
-        .add_option("--certificate",
+        .add_option("--tls-certificate",
                     arguments.certificate_file,
                     "File (PEM) with our certificate, for mutual TLS")
         ->check(CLI::ExistingFile);
-    command.add_option("--key", arguments.key_file, "File (PEM) with its private key")
+    command.add_option("--tls-key", arguments.key_file, "File (PEM) with its private key")
         ->check(CLI::ExistingFile);
     command.add_option("--token-file", arguments.token_file, "File with the bearer token")
         ->check(CLI::ExistingFile);

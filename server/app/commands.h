@@ -21,6 +21,6 @@ void AddSendCommand(CLI::App& program);
 void AddTailCommand(CLI::App& program);
 void AddBenchCommand(CLI::App& program);
 void AddLogCommand(CLI::App& program);
-void AddGroupCommand(CLI::App& program);
+void AddToolsCommand(CLI::App& program);
 
 }  // namespace qmq::app

@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
     qmq::app::AddBrokerCommand(program);
     qmq::app::AddSendCommand(program);
     qmq::app::AddTailCommand(program);
-    qmq::app::AddGroupCommand(program);
+    qmq::app::AddToolsCommand(program);
     qmq::app::AddBenchCommand(program);
     qmq::app::AddLogCommand(program);
     try {

@@ -80,12 +80,11 @@ void Shard::AfterOpen() {
         core_.state.DropBelow(*subject);
     }
     if (env::Planted(env::PlantedBug::kForgetHandOutOnRestart)) {
-        core_.state.ForEachGroup([this](Group& group) {
+        core_.state.ForEachGroup([](Group& group) {
             for (auto& [id, consumer] : group.consumers) {
-                while (consumer->held_count > 0) {
-                    core_.state.Ack(*consumer, {consumer->base, consumer->base});
-                    core_.state.Keep();
-                }
+                consumer->held.ForEach([&held = consumer->held](std::uint64_t pull, const Held&) {
+                    held.MarkDone(pull);
+                });
             }
         });
     }

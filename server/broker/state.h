@@ -113,20 +113,6 @@ private:
     std::int64_t Take(Group& group, const HandOutRun& run, std::uint64_t sequence, std::int64_t);
     void PutBack(Consumer& consumer, const HandOutRun& run);
     void Align(Consumer& consumer, std::uint64_t first_pull_sequence);
-    /// Visits what is held of `range`, which may reach beyond what there is.
-    template <typename Visit>
-    void ForEachHeld(Consumer& consumer, PullRange range, Visit visit) {
-        const std::uint64_t begin = std::max(range.first, consumer.base);
-        const std::uint64_t end =
-            range.last >= consumer.next_pull() ? consumer.next_pull() : range.last + 1;
-        for (std::uint64_t pull = begin; pull < end; ++pull) {
-            if (const Held held = consumer.At(pull); held.held()) {
-                visit(pull, held);
-            }
-        }
-    }
-    void MarkDone(Consumer& consumer, std::uint64_t pull_sequence);
-    void Trim(Consumer& consumer);
     void ListTrim(Consumer& consumer);
     void SaveGroup(const Group& group, Writer& writer) const;
     void SaveConsumer(const Consumer& consumer, Writer& writer) const;
@@ -138,6 +124,7 @@ private:
     void Do(const Subscribed& action);
     void Do(const HandedOut& action);
     void Do(const Skipped& action);
+    static void NoteGap(Group& group, std::uint64_t from_sequence);
     void Do(const Acked& action);
     void Do(const Released& action);
     void Do(const Deferred& action);

@@ -156,7 +156,7 @@ private:
             const std::string body = "body of " + id;
             Message message(kSubject);
             message.SetId(id).SetBody(body).Set("n", static_cast<std::int64_t>(i)).AddTag("t");
-            audit_.OnSend(id, body);
+            audit_.OnSend({id, body});
             producer_.Send(std::move(message), [this, id](const SendReceipt& receipt) {
                 audit_.OnTold(id, receipt.outcome, receipt.attempts, receipt.durability);
             });

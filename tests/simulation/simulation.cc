@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -34,6 +35,8 @@ struct ProducerProcess {
     SimExecutor executor;
     std::optional<Client> client;
     Producer producer;
+    std::uint64_t unanswered = 0;
+    bool dead = false;
 };
 
 /// A process that consumes: it dies and comes back as another.
@@ -59,7 +62,9 @@ public:
     ~World() {
         StopBroker();
         for (auto& each : consumers_) {
-            each->executor.Kill();
+            if (each) {  // One that crashed may not be back yet.
+                each->executor.Kill();
+            }
         }
         for (auto& each : producers_) {
             each->executor.Kill();
@@ -98,6 +103,21 @@ private:
     }
     std::uint64_t NextProcess() { return next_process_++; }
 
+    void Trace(const std::string& id, const std::string& text) const {
+        if (options_.trace.empty() || (!id.empty() && id != options_.trace)) {
+            return;
+        }
+        const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(
+            scheduler_.Now().time_since_epoch());
+        std::printf("%12.6f  %s\n", static_cast<double>(micros.count()) / 1e6, text.c_str());
+    }
+
+    /// Counts a fault that is done now.
+    void Fault(const std::string& name) {
+        ++faults_[name];
+        Trace("", name);
+    }
+
     // The broker.
 
     void StartBroker() {
@@ -105,7 +125,8 @@ private:
             return;
         }
         broker_executor_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
-        broker_io_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
+        broker_io_ = std::make_unique<SimExecutor>(
+            scheduler_, NextProcess(), random().Chance(0.5) ? 20ms : 1ms);
         broker::BrokerOptions options;
         options.directory = "/data";
         options.shards = 2;
@@ -125,7 +146,7 @@ private:
                                                            random().Next()});
         if (!broker.ok()) {
             // A disk that fails while it starts: the operator tries again.
-            ++faults_["failed_start"];
+            Fault("failed_start");
             broker_executor_->Kill();
             broker_io_->Kill();
             After(200ms + RandomTime(300ms), [this] { StartBroker(); });
@@ -133,6 +154,21 @@ private:
         }
         broker_ = *std::move(broker);
         network_.SetBroker(broker_.get());
+        started_ = scheduler_.Now();
+        disk_failed_ = false;
+        Trace("", "broker started");
+        for (const auto& report : broker_->recovery()) {
+            Trace("",
+                  "  incarnation " + std::to_string(report.incarnation) + ", end " +
+                      std::to_string(report.end) + ", torn " +
+                      std::to_string(report.torn_tail_bytes) + ", corruptions " +
+                      std::to_string(report.corruptions.size()));
+            for (const auto& each : report.corruptions) {
+                Trace("",
+                      "    " + std::to_string(each.begin) + " to " + std::to_string(each.end) +
+                          (each.committed ? " committed: " : ": ") + each.reason);
+            }
+        }
     }
 
     /// As kill -9 does: nothing that waits runs any more.
@@ -150,12 +186,15 @@ private:
         if (!broker_) {
             return;
         }
-        ++faults_[power_cut ? "power_cut" : "kill"];
+        Fault(power_cut ? "power_cut" : "kill");
         StopBroker();
         disk_.CloseAll();
         if (power_cut) {
             disk_.CutPower();
             audit_.OnPowerCut();
+            if (random().Chance(0.3)) {
+                CrashProducer();  // On the same machine.
+            }
         }
         After(10ms + RandomTime(2s), [this] { StartBroker(); });
     }
@@ -189,7 +228,6 @@ private:
                 scheduler_.Now() + (RandomTime(kLoadTime) / 500ms) * 500ms,
                 [this, &process, id = name + "-" + std::to_string(i)] { Send(process, id); });
         }
-        to_tell_ += static_cast<std::uint64_t>(share);
     }
 
     void Send(ProducerProcess& process, const std::string& id) {
@@ -198,14 +236,24 @@ private:
         std::string body = "body of " + id;
         body.append(random().Below(random().Chance(0.1) ? 6'000 : 200), 'x');
         const bool filtered = subject == kFilteredSubject && !domestic;
-        audit_.OnSend(id, body, filtered ? kGroups[1] : "");
+        audit_.OnSend({id,
+                       body,
+                       filtered ? kGroups[1] : "",
+                       subject.starts_with("p.") ? Durability::kPageCache : Durability::kFsync});
+        ++to_tell_;
+        ++process.unanswered;
         Message message(subject);
         message.SetId(id)
             .SetBody(std::move(body))
             .Set("n", std::int64_t{1})
             .AddTag(domestic ? "domestic" : "international");
-        process.producer.Send(std::move(message), [this, id](const SendReceipt& receipt) {
+        process.producer.Send(std::move(message), [this, &process, id](const SendReceipt& receipt) {
+            --process.unanswered;
             scheduler_.Note(static_cast<std::uint64_t>(receipt.outcome));
+            Trace(id,
+                  "told " + std::string(ToString(receipt.outcome)) + ", frames " +
+                      std::to_string(receipt.attempts) + ", sequence " +
+                      std::to_string(receipt.sequence));
             audit_.OnTold(id, receipt.outcome, receipt.attempts, receipt.durability);
         });
     }
@@ -243,6 +291,9 @@ private:
     void Handle(ConsumerProcess& process, const std::string& group, Delivery delivery) {
         const Message& message = delivery.message();
         scheduler_.Note(message.attempt());
+        Trace(std::string(message.id()),
+              "handled by " + group + " " + process.client->client_id() + ", attempt " +
+                  std::to_string(message.attempt()));
         audit_.OnHandled(group, std::string(message.id()), message.body(), message.attempt());
         const std::uint64_t dice = healed_ ? 0 : random().Below(100);
         if (dice < 60) {
@@ -273,6 +324,7 @@ private:
         const std::string id(delivery.message().id());
         delivery.Ack([this, group, id](const Status& status) {
             scheduler_.Note(static_cast<std::uint64_t>(status.code()));
+            Trace(id, "ack of " + group + ": " + status.ToString());
             if (status.ok()) {
                 audit_.OnAckConfirmed(group, id);
             }
@@ -284,15 +336,36 @@ private:
         if (!consumers_[place]) {
             return;
         }
-        ++faults_["consumer_crash"];
+        Fault("consumer_crash");
         consumers_[place]->executor.Kill();
         consumers_[place].reset();
         After(RandomTime(3s), [this, place] { StartConsumer(place); });
     }
 
+    /// It never hears what became of what it sent last, and sends none of it again.
+    void CrashProducer() {
+        ProducerProcess& process = *producers_[random().Below(producers_.size())];
+        if (std::exchange(process.dead, true)) {
+            return;
+        }
+        Fault("producer_crash");
+        process.executor.Kill();
+        to_tell_ -= process.unanswered;
+    }
+
     // Faults.
 
+    /// What was confirmed a while ago is synced, when the disk has done nothing wrong since the
+    /// broker started.
+    void DurablePoint() {
+        if (broker_ && !disk_failed_ && scheduler_.Now() - started_ > 1s) {
+            audit_.OnDurablePoint();
+        }
+        After(1s, [this] { DurablePoint(); });
+    }
+
     void PlanFaults() {
+        DurablePoint();
         for (int i = 0; i < options_.restarts; ++i) {
             After(1s + RandomTime(kLoadTime - 2s), [this, i] { Restart(i % 2 == 0); });
         }
@@ -306,28 +379,29 @@ private:
     void SomeFault() {
         switch (random().Below(8)) {
             case 0:
-                ++faults_["network_cut"];
+                Fault("network_cut");
                 network_.Cut(0.5);
                 break;
             case 1:
-                ++faults_["bad_network"];
+                Fault("bad_network");
                 network_.SetFaults(
                     {.loss = 0.2, .duplication = 0.1, .reordering = 0.2, .slow = 0.05});
                 After(1s + RandomTime(2s), [this] { network_.SetFaults({.loss = 0.01}); });
                 break;
             case 2:
-                ++faults_["disk_full"];
+                Fault("disk_full");
                 disk_.SetFull(true);
                 After(RandomTime(2s), [this] { disk_.SetFull(false); });
                 break;
             case 3:
-                ++faults_["failed_sync"];
+                Fault("failed_sync");
+                disk_failed_ = true;
                 disk_.FailNextSyncs(1);
                 // The shard stops; an operator looks after a while.
                 After(500ms + RandomTime(1s), [this] { Restart(random().Chance(0.5)); });
                 break;
             case 4:
-                ++faults_["read_error"];
+                Fault("read_error");
                 disk_.FailReads(true);
                 After(RandomTime(300ms), [this] { disk_.FailReads(false); });
                 break;
@@ -335,7 +409,8 @@ private:
                 CrashConsumer();
                 break;
             case 6:
-                ++faults_["write_error"];
+                Fault("write_error");
+                disk_failed_ = true;
                 disk_.FailNextWrites(1);
                 After(500ms + RandomTime(1s), [this] { Restart(random().Chance(0.5)); });
                 break;
@@ -354,7 +429,37 @@ private:
 
     bool Finished() const { return audit_.told_count() == to_tell_ && audit_.missing_count() == 0; }
 
+    /// What the broker thinks, for whoever looks for a lost message.
+    void TraceGroups() {
+        if (options_.trace.empty() || !broker_) {
+            return;
+        }
+        for (const char* subject : kSubjects) {
+            broker_->ListGroups(subject, [this](Result<std::vector<GroupInfo>> groups) {
+                for (const GroupInfo& group : groups.ok() ? *groups : std::vector<GroupInfo>()) {
+                    Trace("",
+                          group.subject + "/" + group.group + ": next " +
+                              std::to_string(group.next_sequence) + ", lag " +
+                              std::to_string(group.lag_count) + ", in flight " +
+                              std::to_string(group.in_flight_count) + ", waiting " +
+                              std::to_string(group.waiting_retry_count) + ", consumers " +
+                              std::to_string(group.consumer_count));
+                }
+            });
+        }
+        broker_->ListSubjects([this](Result<std::vector<SubjectInfo>> subjects) {
+            for (const SubjectInfo& subject :
+                 subjects.ok() ? *subjects : std::vector<SubjectInfo>()) {
+                Trace("",
+                      subject.subject + ": " + std::to_string(subject.first_sequence) + " to " +
+                          std::to_string(subject.next_sequence));
+            }
+        });
+        scheduler_.RunUntil(scheduler_.Now() + 1s);
+    }
+
     SimulationReport Report() {
+        TraceGroups();
         SimulationReport report;
         report.verdict = audit_.Judge();
         if (audit_.told_count() != to_tell_) {
@@ -392,6 +497,8 @@ private:
     std::map<std::string, std::uint64_t> faults_;
     std::uint64_t to_tell_ = 0;
     std::uint64_t next_process_ = 2;
+    TimePoint started_{};
+    bool disk_failed_ = false;
     bool healed_ = false;
 };
 

@@ -15,6 +15,8 @@ struct SimulationOptions {
     int consumers_per_group = 3;
     int messages = 500;
     int restarts = 2;  ///< At least; half of them power cuts.
+    /// Prints what happens to this message, and every fault, with the virtual time.
+    std::string trace = {};
 };
 
 /// What one seed did and found.

@@ -6,19 +6,12 @@
 
 namespace qmq::testing {
 
-void Audit::OnSend(const std::string& id, std::string_view body, const std::string& not_for) {
+void Audit::OnSend(const Sending& sending) {
     const std::lock_guard lock(mutex_);
-    Sent& sent = sent_[id];
-    sent.body = body;
-    sent.not_for = not_for;
-}
-
-std::uint64_t Audit::MissingGroups(const Sent& sent) const {
-    std::uint64_t missing = 0;
-    for (const std::string& group : groups_) {
-        missing += group != sent.not_for && !sent.deliveries.contains(group) ? 1U : 0U;
-    }
-    return missing;
+    Sent& sent = sent_[sending.id];
+    sent.body = sending.body;
+    sent.not_for = sending.not_for;
+    sent.promised = sending.promised;
 }
 
 void Audit::OnTold(const std::string& id,
@@ -36,11 +29,6 @@ void Audit::OnTold(const std::string& id,
     sent.frames = frames;
     sent.reached = reached;
     ++told_;
-    if (outcome != SendOutcome::kPersisted) {
-        return;
-    }
-    ++persisted_;
-    missing_ += MissingGroups(sent);
 }
 
 void Audit::OnHandled(const std::string& group,
@@ -59,37 +47,43 @@ void Audit::OnHandled(const std::string& group,
         immediate_.push_back("group " + group + " was given message " + id +
                              " with another body than it was sent with");
     }
-    std::vector<Delivery>& deliveries = sent.deliveries[group];
     if (group == sent.not_for) {
         immediate_.push_back("group " + group + " was given message " + id +
                              ", which its filter does not let through");
-    } else if (deliveries.empty() && sent.told && sent.outcome == SendOutcome::kPersisted) {
-        --missing_;
     }
-    deliveries.push_back({attempt, power_cuts_, false});
+    sent.groups[group].deliveries.push_back({attempt});
 }
 
 void Audit::OnAckConfirmed(const std::string& group, const std::string& id) {
     const std::lock_guard lock(mutex_);
-    std::vector<Delivery>& deliveries = sent_[id].deliveries[group];
+    std::vector<Delivery>& deliveries = sent_[id].groups[group].deliveries;
     if (deliveries.empty()) {
         immediate_.push_back("group " + group + ": the ack of message " + id +
                              ", which it never had, was confirmed");
         return;
     }
     deliveries.back().ack_confirmed = true;
+    deliveries.back().confirmed_at = durable_points_;
+}
+
+void Audit::OnDurablePoint() {
+    const std::lock_guard lock(mutex_);
+    ++durable_points_;
 }
 
 void Audit::OnPowerCut() {
     const std::lock_guard lock(mutex_);
-    ++power_cuts_;
     for (auto& [id, sent] : sent_) {
-        if (!sent.told || sent.outcome != SendOutcome::kPersisted ||
-            sent.reached >= Durability::kFsync) {
-            continue;
+        if (sent.told && sent.outcome == SendOutcome::kPersisted &&
+            sent.reached < Durability::kFsync) {
+            sent.outcome = SendOutcome::kUnknown;
         }
-        sent.outcome = SendOutcome::kUnknown;
-        missing_ -= MissingGroups(sent);
+        sent.may_be_gone = sent.may_be_gone || sent.promised < Durability::kFsync;
+        for (auto& [group, seen] : sent.groups) {
+            const bool settled = !seen.deliveries.empty() && seen.deliveries.back().ack_confirmed &&
+                                 seen.deliveries.back().confirmed_at + 1 < durable_points_;
+            seen.forgiven = seen.forgiven || !settled;
+        }
     }
 }
 
@@ -98,14 +92,23 @@ void Audit::AddGroup(const std::string& group) {
     groups_.push_back(group);
 }
 
-std::uint64_t Audit::missing_count() const {
-    const std::lock_guard lock(mutex_);
-    return missing_;
+bool Audit::MustCome(const Sent& sent) {
+    return (sent.told && sent.outcome == SendOutcome::kPersisted) ||
+           (!sent.groups.empty() && !sent.may_be_gone);
 }
 
-std::uint64_t Audit::persisted_count() const {
+std::uint64_t Audit::missing_count() const {
     const std::lock_guard lock(mutex_);
-    return persisted_;
+    std::uint64_t missing = 0;
+    for (const auto& [id, sent] : sent_) {
+        if (!MustCome(sent)) {
+            continue;
+        }
+        for (const std::string& group : groups_) {
+            missing += group != sent.not_for && !sent.groups.contains(group) ? 1U : 0U;
+        }
+    }
+    return missing;
 }
 
 std::uint64_t Audit::told_count() const {
@@ -113,7 +116,7 @@ std::uint64_t Audit::told_count() const {
     return told_;
 }
 
-void Audit::Problem(Verdict& verdict, std::string text) const {
+void Audit::Problem(Verdict& verdict, std::string text) {
     constexpr std::size_t kShown = 20;
     ++verdict.problem_count;
     if (verdict.problems.size() < kShown) {
@@ -124,34 +127,37 @@ void Audit::Problem(Verdict& verdict, std::string text) const {
 void Audit::JudgeDeliveries(const std::string& id,
                             const Sent& sent,
                             const std::string& group,
-                            Verdict& verdict) const {
-    const auto found = sent.deliveries.find(group);
-    const std::size_t times = found == sent.deliveries.end() ? 0 : found->second.size();
-    verdict.handled += times;
-    if (times == 0) {
-        if (group != sent.not_for && sent.told && sent.outcome == SendOutcome::kPersisted) {
+                            Verdict& verdict) {
+    const auto found = sent.groups.find(group);
+    if (found == sent.groups.end()) {
+        if (MustCome(sent) && group != sent.not_for) {
             ++verdict.lost;
+            const bool told = sent.told && sent.outcome == SendOutcome::kPersisted;
             Problem(verdict,
-                    "message " + id + " was told persisted and never reached group " + group);
+                    "message " + id +
+                        (told ? " was told persisted" : " was seen by another group") +
+                        " and never reached group " + group);
         }
         return;
     }
+    const std::vector<Delivery>& deliveries = found->second.deliveries;
+    verdict.handled += deliveries.size();
+    verdict.duplicates += deliveries.size() - 1;
     if (sent.told && sent.outcome == SendOutcome::kRefused) {
         Problem(verdict, "message " + id + " was told refused and reached group " + group);
     }
-    verdict.duplicates += times - 1;
-    if (sent.frames > 1 || !sent.told) {
-        return;  // It may be stored more than once: each copy has attempts of its own.
+    if (sent.frames > 1 || !sent.told || found->second.forgiven) {
+        return;  // It may be stored more than once, and each copy has attempts of its own; or see
+                 // OnPowerCut.
     }
-    for (std::size_t i = 1; i < times; ++i) {
-        const Delivery& before = found->second[i - 1];
-        const Delivery& now = found->second[i];
-        const bool cut = now.power_cuts != before.power_cuts;
-        if (before.ack_confirmed && !cut) {
+    for (std::size_t i = 1; i < deliveries.size(); ++i) {
+        const Delivery& before = deliveries[i - 1];
+        const Delivery& now = deliveries[i];
+        if (before.ack_confirmed) {
             Problem(verdict,
                     "message " + id + " was delivered to group " + group +
                         " again after its ack was confirmed");
-        } else if (now.attempt <= before.attempt && !cut) {
+        } else if (now.attempt <= before.attempt) {
             Problem(verdict,
                     "message " + id + " was delivered to group " + group + " with attempt " +
                         std::to_string(now.attempt) + " after attempt " +

@@ -1,11 +1,17 @@
 #include "plugins/grpc/client/endpoint.h"
 
+#include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
+#include <initializer_list>
 
+#include "plugins/grpc/codec/byte_buffer.h"
 #include "plugins/grpc/codec/channel_tuning.h"
 #include "plugins/grpc/codec/options_check.h"
 #include "plugins/grpc/codec/status_map.h"
@@ -127,6 +133,31 @@ grpc::ChannelArguments MakeArguments(const GrpcClientOptions& options) {
     return arguments;
 }
 
+/// What a call needs that is never looked at.
+struct IdleCall {
+    std::shared_ptr<grpc::Channel> channel = grpc::CreateChannel("", nullptr);
+    grpc::GenericStub stub{channel};
+    grpc::ClientContext context;
+    grpc::ByteBuffer request = ToByteBuffer({});
+    grpc::ByteBuffer reply;
+};
+
+/// Keeps gRPC's queue for callbacks, and its threads, from now until the process ends.
+///
+/// gRPC (1.51) ends the queue with the last channel that used it, and joins its threads there. Our
+/// channels often end inside a callback, on one of these very threads, and then the process would
+/// abort ("assertion failed: prior > 0"). So one channel that leads nowhere, but has made a call,
+/// stays.
+void KeepCallbackQueue() {
+    static const IdleCall* const kept = [] {
+        auto* call = new IdleCall;
+        call->stub.UnaryCall(
+            &call->context, "/none", {}, &call->request, &call->reply, [](const grpc::Status&) {});
+        return call;
+    }();
+    static_cast<void>(kept);
+}
+
 }  // namespace
 
 Result<Wire> MakeWire(const GrpcClientOptions& options, const Endpoint& endpoint) {
@@ -134,6 +165,7 @@ Result<Wire> MakeWire(const GrpcClientOptions& options, const Endpoint& endpoint
     if (!authorization.ok()) {
         return authorization.status();
     }
+    KeepCallbackQueue();
     std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
     if (endpoint.tls) {
         auto tls = MakeCredentials(options);
@@ -150,30 +182,42 @@ Result<Wire> MakeWire(const GrpcClientOptions& options, const Endpoint& endpoint
 
 namespace {
 
-bool Says(std::string_view text, std::string_view words) {
-    return text.find(words) != std::string_view::npos;
+/// Whether `text` says one of `words`, in whatever case: the TLS library is OpenSSL or BoringSSL.
+bool Says(std::string_view text, std::initializer_list<std::string_view> words) {
+    const auto same = [](char a, char b) {
+        return std::tolower(static_cast<unsigned char>(a)) ==
+               std::tolower(static_cast<unsigned char>(b));
+    };
+    return std::any_of(words.begin(), words.end(), [&](std::string_view word) {
+        return std::search(text.begin(), text.end(), word.begin(), word.end(), same) != text.end();
+    });
 }
 
 /// What an UNAVAILABLE of gRPC is about, as far as its text tells.
 Status ExplainUnavailable(const std::string& text, bool tls) {
     const std::string detail = " (" + text + ")";
-    if (Says(text, "Connection refused")) {
+    if (Says(text, {"connection refused"})) {
         return Status::Unavailable("connection refused: is a server running there?" + detail);
     }
-    if (tls && (Says(text, "CERTIFICATE_VERIFY_FAILED") || Says(text, "certificate verify") ||
-                Says(text, "not in peer certificate"))) {
+    // "EVP lib": the signature of the certificate does not fit the authority's key.
+    if (tls && Says(text,
+                    {"certificate verify",
+                     "certificate_verify",
+                     "not in peer certificate",
+                     "No match found for server name",
+                     "EVP lib"})) {
         return Status::FailedPrecondition(
             "the server's certificate is not accepted: check ca_file, and that the host of the "
             "uri (or server_name) is in the certificate" +
             detail);
     }
-    if (tls && Says(text, "WRONG_VERSION_NUMBER")) {
+    if (tls && Says(text, {"wrong version number", "wrong_version_number"})) {
         return Status::FailedPrecondition(
             "the server does not speak TLS on this port: use grpc:// instead of grpcs://, or give "
             "the server a certificate" +
             detail);
     }
-    if (tls && (Says(text, "handshake") || Says(text, "Handshake"))) {
+    if (tls && Says(text, {"handshake"})) {
         return Status::FailedPrecondition("the TLS handshake failed" + detail);
     }
     return Status::Unavailable(text);

@@ -46,7 +46,7 @@ Result<Broker*> EmbeddedRegistry::Acquire(const std::string& directory) {
 
 void EmbeddedRegistry::Release(std::string directory, bool inside_callback) {
     // Ours, for the broker's own copies of both go with the broker.
-    const auto self = shared_from_this();
+    std::shared_ptr<EmbeddedRegistry> self = shared_from_this();
     std::unique_ptr<EmbeddedBroker> last;
     {
         const std::lock_guard lock(mutex_);
@@ -56,7 +56,7 @@ void EmbeddedRegistry::Release(std::string directory, bool inside_callback) {
         }
         last = std::move(entry.broker);
         if (inside_callback) {
-            closers_.emplace_back([self, directory, broker = std::move(last)]() mutable {
+            closers_.emplace_back([self = self, directory, broker = std::move(last)]() mutable {
                 self->Close(directory, std::move(broker));
                 self.reset();
             });

@@ -63,9 +63,7 @@ public:
     /// The broker's answer to `token`. A connection that was lost keeps the request for `OnLost`;
     /// an error that a repeat may cure makes it pending again (true is returned: repeat after a
     /// pause); any other error ends it.
-    bool OnReply(std::uint64_t token,
-                 const Result<AckReply>& reply,
-                 std::vector<Answer>* answers);
+    bool OnReply(std::uint64_t token, const Result<AckReply>& reply, std::vector<Answer>* answers);
 
     /// The connection is gone: what was sent is pending again.
     void OnLost();

@@ -190,8 +190,8 @@ void BrokerLink::HandleClosed(std::uint64_t generation, const Status& status) {
         observers = LiveObservers();
         const TimePoint when = reconnect_.OnDown(runtime_->Now(), random_);
         if (reconnect_.worth_logging()) {
-            line = "broker group " + Describe() + ": " + last_error_.ToString() +
-                   " (failure " + std::to_string(reconnect_.failures()) + "; trying again)";
+            line = "broker group " + Describe() + ": " + last_error_.ToString() + " (failure " +
+                   std::to_string(reconnect_.failures()) + "; trying again)";
         }
         timer_.Cancel();
         timer_.ArmBy(when, [this] {
@@ -274,8 +274,8 @@ void BrokerLink::OnUnanswered(const Status& why) {
     {
         std::lock_guard lock(mutex_);
         if (breaker_.OnFailure(runtime_->Now())) {
-            line = "broker group " + Describe() + ": too many sends fail, giving it a rest; last: " +
-                   why.ToString();
+            line = "broker group " + Describe() +
+                   ": too many sends fail, giving it a rest; last: " + why.ToString();
         }
     }
     if (!line.empty()) {

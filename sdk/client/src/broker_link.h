@@ -76,18 +76,18 @@ private:
     const std::string name_;
 
     mutable std::mutex mutex_;
-    std::shared_ptr<Transport> transport_;           // guarded by mutex_; null once stopped.
-    BrokerGroup group_;                              // guarded by mutex_
-    std::shared_ptr<BrokerConnection> connection_;   // guarded by mutex_
-    std::uint64_t generation_ = 0;                   // guarded by mutex_: of the connection.
-    bool ready_ = false;                             // guarded by mutex_
-    bool early_ready_ = false;                       // guarded by mutex_: before Connect returned.
-    bool stopped_ = false;                           // guarded by mutex_
-    Status last_error_;                              // guarded by mutex_
-    ReconnectMachine reconnect_;                     // guarded by mutex_
-    CircuitBreaker breaker_;                         // guarded by mutex_
-    Random random_;                                  // guarded by mutex_
-    TimerSlot timer_;                                // guarded by mutex_
+    std::shared_ptr<Transport> transport_;          // guarded by mutex_; null once stopped.
+    BrokerGroup group_;                             // guarded by mutex_
+    std::shared_ptr<BrokerConnection> connection_;  // guarded by mutex_
+    std::uint64_t generation_ = 0;                  // guarded by mutex_: of the connection.
+    bool ready_ = false;                            // guarded by mutex_
+    bool early_ready_ = false;                      // guarded by mutex_: before Connect returned.
+    bool stopped_ = false;                          // guarded by mutex_
+    Status last_error_;                             // guarded by mutex_
+    ReconnectMachine reconnect_;                    // guarded by mutex_
+    CircuitBreaker breaker_;                        // guarded by mutex_
+    Random random_;                                 // guarded by mutex_
+    TimerSlot timer_;                               // guarded by mutex_
     std::vector<std::weak_ptr<LinkObserver>> observers_;  // guarded by mutex_
 };
 

@@ -73,10 +73,10 @@ private:
     std::atomic<bool> closed_{false};
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::deque<Task> tasks_;   // guarded by mutex_
-    bool scheduled_ = false;   // guarded by mutex_: a drain is posted or runs.
-    bool draining_ = false;    // guarded by mutex_
-    bool finished_ = false;    // guarded by mutex_
+    std::deque<Task> tasks_;  // guarded by mutex_
+    bool scheduled_ = false;  // guarded by mutex_: a drain is posted or runs.
+    bool draining_ = false;   // guarded by mutex_
+    bool finished_ = false;   // guarded by mutex_
 };
 
 }  // namespace qmq::internal

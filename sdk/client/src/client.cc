@@ -46,8 +46,7 @@ Result<Subscription> Client::SubscribeManual(SubscriptionOptions options, Manual
     return core_->Subscribe(std::move(options), std::move(handler));
 }
 
-Result<Subscription> Client::SubscribeOutcome(SubscriptionOptions options,
-                                              OutcomeHandler handler) {
+Result<Subscription> Client::SubscribeOutcome(SubscriptionOptions options, OutcomeHandler handler) {
     return core_->Subscribe(std::move(options), std::move(handler));
 }
 

@@ -18,8 +18,8 @@ Result<std::unique_ptr<Transport>> MakeTransport(const ClientOptions& options,
     for (const auto& factory : options.transports) {
         for (const std::string& candidate : factory->Schemes()) {
             if (candidate == scheme) {
-                return factory->Make(
-                    options.uri, {runtime.clock(), runtime.work(), runtime.client_id()});
+                return factory->Make(options.uri,
+                                     {runtime.clock(), runtime.work(), runtime.client_id()});
             }
             known += (known.empty() ? "" : ", ") + candidate;
         }
@@ -72,14 +72,14 @@ Result<Producer> ClientCore::MakeProducer(const ProducerOptions& options) {
         producers_.push_back(producer);
     }
     // When the last handle goes, what was taken is still sent; then the producer goes as well.
-    std::shared_ptr<ProducerCore> handle(
-        producer.get(), [producer, self = weak_from_this()](ProducerCore*) {
-            producer->BeginClose([self, raw = producer.get()] {
-                if (auto core = self.lock()) {
-                    core->RemoveProducer(raw);
-                }
-            });
-        });
+    std::shared_ptr<ProducerCore> handle(producer.get(),
+                                         [producer, self = weak_from_this()](ProducerCore*) {
+                                             producer->BeginClose([self, raw = producer.get()] {
+                                                 if (auto core = self.lock()) {
+                                                     core->RemoveProducer(raw);
+                                                 }
+                                             });
+                                         });
     return ProducerAccess::MakeProducer(std::move(handle));
 }
 
@@ -154,18 +154,18 @@ Result<Subscription> ClientCore::Subscribe(SubscriptionOptions options,
     }
     auto chain =
         std::make_unique<HandlerChain>(runtime_, filters_, options, group, std::move(handler));
-    auto subscription = std::make_shared<SubscriptionCore>(
-        runtime_,
-        router_,
-        links_,
-        std::move(options),
-        group,
-        std::move(chain),
-        [self = weak_from_this(), key](const SubscriptionCore*) {
-            if (auto core = self.lock()) {
-                core->Unclaim(key);
-            }
-        });
+    auto subscription =
+        std::make_shared<SubscriptionCore>(runtime_,
+                                           router_,
+                                           links_,
+                                           std::move(options),
+                                           group,
+                                           std::move(chain),
+                                           [self = weak_from_this(), key](const SubscriptionCore*) {
+                                               if (auto core = self.lock()) {
+                                                   core->Unclaim(key);
+                                               }
+                                           });
     {
         Lock lock(mutex_);
         if (stage_ != Stage::kRunning) {
@@ -264,7 +264,7 @@ private:
     const std::shared_ptr<LinkPool> links_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    bool ready_ = false;                             // guarded by mutex_
+    bool ready_ = false;  // guarded by mutex_
     Status reason_ = Status::Unavailable("the route has not been answered yet");
     std::vector<std::shared_ptr<BrokerLink>> used_;  // guarded by mutex_
 };

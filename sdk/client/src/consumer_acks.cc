@@ -14,25 +14,32 @@ constexpr BatchLimits kLimits{(64U << 20) + (1U << 20), 1'000'000};
 /// Before decisions that the broker would not take are offered again.
 constexpr std::chrono::milliseconds kRepeatPause{100};
 
+/// As the broker counts.
 std::uint64_t BytesOf(const DeliveredBatch& batch) {
-    // Of the messages alone: what a whole batch has in front of them is not counted.
-    const std::size_t body = batch.body.size();
-    return batch.header.empty() && body >= BatchHeader::kBytes ? body - BatchHeader::kBytes : body;
+    return batch.header.size() + batch.body.size();
 }
 
 }  // namespace
 
 void ConsumerStream::Answer(AckCallback done, Status status) {
     if (done) {
-        runtime_->callbacks().Post([done = std::move(done), status = std::move(status)]() mutable {
-            done(status);
-        });
+        runtime_->callbacks().Post(
+            [done = std::move(done), status = std::move(status)]() mutable { done(status); });
     }
 }
 
 void ConsumerStream::RunAnswers(Answers answers) {
     for (AckWindow::Answer& answer : answers) {
         Answer(std::move(answer.done), std::move(answer.status));
+    }
+}
+
+void ConsumerStream::TellRoom() {
+    if (!config_.on_demand) {
+        return;  // Credit of the others is given back by `Flush`.
+    }
+    if (auto owner = owner_.lock()) {
+        owner->OnRoom();
     }
 }
 
@@ -105,9 +112,9 @@ std::shared_ptr<DeliveryRun> ConsumerStream::Receive(const DeliveredBatch& batch
         return nullptr;
     }
     if (reader.ok() && reader->count() != batch.count) {
-        reader = Status::InvalidArgument("the batch has " + std::to_string(reader->count()) +
-                                         " messages, the delivery says " +
-                                         std::to_string(batch.count));
+        reader =
+            Status::InvalidArgument("the batch has " + std::to_string(reader->count()) +
+                                    " messages, the delivery says " + std::to_string(batch.count));
     }
     if (!reader.ok()) {
         // Delivered again it would be the same: it goes where people look, with the reason.
@@ -204,10 +211,10 @@ void ConsumerStream::Decide(DeliveryRun& run, AckItem item, AckCallback done) {
         const bool is_ack = item.verdict == AckVerdict::kAck;
         if (config_.at_most_once) {
             if (done) {
-                answers.push_back({std::move(done),
-                                   is_ack ? Status::Ok()
-                                          : Status::FailedPrecondition(
-                                                "at_most_once: it was acked on receipt")});
+                answers.push_back(
+                    {std::move(done),
+                     is_ack ? Status::Ok()
+                            : Status::FailedPrecondition("at_most_once: it was acked on receipt")});
             }
             EndMessages(run, 1);
         } else if (!run.Owns(item.first)) {
@@ -227,6 +234,7 @@ void ConsumerStream::Decide(DeliveryRun& run, AckItem item, AckCallback done) {
     }
     RunAnswers(std::move(answers));
     NoteAcked();
+    TellRoom();
 }
 
 std::uint64_t ConsumerStream::ReleaseUnclaimed() {
@@ -382,6 +390,7 @@ void ConsumerStream::Renew() {
                                 ": messages were not finished within max_processing_time and are "
                                 "delivered again");
         Flush();
+        TellRoom();
     }
 }
 

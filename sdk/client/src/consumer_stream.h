@@ -37,6 +37,8 @@ public:
     virtual ~StreamOwner() = default;
     /// Messages to handle.
     virtual void OnRuns(std::vector<std::shared_ptr<DeliveryRun>> runs) = 0;
+    /// More may be asked for: something has ended, or the stream is new and nothing is granted.
+    virtual void OnRoom() {}
     /// The broker has answered acks.
     virtual void OnAcksConfirmed() {}
 };
@@ -134,14 +136,13 @@ private:
                       std::uint64_t generation,
                       Runs runs);
     void OnReceiptAcked(std::uint64_t generation, Runs runs, const Result<AckReply>& reply);
-    void OnAckReply(std::uint64_t generation,
-                    std::uint64_t token,
-                    const Result<AckReply>& reply);
+    void OnAckReply(std::uint64_t generation, std::uint64_t token, const Result<AckReply>& reply);
     void ArmLinger(std::chrono::microseconds delay);
     void ArmRenewal();
     void Renew();
     void GiveUp(const SequenceRange& range);
     void RunAnswers(Answers answers);
+    void TellRoom();
 
     const std::shared_ptr<ClientRuntime> runtime_;
     const std::shared_ptr<BrokerLink> link_;

@@ -28,8 +28,7 @@ Credit CreditWindow::Take() {
     if (!worth || max_messages == 0) {
         return {};
     }
-    const auto granted =
-        std::min<std::int64_t>(messages, std::numeric_limits<std::int32_t>::max());
+    const auto granted = std::min<std::int64_t>(messages, std::numeric_limits<std::int32_t>::max());
     granted_messages_ += granted;
     granted_bytes_ += bytes;
     return {static_cast<std::uint32_t>(granted), static_cast<std::uint64_t>(bytes)};

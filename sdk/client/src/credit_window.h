@@ -37,7 +37,8 @@ public:
 private:
     std::uint64_t max_messages_;
     std::uint64_t max_bytes_;
-    // As the broker counts: a delivery may overdraw the bytes, which the next grant then makes good.
+    // As the broker counts: a delivery may overdraw the bytes, which the next grant then makes
+    // good.
     std::int64_t granted_messages_ = 0;
     std::int64_t granted_bytes_ = 0;
     std::int64_t held_messages_ = 0;

@@ -19,8 +19,8 @@ AckItem ItemFor(const HandlerOutcome& outcome, std::uint64_t sequence, Status* p
     if (outcome.kind == HandlerOutcome::Kind::kAck) {
         return item;
     }
-    item.verdict = outcome.kind == HandlerOutcome::Kind::kRetry ? AckVerdict::kRetry
-                                                                : AckVerdict::kDeadLetter;
+    item.verdict =
+        outcome.kind == HandlerOutcome::Kind::kRetry ? AckVerdict::kRetry : AckVerdict::kDeadLetter;
     item.error = outcome.error;
     if (item.verdict == AckVerdict::kRetry && outcome.delay.count() >= 0) {
         item.delay = outcome.delay;
@@ -36,7 +36,8 @@ AckItem ItemFor(const HandlerOutcome& outcome, std::uint64_t sequence, Status* p
     if (item.error.size() > kMaxErrorBytes) {
         item.error.resize(kMaxErrorBytes);
         // Never half a character: drop the bytes of one that was cut.
-        while (!item.error.empty() && (static_cast<unsigned char>(item.error.back()) & 0xC0U) == 0x80U) {
+        while (!item.error.empty() &&
+               (static_cast<unsigned char>(item.error.back()) & 0xC0U) == 0x80U) {
             item.error.pop_back();
         }
         if (!item.error.empty() && (static_cast<unsigned char>(item.error.back()) & 0x80U) != 0) {

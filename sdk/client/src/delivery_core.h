@@ -61,8 +61,8 @@ namespace qmq {
 
 struct DeliveryAccess {
     static Delivery Make(std::shared_ptr<internal::Decision> decision, Message message) {
-        return Delivery(std::make_unique<internal::DeliveryCore>(std::move(decision),
-                                                                 std::move(message)));
+        return Delivery(
+            std::make_unique<internal::DeliveryCore>(std::move(decision), std::move(message)));
     }
 };
 

@@ -65,11 +65,11 @@ private:
     std::uint64_t remaining_bytes_;
 
     std::mutex mutex_;
-    MessageReader reader_;                        // guarded by mutex_
-    std::uint64_t next_;                          // guarded by mutex_
-    std::uint64_t end_;                           // guarded by mutex_: one past the last.
-    std::uint64_t owned_end_;                     // guarded by mutex_
-    std::vector<SequenceRange> acked_;            // guarded by mutex_
+    MessageReader reader_;              // guarded by mutex_
+    std::uint64_t next_;                // guarded by mutex_
+    std::uint64_t end_;                 // guarded by mutex_: one past the last.
+    std::uint64_t owned_end_;           // guarded by mutex_
+    std::vector<SequenceRange> acked_;  // guarded by mutex_
 };
 
 }  // namespace qmq::internal

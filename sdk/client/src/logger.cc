@@ -12,9 +12,9 @@ void Logger::Log(LogLevel level, std::string_view line) const noexcept {
             return;
         }
         if (level >= LogLevel::kWarning) {
-            const std::string text = std::string(level == LogLevel::kError ? "qmq: error: "
-                                                                          : "qmq: warning: ") +
-                                     std::string(line) + "\n";
+            const std::string text =
+                std::string(level == LogLevel::kError ? "qmq: error: " : "qmq: warning: ") +
+                std::string(line) + "\n";
             std::fputs(text.c_str(), stderr);
         }
     } catch (...) {

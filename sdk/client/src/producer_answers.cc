@@ -34,14 +34,16 @@ void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
         const auto lost = std::find_if(receipts.begin(), receipts.end(), IsNoAnswer);
         if (lost == receipts.end()) {
             lane.link->OnAnswered();
+            lane.blocked_until = {};
         } else {
             lane.link->OnUnanswered(lost->status);
         }
         for (std::size_t i = 0; i < receipts.size(); ++i) {
             Apply(frame->batches[i], receipts[i], &finished);
         }
+        AssignStranded();
         Pump(lock, frame->lane);
-        if (!waiting_.empty()) {
+        if (!waiting_.empty() || stranded_) {
             ArmTimer();
         }
     }
@@ -52,8 +54,7 @@ void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Fin
     if (batch->place == PendingBatch::Place::kDone) {
         return;  // Its deadline came first.
     }
-    const SendStep step =
-        batch->machine.OnReply(receipt, batch->count, runtime_->Now(), random_);
+    const SendStep step = batch->machine.OnReply(receipt, batch->count, runtime_->Now(), random_);
     switch (step.action) {
         case SendStep::Action::kWait:
             batch->place = PendingBatch::Place::kWaiting;

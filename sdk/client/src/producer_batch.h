@@ -38,7 +38,8 @@ struct PendingBatch {
         : machine(deadline, backoff), builder(expected_bytes) {}
 
     std::uint64_t id = 0;
-    std::uint64_t generation = 0;  ///< For Flush: the id of the batch it was split from, or its own.
+    std::uint64_t generation =
+        0;  ///< For Flush: the id of the batch it was split from, or its own.
     SubjectQueue* subject = nullptr;
     std::shared_ptr<Lane> lane;
     Place place = Place::kOpen;

@@ -46,9 +46,9 @@ Status ProducerCore::Check(Message* message, std::chrono::milliseconds timeout) 
     }
     if (const auto due = message->deliver_at(); due.has_value()) {
         if (*due - runtime_->clock().WallNow() >= kShortestDelay) {
-            return Status::Unimplemented(
-                "delayed messages are not served yet: send subject " +
-                std::string(message->subject()) + " without SetDelay and SetDeliverAt");
+            return Status::Unimplemented("delayed messages are not served yet: send subject " +
+                                         std::string(message->subject()) +
+                                         " without SetDelay and SetDeliverAt");
         }
         message->SetDeliverAt(WallTime{});
     }

@@ -80,6 +80,7 @@ private:
     void SealOpen(SubjectQueue& subject);
     void SealAll();
     void Place(const BatchPtr& batch, bool first);
+    bool IsResting(Lane& lane);
     LanePtr PickLane(SubjectQueue& subject, const Lane* avoid);
     void AssignOpen(SubjectQueue& subject);
     void AssignStranded();

@@ -1,5 +1,6 @@
 // Batches on their way through the lanes of a producer.
 
+#include <algorithm>
 #include <utility>
 
 #include "sdk/client/src/producer_core.h"
@@ -17,6 +18,7 @@ constexpr std::size_t kFrameBatches = 1'024;
 /// Frames that one thread sends before somebody else goes on for it, so that a caller of `Send` is
 /// not kept for ever by the messages of others.
 constexpr int kPumpRounds = 64;
+constexpr std::chrono::milliseconds kProbePause{100};
 
 }  // namespace
 
@@ -45,6 +47,17 @@ void ProducerCore::SealAll() {
     }
 }
 
+/// Whether the circuit breaker keeps the lane from sending; then the timer looks again.
+bool ProducerCore::IsResting(Lane& lane) {
+    if (lane.link->WouldAllow()) {
+        return false;
+    }
+    // While a probe is out its answer ends the rest; the time is for an answer that never comes.
+    const TimePoint now = runtime_->Now();
+    lane.blocked_until = std::max(lane.link->next_probe().value_or(now), now + kProbePause);
+    return true;
+}
+
 ProducerCore::LanePtr ProducerCore::PickLane(SubjectQueue& subject, const Lane* avoid) {
     std::optional<std::size_t> avoided;
     for (std::size_t i = 0; i < subject.lanes.size(); ++i) {
@@ -52,10 +65,10 @@ ProducerCore::LanePtr ProducerCore::PickLane(SubjectQueue& subject, const Lane* 
             avoided = i;
         }
     }
-    const auto picked = subject.selector.Pick(
-        subject.lanes.size(), avoided, [&subject](std::size_t index) {
-            const Lane& lane = *subject.lanes[index];
-            return lane.connection != nullptr && lane.writable && lane.link->WouldAllow();
+    const auto picked =
+        subject.selector.Pick(subject.lanes.size(), avoided, [this, &subject](std::size_t index) {
+            Lane& lane = *subject.lanes[index];
+            return lane.connection != nullptr && lane.writable && !IsResting(lane);
         });
     return picked.has_value() ? subject.lanes[*picked] : nullptr;
 }
@@ -129,8 +142,7 @@ bool ProducerCore::CanSend(const Lane& lane, TimePoint now) const {
 
 std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
     if (!lane->link->Acquire()) {
-        lane->blocked_until = lane->link->next_probe().value_or(runtime_->Now()) +
-                              std::chrono::milliseconds(1);
+        (void)IsResting(*lane);
         Evacuate(*lane);
         return nullptr;
     }

@@ -81,8 +81,8 @@ void PullCore::OnRoute(const RouteKey& /*key*/, const std::vector<BrokerGroup>& 
             if (found != before.end() && links[i] != nullptr) {
                 streams_.insert(before.extract(found));
             } else if (links[i] != nullptr) {
-                added.push_back(std::make_shared<ConsumerStream>(
-                    runtime_, links[i], config, weak_from_this()));
+                added.push_back(
+                    std::make_shared<ConsumerStream>(runtime_, links[i], config, weak_from_this()));
                 streams_.emplace(groups[i].name, added.back());
             }
         }
@@ -197,8 +197,8 @@ void PullCore::Enqueue(const PullOptions& options, Answer answer) {
         request.until = runtime_->Now() + options.max_wait;
         request.answer = std::move(answer);
         if (options.max_wait.count() > 0) {
-            request.timer = runtime_->work().PostAt(
-                request.until, [self = weak_from_this(), id = request.id] {
+            request.timer =
+                runtime_->work().PostAt(request.until, [self = weak_from_this(), id = request.id] {
                     if (auto core = self.lock()) {
                         core->OnTimeout(id);
                     }
@@ -263,8 +263,7 @@ Status PullCore::TimeoutStatus() const {
             return Status::Ok();
         }
     }
-    return Status::Unavailable("subject " + options_.subject +
-                               ": no broker group is connected");
+    return Status::Unavailable("subject " + options_.subject + ": no broker group is connected");
 }
 
 void PullCore::OnTimeout(std::uint64_t id) {
@@ -319,8 +318,9 @@ void PullCore::OnStale() {
 
 void PullCore::PullAsync(const PullOptions& options, PullConsumer::Callback callback) {
     Enqueue(options,
-            [runtime = runtime_, callback = std::make_shared<PullConsumer::Callback>(
-                                     std::move(callback))](Result<std::vector<Delivery>> result) {
+            [runtime = runtime_,
+             callback = std::make_shared<PullConsumer::Callback>(std::move(callback))](
+                Result<std::vector<Delivery>> result) {
                 auto shared = std::make_shared<Result<std::vector<Delivery>>>(std::move(result));
                 runtime->callbacks().Post([callback, shared] { (*callback)(std::move(*shared)); });
             });

@@ -27,9 +27,7 @@ public:
     /// Failures in a row, this one included.
     std::uint32_t failures() const { return backoff_.failures(); }
     /// Whether this failure is worth a line in the log: the 1st, 2nd, 4th, 8th, …
-    bool worth_logging() const {
-        return (backoff_.failures() & (backoff_.failures() - 1)) == 0;
-    }
+    bool worth_logging() const { return (backoff_.failures() & (backoff_.failures() - 1)) == 0; }
 
 private:
     BackoffOptions options_;

@@ -70,8 +70,8 @@ private:
     const std::shared_ptr<ClientRuntime> runtime_;
     const std::chrono::milliseconds refresh_;
     std::mutex mutex_;
-    std::shared_ptr<Transport> transport_;                 // guarded by mutex_
-    std::map<RouteKey, std::unique_ptr<Entry>> entries_;   // guarded by mutex_
+    std::shared_ptr<Transport> transport_;                // guarded by mutex_
+    std::map<RouteKey, std::unique_ptr<Entry>> entries_;  // guarded by mutex_
 };
 
 }  // namespace qmq::internal

@@ -46,8 +46,8 @@ ClientRuntime::ClientRuntime(const ClientOptions& options)
     ids_ = std::make_unique<MessageIdGenerator>(clock_.WallNow(), random_);
     if (client_id_.empty()) {
         // A replayed run has the same name again.
-        client_id_ = options.runtime.seed == 0 ? MakeClientId()
-                                               : "client-" + std::to_string(random_.Next());
+        client_id_ =
+            options.runtime.seed == 0 ? MakeClientId() : "client-" + std::to_string(random_.Next());
     }
 }
 

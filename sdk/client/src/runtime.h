@@ -62,7 +62,7 @@ private:
     std::size_t handler_threads_;
 
     std::mutex mutex_;
-    Random random_;                             // guarded by mutex_
+    Random random_;  // guarded by mutex_
     std::unique_ptr<ThreadPool> own_work_;
     std::unique_ptr<ThreadPool> own_callbacks_;
     std::unique_ptr<ThreadPool> own_handlers_;  // guarded by mutex_

@@ -73,8 +73,8 @@ bool SendFuture::State::WaitUntil(std::chrono::steady_clock::time_point when) {
     }
     std::unique_lock lock(mutex);
     ++waiting;
-    const bool came = changed.wait_until(
-        lock, when, [this] { return ready.load(std::memory_order_relaxed); });
+    const bool came =
+        changed.wait_until(lock, when, [this] { return ready.load(std::memory_order_relaxed); });
     --waiting;
     return came;
 }

@@ -36,8 +36,7 @@ void SubscriptionCore::Start() {
 
 StreamConfig SubscriptionCore::MakeConfig(std::size_t stream_count) const {
     StreamConfig config;
-    config.request.key = {
-        options_.subject, group_, runtime_->client_id(), ConsumeSource::kBoth};
+    config.request.key = {options_.subject, group_, runtime_->client_id(), ConsumeSource::kBoth};
     config.request.filter = options_.tags;
     config.request.start = options_.start;
     config.request.retry = options_.retry;
@@ -60,8 +59,8 @@ void SubscriptionCore::OnRoute(const RouteKey& /*key*/, const std::vector<Broker
     for (const BrokerGroup& group : groups) {
         links.push_back(group.readable ? links_->Get(group) : nullptr);
     }
-    const auto readable = static_cast<std::size_t>(
-        std::count_if(links.begin(), links.end(), [](const auto& link) { return link != nullptr; }));
+    const auto readable = static_cast<std::size_t>(std::count_if(
+        links.begin(), links.end(), [](const auto& link) { return link != nullptr; }));
     std::vector<StreamPtr> added;
     std::vector<StreamPtr> kept;
     std::vector<StreamPtr> removed;

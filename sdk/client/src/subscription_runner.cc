@@ -117,9 +117,8 @@ SubscriptionCore::RunPtr SubscriptionCore::PickRun(const RunPtr& done) {
     if (queue_.empty()) {
         return nullptr;
     }
-    auto picked = std::find_if(queue_.begin(), queue_.end(), [](const Queued& queued) {
-        return queued.runners == 0;
-    });
+    auto picked = std::find_if(
+        queue_.begin(), queue_.end(), [](const Queued& queued) { return queued.runners == 0; });
     if (picked == queue_.end()) {
         picked = queue_.begin();
     }

@@ -70,8 +70,7 @@ void CheckConsumer(const Options& options, Problems& problems) {
     }
     problems.Add("tags", Validate(options.tags));
     problems.Add("retry", Validate(options.retry));
-    problems.Range(
-        "ack_timeout", options.ack_timeout, seconds(1), hours(12), " ms", "[1 s, 12 h]");
+    problems.Range("ack_timeout", options.ack_timeout, seconds(1), hours(12), " ms", "[1 s, 12 h]");
     problems.Range("max_processing_time",
                    options.max_processing_time,
                    options.ack_timeout,
@@ -125,12 +124,8 @@ Status Validate(const ClientOptions& options) {
 Status Validate(const ProducerOptions& options) {
     Problems problems;
     problems.Range("linger", options.linger, microseconds(0), seconds(1), " us", "[0, 1 s]");
-    problems.Range("max_batch_bytes",
-                   options.max_batch_bytes,
-                   1U << 10,
-                   4U << 20,
-                   " bytes",
-                   "[1 KiB, 4 MiB]");
+    problems.Range(
+        "max_batch_bytes", options.max_batch_bytes, 1U << 10, 4U << 20, " bytes", "[1 KiB, 4 MiB]");
     problems.Range("max_batch_count", options.max_batch_count, 1U, 65'536U, "", "[1, 65,536]");
     problems.Range(
         "max_in_flight_frames", options.max_in_flight_frames, 1U, 1'024U, "", "[1, 1,024]");
@@ -184,8 +179,7 @@ Status Validate(const SubscriptionOptions& options) {
 Status Validate(const PullConsumerOptions& options) {
     Problems problems;
     CheckConsumer(options, problems);
-    problems.Range(
-        "max_unacked_count", options.max_unacked_count, 1U, 65'536U, "", "[1, 65,536]");
+    problems.Range("max_unacked_count", options.max_unacked_count, 1U, 65'536U, "", "[1, 65,536]");
     return problems.status("PullConsumerOptions");
 }
 

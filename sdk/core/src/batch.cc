@@ -12,7 +12,6 @@
 
 namespace qmq {
 
-using internal::DecodedMessage;
 using internal::Defect;
 using internal::Load16;
 using internal::Load32;
@@ -20,6 +19,7 @@ using internal::Load64;
 using internal::MessageAccess;
 using internal::MessageFields;
 using internal::MessageSource;
+using internal::MessageTail;
 using internal::Store;
 
 namespace {
@@ -108,19 +108,28 @@ Status DefectAt(std::size_t index, std::size_t offset, Defect defect) {
                                    std::string(Describe(defect)));
 }
 
-Status CheckHeads(const BatchHeader& header, std::string_view body) {
+enum class Depth : std::uint8_t { kHeads, kProperties };
+
+Status CheckMessages(const BatchHeader& header, std::string_view body, Depth depth) {
     std::size_t offset = 0;
-    DecodedMessage decoded;
+    MessageHead head;
+    MessageTail tail;
     for (std::uint32_t i = 0; i < header.count; ++i) {
         if (offset == body.size()) {
             return Status::InvalidArgument("batch byte 8: a count of " +
                                            std::to_string(header.count) + " messages, but " +
                                            std::to_string(i) + " follow");
         }
-        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
+        if (const Defect defect = Decode(body, offset, head, tail); defect != Defect::kNone) {
             return DefectAt(i, offset, defect);
         }
-        offset += decoded.head.bytes;
+        if (depth == Depth::kProperties) {
+            if (Status status = internal::CheckProperties(tail.properties); !status.ok()) {
+                return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
+                                          internal::Quote(head.id) + ")");
+            }
+        }
+        offset += head.bytes;
     }
     if (offset != body.size()) {
         return Status::InvalidArgument(
@@ -131,7 +140,7 @@ Status CheckHeads(const BatchHeader& header, std::string_view body) {
     return Status::Ok();
 }
 
-Status Check(const Pieces& pieces, const BatchLimits& limits) {
+Status CheckBatch(const Pieces& pieces, const BatchLimits& limits, Depth depth) {
     if (Status status = CheckSizes(pieces, limits); !status.ok()) {
         return status;
     }
@@ -139,24 +148,7 @@ Status Check(const Pieces& pieces, const BatchLimits& limits) {
     if (Status status = CheckHeader(pieces, header, limits); !status.ok()) {
         return status;
     }
-    return CheckHeads(header, pieces.body);
-}
-
-// What a broker leaves to the consumer: the properties of every message.
-Status CheckAllProperties(std::string_view body) {
-    std::size_t offset = 0;
-    DecodedMessage decoded;
-    for (std::size_t i = 0; offset < body.size(); ++i) {
-        if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
-            return DefectAt(i, offset, defect);
-        }
-        if (Status status = internal::CheckProperties(decoded.properties); !status.ok()) {
-            return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
-                                      internal::Quote(decoded.head.id) + ")");
-        }
-        offset += decoded.head.bytes;
-    }
-    return Status::Ok();
+    return CheckMessages(header, pieces.body, depth);
 }
 
 }  // namespace
@@ -228,8 +220,8 @@ std::string BatchBuilder::Finish() {
 
 Result<BatchView> BatchView::Parse(std::string_view bytes, const BatchLimits& limits) {
     const std::size_t header_size = std::min(bytes.size(), BatchHeader::kBytes);
-    if (Status status = Check({bytes.substr(0, header_size), bytes.substr(header_size)}, limits);
-        !status.ok()) {
+    const Pieces pieces{bytes.substr(0, header_size), bytes.substr(header_size)};
+    if (Status status = CheckBatch(pieces, limits, Depth::kHeads); !status.ok()) {
         return status;
     }
     return Trusted(bytes);
@@ -244,12 +236,15 @@ BatchView BatchView::Trusted(std::string_view bytes) {
 }
 
 std::optional<MessageHead> BatchView::Iterator::Next() {
-    DecodedMessage decoded;
-    if (Decode(body_, offset_, decoded) != Defect::kNone) {
-        return std::nullopt;
+    std::optional<MessageHead> next;
+    MessageTail tail;
+    MessageHead& head = next.emplace();
+    if (Decode(body_, offset_, head, tail) == Defect::kNone) {
+        offset_ += head.bytes;
+    } else {
+        next.reset();
     }
-    offset_ += decoded.head.bytes;
-    return decoded.head;
+    return next;
 }
 
 std::string MakeBatchHeader(std::uint32_t count, std::string_view body) {
@@ -259,13 +254,14 @@ std::string MakeBatchHeader(std::uint32_t count, std::string_view body) {
 }
 
 Result<MessageHead> ReadHead(std::string_view body, std::size_t offset) {
-    DecodedMessage decoded;
-    if (const Defect defect = Decode(body, offset, decoded); defect != Defect::kNone) {
+    MessageHead head;
+    MessageTail tail;
+    if (const Defect defect = Decode(body, offset, head, tail); defect != Defect::kNone) {
         return Status::InvalidArgument("message at byte " + std::to_string(offset) +
                                        " of a body of " + std::to_string(body.size()) +
                                        " bytes: " + std::string(Describe(defect)));
     }
-    return decoded.head;
+    return head;
 }
 
 Result<MessageReader> MessageReader::Make(const std::string& subject,
@@ -285,10 +281,7 @@ Result<MessageReader> MessageReader::Make(const std::string& subject,
         const std::size_t header_size = std::min(body.size(), BatchHeader::kBytes);
         pieces = {body.bytes().substr(0, header_size), body.bytes().substr(header_size)};
     }
-    if (Status status = Check(pieces, limits); !status.ok()) {
-        return status;
-    }
-    if (Status status = CheckAllProperties(pieces.body); !status.ok()) {
+    if (Status status = CheckBatch(pieces, limits, Depth::kProperties); !status.ok()) {
         return status;
     }
     MessageReader reader;
@@ -300,12 +293,15 @@ Result<MessageReader> MessageReader::Make(const std::string& subject,
 }
 
 std::optional<Message> MessageReader::Next() {
-    DecodedMessage decoded;
-    if (Decode(body_, offset_, decoded) != Defect::kNone) {
-        return std::nullopt;
+    std::optional<Message> next;
+    MessageHead head;
+    MessageTail tail;
+    if (Decode(body_, offset_, head, tail) == Defect::kNone) {
+        offset_ += head.bytes;
+        const std::uint32_t attempt = std::max(attempt_, head.attempt);
+        MessageAccess::SetReceived(source_, head, tail, attempt, next.emplace());
     }
-    offset_ += decoded.head.bytes;
-    return MessageAccess::Received(source_, decoded, std::max(attempt_, decoded.head.attempt));
+    return next;
 }
 
 Result<std::vector<Message>> DecodeMessages(const std::string& subject,
@@ -329,18 +325,19 @@ std::string EncodeRetry(std::string_view body,
                         std::uint32_t attempt,
                         std::optional<WallTime> deliver_at,
                         std::string_view error) {
-    DecodedMessage decoded;
-    const Defect defect = Decode(body, head.offset, decoded);
+    MessageHead original;
+    MessageTail tail;
+    const Defect defect = Decode(body, head.offset, original, tail);
     QMQ_CHECK(defect == Defect::kNone, internal::Describe(defect));
-    std::string properties(decoded.properties);
+    std::string properties(tail.properties);
     internal::EraseProperty(internal::kLastErrorName, properties);
     MessageFields fields;
-    fields.id = decoded.head.id;
-    fields.tags = decoded.head.tags;
-    fields.tag_count = decoded.head.tag_count;
-    fields.key = decoded.head.key;
-    fields.created = decoded.head.created;
-    fields.body = decoded.body;
+    fields.id = original.id;
+    fields.tags = original.tags;
+    fields.tag_count = original.tag_count;
+    fields.key = original.key;
+    fields.created = original.created;
+    fields.body = tail.body;
     fields.attempt = attempt;
     fields.deliver_at = deliver_at;
     // Properties that cannot be walked stay as they came, for the consumer to report.
@@ -375,19 +372,17 @@ MessageFields MessageAccess::Fields(const Message& message) {
     return fields;
 }
 
-Message MessageAccess::Received(std::shared_ptr<const MessageSource> source,
-                                const DecodedMessage& decoded,
-                                std::uint32_t attempt) {
-    const MessageHead& head = decoded.head;
-    Message message;
-    message.views_ = {
-        source->subject, head.id, head.tags, head.key, decoded.properties, decoded.body};
-    message.source_ = std::move(source);
+void MessageAccess::SetReceived(const std::shared_ptr<const MessageSource>& source,
+                                const MessageHead& head,
+                                const MessageTail& tail,
+                                std::uint32_t attempt,
+                                Message& message) {
+    message.views_ = {source->subject, head.id, head.tags, head.key, tail.properties, tail.body};
+    message.source_ = source;
     message.created_ = head.created;
     message.deliver_at_ = head.deliver_at.value_or(WallTime{});
     message.attempt_ = attempt;
     message.tag_count_ = head.tag_count;
-    return message;
 }
 
 }  // namespace internal

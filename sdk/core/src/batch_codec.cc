@@ -91,8 +91,7 @@ Defect DecodeOptions(Bytes& bytes, std::uint8_t flags, std::size_t id_size, Mess
     return head.attempt == 0 ? Defect::kAttempt : Defect::kNone;
 }
 
-Defect DecodeFields(Bytes& bytes, DecodedMessage& decoded) {
-    MessageHead& head = decoded.head;
+Defect DecodeFields(Bytes& bytes, MessageHead& head) {
     const auto flags = bytes.Number<std::uint8_t>();
     head.tag_count = bytes.Number<std::uint8_t>();
     const std::size_t id_size = bytes.Number<std::uint16_t>();
@@ -119,7 +118,7 @@ Defect DecodeFields(Bytes& bytes, DecodedMessage& decoded) {
 
 }  // namespace
 
-Defect Decode(std::string_view body, std::size_t offset, DecodedMessage& decoded) {
+Defect Decode(std::string_view body, std::size_t offset, MessageHead& head, MessageTail& tail) {
     if (offset > body.size() || body.size() - offset < kMessageFixedBytes) {
         return Defect::kCutOff;
     }
@@ -127,11 +126,11 @@ Defect Decode(std::string_view body, std::size_t offset, DecodedMessage& decoded
     if (size < kMessageFixedBytes - 4 || size > body.size() - offset - 4) {
         return Defect::kCutOff;
     }
-    decoded.head.offset = static_cast<std::uint32_t>(offset);
-    decoded.head.bytes = static_cast<std::uint32_t>(size + 4);
+    head.offset = static_cast<std::uint32_t>(offset);
+    head.bytes = static_cast<std::uint32_t>(size + 4);
     const char* begin = body.data() + offset + 4;
     Bytes bytes(begin, begin + size);
-    if (const Defect defect = DecodeFields(bytes, decoded); defect != Defect::kNone) {
+    if (const Defect defect = DecodeFields(bytes, head); defect != Defect::kNone) {
         return defect;
     }
     if (!bytes.Has(4)) {
@@ -141,8 +140,8 @@ Defect Decode(std::string_view body, std::size_t offset, DecodedMessage& decoded
     if (!bytes.Has(properties_size)) {
         return Defect::kPropertiesBeyondEnd;
     }
-    decoded.properties = bytes.Take(properties_size);
-    decoded.body = bytes.Rest();
+    tail.properties = bytes.Take(properties_size);
+    tail.body = bytes.Rest();
     return Defect::kNone;
 }
 

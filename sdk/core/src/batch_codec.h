@@ -37,14 +37,15 @@ enum class Defect : std::uint8_t {
     kPropertiesBeyondEnd
 };
 
-struct DecodedMessage {
-    MessageHead head;
+/// What follows a message's head.
+struct MessageTail {
     std::string_view properties;  // Encoded, not yet walked.
     std::string_view body;
 };
 
-/// Reads the message at `offset` of `body`. `decoded` is only good when the answer is kNone.
-Defect Decode(std::string_view body, std::size_t offset, DecodedMessage& decoded);
+/// Reads the message at `offset` of `body`. `head` and `tail` are only good when the answer is
+/// kNone.
+Defect Decode(std::string_view body, std::size_t offset, MessageHead& head, MessageTail& tail);
 std::string_view Describe(Defect defect);
 
 /// What is written of one message.
@@ -73,9 +74,12 @@ struct MessageSource {
 /// The door to `Message` for the codec.
 struct MessageAccess {
     static MessageFields Fields(const Message& message);
-    static Message Received(std::shared_ptr<const MessageSource> source,
-                            const DecodedMessage& decoded,
-                            std::uint32_t attempt);
+    /// Makes an empty `message` the received one.
+    static void SetReceived(const std::shared_ptr<const MessageSource>& source,
+                            const MessageHead& head,
+                            const MessageTail& tail,
+                            std::uint32_t attempt,
+                            Message& message);
 };
 
 }  // namespace qmq::internal

@@ -35,15 +35,22 @@ bool LiesIn(std::string_view view, std::string_view owner) {
 }
 
 std::string NameError(std::string_view what, std::string_view name) {
-    const std::string which = std::string(what) + " " + Quote(name);
+    const bool small = !name.empty() && name.size() <= Message::kMaxNameBytes;
+    if (small && internal::IsUtf8(name)) {
+        return {};
+    }
     if (name.empty()) {
         return std::string(what) + " is empty";
     }
-    if (name.size() > Message::kMaxNameBytes) {
-        return which + " has " + std::to_string(name.size()) + " bytes; at most " +
-               std::to_string(Message::kMaxNameBytes) + " are allowed";
+    std::string error = std::string(what) + " " + Quote(name);
+    if (small) {
+        return error.append(" is not UTF-8");
     }
-    return internal::IsUtf8(name) ? std::string() : which + " is not UTF-8";
+    return error.append(" has ")
+        .append(std::to_string(name.size()))
+        .append(" bytes; at most ")
+        .append(std::to_string(Message::kMaxNameBytes))
+        .append(" are allowed");
 }
 
 bool TagsContain(std::string_view tags, std::string_view tag) {

@@ -55,7 +55,7 @@ std::string_view WhyForbidden(std::uint32_t c) {
     return IsSpace(c) ? "white space" : std::string_view();
 }
 
-Status Refuse(std::string_view what, std::string_view name, std::string why) {
+Status Refuse(std::string_view what, std::string_view name, std::string_view why) {
     return Status::InvalidArgument(
         std::string(what).append(" ").append(Quote(name)).append(" ").append(why));
 }

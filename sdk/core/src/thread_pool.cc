@@ -59,7 +59,9 @@ struct ThreadPool::State {
         ++sleeping;
         if (!timers.empty() && !timer_keeper) {
             timer_keeper = true;
-            wake.wait_until(lock, timers.begin()->first.first);
+            // A copy: the timer may be cancelled, and its key freed, while this thread waits.
+            const TimePoint due = timers.begin()->first.first;
+            wake.wait_until(lock, due);
             timer_keeper = false;
         } else {
             wake.wait(lock);

@@ -26,11 +26,12 @@ using NewTopic = std::unique_ptr<rd_kafka_NewTopic_t, Deleter<rd_kafka_NewTopic_
 using DeleteTopic = std::unique_ptr<rd_kafka_DeleteTopic_t, Deleter<rd_kafka_DeleteTopic_destroy>>;
 using AdminOptions =
     std::unique_ptr<rd_kafka_AdminOptions_t, Deleter<rd_kafka_AdminOptions_destroy>>;
+using Error = std::unique_ptr<rd_kafka_error_t, Deleter<rd_kafka_error_destroy>>;
 using Event = std::unique_ptr<rd_kafka_event_t, Deleter<rd_kafka_event_destroy>>;
 using KafkaMessage = std::unique_ptr<rd_kafka_message_t, Deleter<rd_kafka_message_destroy>>;
 using KeyValues = std::vector<std::pair<std::string, std::string>>;
 
-constexpr int kAdminMillis = 60'000;
+constexpr int kAdminMillis = 20'000;
 constexpr std::int32_t kPartition = 0;
 constexpr std::uint64_t kDefaultReadBatch = 1000;
 
@@ -52,9 +53,9 @@ std::string Join(const KeyValues& settings) {
 
 /// Later settings win, and are shown once.
 KeyValues Merge(KeyValues settings, const KeyValues& more) {
-    for (const auto& [key, value] : more) {
-        std::erase_if(settings, [&name = key](const auto& known) { return known.first == name; });
-        settings.emplace_back(key, value);
+    for (const auto& added : more) {
+        std::erase_if(settings, [&](const auto& known) { return known.first == added.first; });
+        settings.push_back(added);
     }
     return settings;
 }
@@ -67,13 +68,17 @@ struct KafkaSettings {
 
     KeyValues Common() const {
         return {{"bootstrap.servers", "127.0.0.1:" + std::to_string(options.port)},
-                {"socket.nagle.disable", "true"}};
+                {"socket.nagle.disable", "true"},
+                // Warnings come at every start, while the broker still looks for its coordinators.
+                {"log_level", "3"}};
     }
 
     KeyValues ForProducer() const {
         KeyValues settings{{"acks", "all"},
                            {"enable.idempotence", "true"},
                            {"compression.type", "none"},
+                           // A run in which a message waited that long is no measurement.
+                           {"message.timeout.ms", "20000"},
                            {"linger.ms", paced() ? "0" : "5"}};
         if (!paced()) {
             const std::uint64_t window = options.window ? options.window : 100'000;
@@ -122,6 +127,7 @@ public:
         handle_ = MakeHandle(RD_KAFKA_PRODUCER, std::move(conf));
         topic_.reset(rd_kafka_topic_new(handle_.get(), settings.topic.c_str(), nullptr));
         if (topic_ == nullptr) Check(rd_kafka_last_error(), "rd_kafka_topic_new");
+        PrepareArguments();
     }
 
     // What is still queued after a failure is given up, for destroying the handle would wait for
@@ -132,7 +138,10 @@ public:
     }
 
     void Send(std::span<const char> body) override {
-        while (!TrySend(body)) rd_kafka_poll(handle_.get(), kFullPollMillis);
+        while (!TrySend(body)) {
+            rd_kafka_poll(handle_.get(), kFullPollMillis);
+            acks_.progress().Check();
+        }
         if (++since_poll_ >= kPollEvery) {
             rd_kafka_poll(handle_.get(), 0);
             since_poll_ = 0;
@@ -150,26 +159,51 @@ private:
     static constexpr int kFlushMillis = 60'000;
     static constexpr unsigned kPollEvery = 128;
 
+    // The parts of a message in the order of `arguments_`. As an array because the library's macros
+    // for variable arguments are no standard C++.
+    enum Part : std::size_t {
+        kTopic,
+        kPartitionPart,
+        kFlags,
+        kProperty,
+        kTag,
+        kBody,
+        kSent,
+        kParts
+    };
+
+    void PrepareArguments() {
+        arguments_[kTopic].vtype = RD_KAFKA_VTYPE_RKT;
+        arguments_[kTopic].u.rkt = topic_.get();
+        arguments_[kPartitionPart].vtype = RD_KAFKA_VTYPE_PARTITION;
+        arguments_[kPartitionPart].u.i32 = kPartition;
+        arguments_[kFlags].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
+        arguments_[kFlags].u.i = RD_KAFKA_MSG_F_COPY;
+        SetHeader(kProperty, kPropertyName, kPropertyValue);
+        SetHeader(kTag, kTagName, kTagValue);
+        arguments_[kBody].vtype = RD_KAFKA_VTYPE_VALUE;
+        arguments_[kSent].vtype = RD_KAFKA_VTYPE_OPAQUE;
+    }
+
+    void SetHeader(Part part, std::string_view name, std::string_view value) {
+        arguments_[part].vtype = RD_KAFKA_VTYPE_HEADER;
+        arguments_[part].u.header.name = name.data();
+        arguments_[part].u.header.val = value.data();
+        arguments_[part].u.header.size = static_cast<ssize_t>(value.size());
+    }
+
     // False when the queue, which is the window, is full.
     bool TrySend(std::span<const char> body) {
+        arguments_[kBody].u.mem.ptr = const_cast<char*>(body.data());
+        arguments_[kBody].u.mem.size = body.size();
+        // The library hands it back with the acknowledgement; it is a number, never followed.
         const std::int64_t sent = ReadStamp(body.data(), body.size()).sent_nanos;
-        const rd_kafka_resp_err_t code = rd_kafka_producev(
-            handle_.get(),
-            RD_KAFKA_V_RKT(topic_.get()),
-            RD_KAFKA_V_PARTITION(kPartition),
-            RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-            RD_KAFKA_V_VALUE(const_cast<char*>(body.data()), body.size()),
-            RD_KAFKA_V_HEADER(kPropertyName.data(),
-                              kPropertyValue.data(),
-                              static_cast<ssize_t>(kPropertyValue.size())),
-            RD_KAFKA_V_HEADER(
-                kTagName.data(), kTagValue.data(), static_cast<ssize_t>(kTagValue.size())),
-            // The library hands it back with the acknowledgement; it is a number, never followed.
-            RD_KAFKA_V_OPAQUE(reinterpret_cast<void*>(sent)),
-            RD_KAFKA_V_END);
-        if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) return false;
-        Check(code, "rd_kafka_producev");
-        return true;
+        arguments_[kSent].u.ptr = reinterpret_cast<void*>(sent);
+        const Error error(rd_kafka_produceva(handle_.get(), arguments_.data(), kParts));
+        if (error == nullptr) return true;
+        const rd_kafka_resp_err_t code = rd_kafka_error_code(error.get());
+        if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL) Check(code, "rd_kafka_produceva");
+        return false;
     }
 
     // Called by rd_kafka_poll and rd_kafka_flush, in the sending thread.
@@ -185,6 +219,7 @@ private:
     Acks& acks_;
     Handle handle_;
     Topic topic_;
+    std::array<rd_kafka_vu_t, kParts> arguments_{};
     unsigned since_poll_ = 0;
 };
 
@@ -213,11 +248,22 @@ public:
                 rd_kafka_consume_batch_queue(queue_.get(), 0, messages.data(), messages.size());
             if (count > 0) HandleMany({messages.data(), static_cast<std::size_t>(count)}, handler);
         }
+        if (handler.aborted()) {
+            Abandon();
+            return;
+        }
         Check(rd_kafka_commit(handle_.get(), nullptr, /*async=*/0), "rd_kafka_commit");
         Check(rd_kafka_consumer_close(handle_.get()), "rd_kafka_consumer_close");
     }
 
 private:
+    // Destroying a consumer waits for its last commit, without end when the broker is gone. The
+    // program is about to exit, so it is left to that.
+    void Abandon() {
+        static_cast<void>(queue_.release());
+        static_cast<void>(handle_.release());
+    }
+
     static constexpr int kPollMillis = 100;  // How soon the end of the run is noticed.
 
     static void HandleOne(const rd_kafka_message_t& message, Handler& handler) {

@@ -35,7 +35,7 @@ void Check(natsStatus status, std::string_view what, jsErrCode code = static_cas
 
 constexpr std::uint64_t kDefaultWindow = 4096;
 constexpr std::int64_t kDefaultMaxAckPending = 20'000;
-constexpr std::int64_t kStallMillis = 30'000;
+constexpr std::int64_t kStallMillis = 10'000;
 
 struct NatsSettings {
     std::string subject = UniqueName();
@@ -84,8 +84,9 @@ public:
         context_ = MakeJetStream(connection_.get(), &options);
     }
 
-    // Waits for callbacks, which use this object.
-    ~NatsProducer() override { js_PublishAsyncComplete(context_.get(), nullptr); }
+    // After a failure acks may be missing for ever: closing the connection is what ends the
+    // callbacks, which use this object.
+    ~NatsProducer() override { natsConnection_Close(connection_.get()); }
 
     void Send(std::span<const char> body) override {
         natsMsg* message = nullptr;
@@ -148,6 +149,7 @@ public:
                 changed_.wait_for(lock, std::chrono::milliseconds(20));
             }
         }
+        if (handler.aborted()) return;
         // A round trip on the connection of the acks: the server has read them all.
         Check(natsConnection_Flush(connection_.get()), "natsConnection_Flush");
         const std::int64_t kWait = 5000;

@@ -108,7 +108,7 @@ public:
     Receiver& operator=(const Receiver&) = delete;
 
     /// A job that failed half way must not wait for messages that will never come.
-    ~Receiver() { handler_.SetTarget(0); }
+    ~Receiver() { handler_.Abort(); }
 
     void Start() {
         finished_ = std::async(std::launch::async, [this] {
@@ -242,6 +242,15 @@ Result Dispatch(Peer& peer, const Options& options) {
     throw std::logic_error("unknown job");
 }
 
+// The failure of the job is what its user must read; a server that is gone fails here as well.
+void RemoveAfterFailure(Peer& peer) {
+    try {
+        peer.RemoveSubject();
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "the subject was not removed: %s\n", error.what());
+    }
+}
+
 }  // namespace
 
 std::int64_t NowNanos() {
@@ -371,7 +380,7 @@ Result RunJob(Peer& peer, const Options& options) {
         result.settings = peer.Settings();
         return result;
     } catch (...) {
-        peer.RemoveSubject();
+        RemoveAfterFailure(peer);
         throw;
     }
 }

@@ -179,6 +179,13 @@ public:
     bool done() const { return progress_.count() >= target_.load(std::memory_order_relaxed); }
     void SetTarget(std::uint64_t target) { target_.store(target, std::memory_order_relaxed); }
 
+    /// The run has failed: `done`, and there is nothing to settle, perhaps not even a server.
+    void Abort() {
+        aborted_.store(true);
+        SetTarget(0);
+    }
+    bool aborted() const { return aborted_.load(); }
+
     Progress& progress() { return progress_; }
     const Histogram& latency() const { return latency_; }
     void StartRecording(std::uint64_t from_sequence) { record_from_.store(from_sequence); }
@@ -189,6 +196,7 @@ private:
     Histogram latency_;
     std::atomic<std::uint64_t> target_{std::numeric_limits<std::uint64_t>::max()};
     std::atomic<std::uint64_t> record_from_{std::numeric_limits<std::uint64_t>::max()};
+    std::atomic<bool> aborted_{false};
     std::uint64_t next_sequence_ = 0;
     std::int64_t first_nanos_ = 0;
 };
@@ -216,7 +224,8 @@ public:
     virtual ~Consumer() = default;
 
     /// Hands messages to `handler` and acknowledges each, until `handler.done()`; returns when the
-    /// server has taken the last acknowledgement. Has a thread of its own.
+    /// server has taken the last acknowledgement, or at once when `handler.aborted()`. Has a thread
+    /// of its own.
     virtual void Run(Handler& handler) = 0;
 };
 

@@ -176,7 +176,7 @@ public:
 
     void Run(Handler& handler) override {
         TopUpReads();
-        while (!handler.done() || !awaited_acks_.empty()) {
+        while (!handler.aborted() && (!handler.done() || !awaited_acks_.empty())) {
             connection_.Write();
             const Asked asked = asked_.front();
             asked_.pop_front();

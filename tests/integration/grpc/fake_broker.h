@@ -52,6 +52,7 @@ public:
         return changed_.wait_for(lock, patience, predicate);
     }
     // For predicates, which run under the lock.
+    std::size_t held_locked() const { return held_.size(); }
     std::size_t send_count_locked() const { return send_count_; }
     std::size_t detached_locked() const { return detached_; }
     std::size_t closed_locked() const { return closed_; }

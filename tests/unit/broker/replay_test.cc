@@ -6,6 +6,7 @@
 
 #include "server/broker/shard.h"
 #include "tests/unit/broker/broker_fixture.h"
+#include "tests/unit/broker/faulty_files.h"
 
 // What the log says is what there is: after anything at all, a replay comes to the same state.
 namespace qmq::broker::testing {
@@ -26,7 +27,7 @@ protected:
             0,
             options_,
             BrokerEnvironment{
-                *files_, time_.clock, time_.executor, time_.io, Strand::Mode::kPosted, 1});
+                faulty_, time_.clock, time_.executor, time_.io, Strand::Mode::kPosted, 1});
         ASSERT_TRUE(shard.ok()) << shard.status();
         shard_ = *std::move(shard);
         time_.Settle();
@@ -153,11 +154,36 @@ protected:
         if (random_.Chance(0.5)) {
             time_.Settle();
         }
+        if (full_disks_ && random_.Chance(0.2)) {
+            faulty_.write_error = faulty_.write_error.ok()
+                                      ? Status::ResourceExhausted("no space left on device")
+                                      : Status::Ok();
+        }
+    }
+
+    void CompareWithReplay(int rounds) {
+        Open();
+        for (int round = 0; round < rounds; ++round) {
+            for (int step = 0; step < 60; ++step) {
+                Step();
+            }
+            faulty_.write_error = {};
+            time_.Advance(2s);
+            const std::string before = shard_->TakeSnapshot();
+            shard_.reset();
+            time_.Settle();
+            sessions_.clear();
+            Open();
+            // Compared without EXPECT_EQ, which would print kilobytes of binary.
+            ASSERT_TRUE(shard_->TakeSnapshot() == before)
+                << "seed " << GetParam() << " round " << round;
+        }
     }
 
     ManualTime time_;
     std::unique_ptr<env::FileSystem> memory_ = env::MakeMemoryFileSystem();
-    env::FileSystem* files_ = memory_.get();
+    FaultyFiles faulty_{*memory_};
+    bool full_disks_ = false;
     BrokerOptions options_;
     std::unique_ptr<Shard> shard_;
     Random random_;
@@ -166,21 +192,12 @@ protected:
 };
 
 TEST_P(ReplayTest, AReplayComesToTheStateThatThereWas) {
-    Open();
-    for (int round = 0; round < 6; ++round) {
-        for (int step = 0; step < 60; ++step) {
-            Step();
-        }
-        time_.Settle();
-        const std::string before = shard_->TakeSnapshot();
-        shard_.reset();
-        time_.Settle();
-        sessions_.clear();
-        Open();
-        // Compared without EXPECT_EQ, which would print kilobytes of binary.
-        ASSERT_TRUE(shard_->TakeSnapshot() == before)
-            << "seed " << GetParam() << " round " << round;
-    }
+    CompareWithReplay(6);
+}
+
+TEST_P(ReplayTest, ARoundThatAFullDiskTookBackHasLeftNothingInMemoryEither) {
+    full_disks_ = true;
+    CompareWithReplay(6);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, ReplayTest, ::testing::Range(1, 61));

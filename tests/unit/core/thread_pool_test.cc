@@ -33,9 +33,9 @@ TEST(ThreadPoolTest, OneThreadRunsTasksInTheOrderInWhichTheyCame) {
 }
 
 TEST(ThreadPoolTest, RefusesWhenTheQueueIsFull) {
-    ThreadPool pool({.max_queued_count = 1});
     std::promise<void> started;
     std::promise<void> go;
+    ThreadPool pool({.max_queued_count = 1});  // Last: its thread ends before what it waits for.
     pool.Post([&] {
         started.set_value();
         go.get_future().wait();
@@ -100,9 +100,9 @@ TEST(ThreadPoolTest, DestroyingItDropsWhatHasNotBegunAndWaitsForTheRest) {
     bool finished = false;
     auto witness = std::make_shared<int>();
     {
-        ThreadPool pool({});
         std::promise<void> started;
         std::promise<void> queued;
+        ThreadPool pool({});  // Last: its thread ends before what it waits for.
         pool.Post([&] {
             started.set_value();
             queued.get_future().wait();

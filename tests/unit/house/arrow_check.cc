@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -49,7 +50,7 @@ bool IsPosix(std::string_view header) {
 /// The standard library's headers, C's among them, and the compiler's own for its instructions.
 bool IsStandard(std::string_view header) {
     static constexpr std::array kCompiler{
-        "immintrin.h", "nmmintrin.h", "x86intrin.h", "arm_acle.h"};
+        "immintrin.h", "nmmintrin.h", "wmmintrin.h", "x86intrin.h", "arm_acle.h"};
     static constexpr std::array kC{"assert.h",
                                    "ctype.h",
                                    "errno.h",
@@ -67,6 +68,18 @@ bool IsStandard(std::string_view header) {
     return header.find('.') == std::string_view::npos ||
            std::ranges::find(kCompiler, header) != kCompiler.end() ||
            std::ranges::find(kC, header) != kC.end();
+}
+
+bool HasName(std::string_view code, std::string_view name) {
+    const auto continues = [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == ':';
+    };
+    for (std::size_t at = code.find(name); at != std::string_view::npos;
+         at = code.find(name, at + 1)) {
+        const std::size_t end = at + name.size();
+        if (end == code.size() || !continues(code[end])) return true;
+    }
+    return false;
 }
 
 struct Include {
@@ -144,9 +157,25 @@ private:
             broken_.push_back(path + ": lies in no component; add its folder to arrows.txt");
             return;
         }
+        CheckWords(*owner, path, text);
         for (const Include& include : IncludesOf(text)) {
             if (const std::string why = WhyNot(*owner, path, include); !why.empty())
                 broken_.push_back(path + ":" + std::to_string(include.line) + ": " + why);
+        }
+    }
+
+    /// Names such as `std::thread`, as a whole word outside comments: `std::thread::id` is another.
+    void CheckWords(const Component& owner, const std::string& path, const std::string& text) {
+        std::istringstream in(text);
+        int number = 0;
+        for (std::string line; std::getline(in, line);) {
+            ++number;
+            const std::string_view code = std::string_view(line).substr(0, line.find("//"));
+            for (const std::string& word : owner.never) {
+                if (word.find("::") != std::string::npos && HasName(code, word))
+                    broken_.push_back(path + ":" + std::to_string(number) + ": " + owner.name +
+                                      " must not use " + word);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ protected:
     void Send(const std::string& id,
               SendOutcome outcome = SendOutcome::kPersisted,
               std::uint32_t frames = 1) {
-        audit_.OnSend(id, "body of " + id);
+        audit_.OnSend({id, "body of " + id});
         audit_.OnTold(id, outcome, frames);
     }
     void Handle(const std::string& id, std::uint32_t attempt = 1) {
@@ -96,19 +96,48 @@ TEST_F(AuditTest, AnAttemptThatDoesNotRiseIsNoticed) {
     EXPECT_THAT(audit_.Judge().problems, ElementsAre(HasSubstr("attempt 1 after attempt 1")));
 }
 
-TEST_F(AuditTest, APowerCutMayForgetHandOutsAndAcks) {
+TEST_F(AuditTest, APowerCutMayForgetHandOutsAndAcksThatWereNotSynced) {
     Send("a");
     Handle("a", 1);
     audit_.OnAckConfirmed("g", "a");
+    audit_.OnDurablePoint();
     audit_.OnPowerCut();
     Handle("a", 1);
     EXPECT_TRUE(audit_.Judge().ok()) << audit_.Judge().ToString();
 }
 
+TEST_F(AuditTest, APowerCutForgetsNoAckThatWasSyncedLongBefore) {
+    Send("a");
+    Handle("a", 1);
+    audit_.OnAckConfirmed("g", "a");
+    audit_.OnDurablePoint();
+    audit_.OnDurablePoint();
+    audit_.OnPowerCut();
+    Handle("a", 2);
+    EXPECT_THAT(audit_.Judge().problems, ElementsAre(HasSubstr("after its ack was confirmed")));
+}
+
+TEST_F(AuditTest, WhatOneGroupHasSeenReachesTheOthersWhateverTheSenderWasTold) {
+    audit_.AddGroup("h");
+    audit_.OnSend({"a", "body of a"});
+    Handle("a");
+    EXPECT_EQ(audit_.missing_count(), 1U);
+    EXPECT_THAT(audit_.Judge().problems,
+                ElementsAre(HasSubstr("was seen by another group and never reached group h")));
+}
+
+TEST_F(AuditTest, WhatWasSeenOfASubjectThatPromisesLessMayBeGoneAfterAPowerCut) {
+    audit_.AddGroup("h");
+    audit_.OnSend({"a", "body of a", "", Durability::kPageCache});
+    Handle("a");
+    audit_.OnPowerCut();
+    EXPECT_TRUE(audit_.Judge().ok()) << audit_.Judge().ToString();
+}
+
 TEST_F(AuditTest, APowerCutMayTakeWhatWasToldPageCacheButNotWhatWasToldFsync) {
-    audit_.OnSend("a", "");
+    audit_.OnSend({"a", ""});
     audit_.OnTold("a", SendOutcome::kPersisted, 1, Durability::kPageCache);
-    audit_.OnSend("b", "");
+    audit_.OnSend({"b", ""});
     audit_.OnTold("b", SendOutcome::kPersisted, 1, Durability::kFsync);
     audit_.OnPowerCut();
     EXPECT_EQ(audit_.missing_count(), 1U);
@@ -116,7 +145,7 @@ TEST_F(AuditTest, APowerCutMayTakeWhatWasToldPageCacheButNotWhatWasToldFsync) {
 }
 
 TEST_F(AuditTest, AFilteredMessageIsNotMissedButMustNotCome) {
-    audit_.OnSend("a", "", "g");
+    audit_.OnSend({"a", "", "g"});
     audit_.OnTold("a", SendOutcome::kPersisted, 1);
     EXPECT_EQ(audit_.missing_count(), 0U);
     EXPECT_TRUE(audit_.Judge().ok());

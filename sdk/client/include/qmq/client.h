@@ -121,9 +121,9 @@ public:
     /// hands back the rest.
     ShutdownReport Shutdown(std::chrono::milliseconds timeout);
 
-    /// As `Shutdown`, without blocking: `done` is called once, on the runtime's executor, after which
-    /// nothing is called any more. For event loops and simulation, where the thread that would wait
-    /// is the one that must go on.
+    /// As `Shutdown`, without blocking: `done` is called once, on the runtime's executor, after
+    /// which nothing is called any more. For event loops and simulation, where the thread that
+    /// would wait is the one that must go on.
     void ShutdownAsync(std::chrono::milliseconds timeout,
                        UniqueFunction<void(const ShutdownReport&)> done);
 

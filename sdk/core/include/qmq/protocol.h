@@ -150,7 +150,9 @@ struct DeliveredBatch {
     Slice body;
 };
 
-/// How much more a consumer is ready to take. Credits add up.
+/// How much more a consumer is ready to take. Credits add up. A delivery uses up its messages and
+/// the bytes of its batches (header and body); it is made while both are positive, so it may
+/// overdraw the bytes, which counts against the next grant. A new stream begins with none.
 struct Credit {
     std::uint32_t messages = 0;
     std::uint64_t bytes = 0;

@@ -1,0 +1,314 @@
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/security/credentials.h>
+
+#include "qmq/v1/broker.grpc.pb.h"
+
+#include "tests/integration/grpc/grpc_fixture.h"
+
+// A client in another language sees the generated classes and nothing of ours; here it is one in
+// C++.
+
+namespace qmq {
+namespace {
+
+namespace proto = qmq::v1;
+using testing::HasSubstr;
+
+class PlainCallsTest : public GrpcTest {
+protected:
+    void SetUp() override { Start({}); }
+    void Start(rpc::GrpcServerOptions options) {
+        StartServer(std::move(options));
+        channel_ = grpc::CreateChannel(Address(), grpc::InsecureChannelCredentials());
+        stub_ = proto::Broker::NewStub(channel_);
+    }
+
+    /// Calls `method` of the stub with a deadline.
+    template <typename Method, typename Request, typename Reply>
+    grpc::Status Call(Method method, const Request& request, Reply* reply) {
+        grpc::ClientContext context;
+        context.set_deadline(std::chrono::system_clock::now() + kPatience);
+        return ((*stub_).*method)(&context, request, reply);
+    }
+    grpc::Status SendOne(const proto::Message& message, proto::SendReply* reply) {
+        proto::SendRequest request;
+        request.set_subject("order.paid");
+        request.set_durability(proto::DURABILITY_PAGE_CACHE);
+        *request.add_messages() = message;
+        return Call(&proto::Broker::Stub::Send, request, reply);
+    }
+    proto::PullRequest PullFrom(const std::string& subject, const std::string& group) {
+        proto::PullRequest request;
+        request.mutable_consumer()->set_subject(subject);
+        request.mutable_consumer()->set_group(group);
+        request.mutable_consumer()->set_consumer_id("me");
+        return request;
+    }
+
+    std::shared_ptr<grpc::Channel> channel_;
+    std::unique_ptr<proto::Broker::Stub> stub_;
+};
+
+TEST_F(PlainCallsTest, AMessageInClearIsPulledAsItWasSent) {
+    proto::Message message;
+    message.set_id("my-id");
+    message.add_tags("domestic");
+    message.set_body(std::string("\x00\xff", 2));
+    proto::Property* property = message.add_properties();
+    property->set_name("amount");
+    property->set_int_value(42);
+    proto::SendReply sent;
+    ASSERT_TRUE(SendOne(message, &sent).ok());
+    EXPECT_EQ(sent.durability(), proto::DURABILITY_PAGE_CACHE);
+    ASSERT_EQ(sent.ids_size(), 1);
+    EXPECT_EQ(sent.ids(0), "my-id");
+
+    proto::PullReply pulled;
+    const grpc::Status status =
+        Call(&proto::Broker::Stub::Pull, PullFrom("order.paid", "g"), &pulled);
+
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(pulled.incarnation(), 7U);
+    ASSERT_EQ(pulled.messages_size(), 1);
+    EXPECT_EQ(pulled.messages(0).pull_sequence(), 0U);
+    EXPECT_EQ(pulled.messages(0).attempt(), 1U);
+    const proto::Message& back = pulled.messages(0).message();
+    EXPECT_EQ(back.id(), "my-id");
+    EXPECT_EQ(back.body(), message.body());
+    EXPECT_EQ(back.tags(0), "domestic");
+    ASSERT_EQ(back.properties_size(), 1);
+    EXPECT_EQ(back.properties(0).int_value(), 42);
+    EXPECT_GT(back.created_time_ms(), 0);
+}
+
+TEST_F(PlainCallsTest, AMessageWithoutAnIdGetsOneOfItsOwn) {
+    proto::SendReply first;
+    proto::SendReply second;
+    ASSERT_TRUE(SendOne({}, &first).ok());
+    ASSERT_TRUE(SendOne({}, &second).ok());
+    EXPECT_FALSE(first.ids(0).empty());
+    EXPECT_NE(first.ids(0), second.ids(0));
+}
+
+TEST_F(PlainCallsTest, WhatCannotBeStoredIsRefusedWithTheReason) {
+    broker_.Refuse("order.paid", Status::ResourceExhausted("disk full"));
+    proto::SendReply reply;
+    const grpc::Status full = SendOne({}, &reply);
+    EXPECT_EQ(full.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_EQ(full.error_message(), "disk full");
+
+    proto::SendRequest none;
+    none.set_subject("order.paid");
+    EXPECT_EQ(Call(&proto::Broker::Stub::Send, none, &reply).error_code(),
+              grpc::StatusCode::INVALID_ARGUMENT);
+
+    proto::Message message;
+    message.add_tags("");
+    const grpc::Status wrong = SendOne(message, &reply);
+    EXPECT_EQ(wrong.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(wrong.error_message(), HasSubstr("messages[0]"));
+}
+
+TEST_F(PlainCallsTest, AnAckReachesTheBrokerAndItsErrorComesBack) {
+    proto::AckRequest request;
+    request.set_subject("s");
+    request.set_group("g");
+    request.set_consumer_id("me");
+    proto::AckItem* item = request.add_items();
+    item->set_first(3);
+    item->set_last(4);
+    item->set_verdict(proto::AckItem::RENEW);
+    proto::AckReply reply;
+    ASSERT_TRUE(Call(&proto::Broker::Stub::Ack, request, &reply).ok());
+    EXPECT_EQ(reply.not_held_count(), 3U);
+    ASSERT_TRUE(broker_.WaitFor([&] { return broker_.acks_locked().size() == 1; }));
+    EXPECT_EQ(broker_.acks_locked()[0].verdict, AckVerdict::kRenew);
+    EXPECT_EQ(broker_.acks_locked()[0].last, 4U);
+
+    request.set_consumer_id("nobody");
+    EXPECT_EQ(Call(&proto::Broker::Stub::Ack, request, &reply).error_code(),
+              grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(PlainCallsTest, APullThatWaitsEndsWithItsCallerAndDoesNotHoldUpTheShutdown) {
+    proto::PullRequest request = PullFrom("s", "silent");
+    request.set_max_wait_ms(3'600'000);
+    auto pull = std::async(std::launch::async, [&] {
+        proto::PullReply reply;
+        grpc::ClientContext context;
+        return stub_->Pull(&context, request, &reply);
+    });
+    ASSERT_TRUE(broker_.WaitFor([&] { return broker_.held_locked() == 1; }));
+
+    server_->Shutdown(TimePoint());
+
+    EXPECT_FALSE(pull.get().ok());
+    broker_.Release();  // The broker's answer comes too late, and harms nobody.
+    server_.reset();
+}
+
+TEST_F(PlainCallsTest, AGroupIsMovedOnlyWhenItIsSaidWhereTo) {
+    proto::ResetGroupRequest request;
+    request.set_subject("s");
+    request.set_group("known");
+    proto::ResetGroupReply reply;
+    EXPECT_THAT(Call(&proto::Broker::Stub::ResetGroup, request, &reply).error_message(),
+                HasSubstr("nothing was moved"));
+    request.set_position(proto::SubscribeRequest::START_EARLIEST);
+    EXPECT_TRUE(Call(&proto::Broker::Stub::ResetGroup, request, &reply).ok());
+}
+
+TEST_F(PlainCallsTest, TheStreamsSpeakTheGeneratedClasses) {
+    grpc::ClientContext publish_context;
+    auto publish = stub_->Publish(&publish_context);
+    proto::PublishFrame frame;
+    proto::PublishRequest* request = frame.add_requests();
+    request->set_id(99);
+    request->add_batches()->set_subject("s");
+    const std::string batch(MakeBatch(2).bytes());
+    request->mutable_batches(0)->set_batch(batch);
+    ASSERT_TRUE(publish->Write(frame));
+    proto::PublishReply receipts;
+    ASSERT_TRUE(publish->Read(&receipts));
+    EXPECT_EQ(receipts.results(0).id(), 99U);
+    EXPECT_EQ(receipts.results(0).receipts(0).outcome(), proto::BatchReceipt::PERSISTED);
+    publish->WritesDone();
+    EXPECT_TRUE(publish->Finish().ok());
+
+    grpc::ClientContext consume_context;
+    auto consume = stub_->Consume(&consume_context);
+    proto::ConsumeRequest commands;
+    auto* subscribe = commands.add_commands();
+    subscribe->set_subscription(5);
+    subscribe->mutable_subscribe()->set_subject("s");
+    subscribe->mutable_subscribe()->set_group("g");
+    subscribe->mutable_subscribe()->set_consumer_id("me");
+    auto* credit = commands.add_commands();
+    credit->set_subscription(5);
+    credit->mutable_credit()->set_messages(10);
+    ASSERT_TRUE(consume->Write(commands));
+    std::string delivered;
+    proto::ConsumeFrame events;
+    while (delivered.empty() && consume->Read(&events)) {
+        for (const auto& event : events.events()) {
+            EXPECT_EQ(event.subscription(), 5U);
+            if (event.has_delivery()) {
+                delivered = event.delivery().batches(0).batch();
+            }
+        }
+    }
+    EXPECT_EQ(delivered, batch);
+    consume->WritesDone();
+    while (consume->Read(&events)) {
+    }
+    EXPECT_TRUE(consume->Finish().ok());
+    EXPECT_TRUE(broker_.WaitFor([&] { return broker_.detached_locked() == 1; }));
+}
+
+TEST_F(PlainCallsTest, AStreamOfNonsenseIsRefusedAndHarmsNobodyElse) {
+    Connect();
+    for (const char* method : {"/qmq.v1.Broker/Publish", "/qmq.v1.Broker/Consume"}) {
+        grpc::ClientContext context;
+        grpc::CompletionQueue queue;
+        grpc::GenericStub generic(channel_);
+        auto call = generic.PrepareCall(&context, method, &queue);
+        void* tag = nullptr;
+        bool ok = false;
+        const auto next = [&] { ASSERT_TRUE(queue.Next(&tag, &ok)); };
+        call->StartCall(&tag);
+        next();
+        const grpc::Slice nonsense("\xff\xff\xff\xff", 4);
+        call->Write(grpc::ByteBuffer(&nonsense, 1), &tag);
+        next();
+        grpc::Status status;
+        call->Finish(&status, &tag);
+        next();
+        EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << method;
+        EXPECT_THAT(status.error_message(), HasSubstr("byte"));
+        queue.Shutdown();
+        while (queue.Next(&tag, &ok)) {
+        }
+    }
+    EXPECT_EQ(Await(Send({{"s", MakeBatch(1)}})).front().outcome, SendOutcome::kPersisted);
+}
+
+TEST_F(PlainCallsTest, ASubscriptionNumberIsUsedOnceAtATime) {
+    grpc::ClientContext context;
+    auto consume = stub_->Consume(&context);
+    proto::ConsumeRequest commands;
+    for (int i = 0; i < 2; ++i) {
+        commands.add_commands()->set_subscription(1);
+        commands.mutable_commands(i)->mutable_subscribe()->set_subject("s");
+    }
+    ASSERT_TRUE(consume->Write(commands));
+    proto::ConsumeFrame events;
+    while (consume->Read(&events)) {
+    }
+    EXPECT_EQ(consume->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+/// The answer of a unary call to a service whose classes we do not link.
+grpc::Status CallByName(const std::shared_ptr<grpc::Channel>& channel,
+                        const char* method,
+                        const std::string& request,
+                        std::string* reply) {
+    grpc::GenericStub stub(channel);
+    grpc::ClientContext context;
+    const grpc::Slice slice(request);
+    const grpc::ByteBuffer message(&slice, 1);
+    grpc::ByteBuffer answer;
+    std::promise<grpc::Status> done;
+    stub.UnaryCall(&context, method, {}, &message, &answer, [&](grpc::Status status) {
+        done.set_value(std::move(status));
+    });
+    grpc::Status status = done.get_future().get();
+    grpc::Slice bytes;
+    if (status.ok() && answer.DumpToSingleSlice(&bytes).ok()) {
+        reply->assign(reinterpret_cast<const char*>(bytes.begin()), bytes.size());
+    }
+    return status;
+}
+
+TEST_F(PlainCallsTest, TheHealthServiceSaysServingForTheServerAndForTheBroker) {
+    const std::string serving("\x08\x01", 2);  // HealthCheckResponse { status: SERVING }
+    std::string reply;
+    ASSERT_TRUE(CallByName(channel_, "/grpc.health.v1.Health/Check", "", &reply).ok());
+    EXPECT_EQ(reply, serving);
+    const std::string broker = std::string("\x0a\x0d") + "qmq.v1.Broker";
+    ASSERT_TRUE(CallByName(channel_, "/grpc.health.v1.Health/Check", broker, &reply).ok());
+    EXPECT_EQ(reply, serving);
+}
+
+TEST_F(PlainCallsTest, ReflectionKnowsTheBroker) {
+    grpc::GenericStub stub(channel_);
+    grpc::ClientContext context;
+    grpc::CompletionQueue queue;
+    auto call = stub.PrepareCall(
+        &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+    void* tag = nullptr;
+    bool ok = false;
+    call->StartCall(&tag);
+    ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+    const grpc::Slice list_services("\x3a\x00",
+                                    2);  // ServerReflectionRequest { list_services: "" }
+    call->Write(grpc::ByteBuffer(&list_services, 1), &tag);
+    ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+    grpc::ByteBuffer answer;
+    call->Read(&answer, &tag);
+    ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+    grpc::Slice bytes;
+    ASSERT_TRUE(answer.DumpToSingleSlice(&bytes).ok());
+    EXPECT_THAT(std::string(reinterpret_cast<const char*>(bytes.begin()), bytes.size()),
+                HasSubstr("qmq.v1.Broker"));
+    context.TryCancel();
+    grpc::Status status;
+    call->Finish(&status, &tag);
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+    queue.Shutdown();
+    while (queue.Next(&tag, &ok)) {
+    }
+}
+
+}  // namespace
+}  // namespace qmq

@@ -1,0 +1,250 @@
+// Every range in the headers, and every problem at once.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "qmq/client.h"
+
+#include "tests/unit/client/client_fixture.h"
+
+namespace qmq {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+template <typename Options>
+void ExpectProblem(const Options& options, const std::string& field) {
+    const Status status = Validate(options);
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << field;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(field));
+}
+
+ClientOptions GoodClient() {
+    ClientOptions options;
+    options.app_code = "app";
+    return options;
+}
+
+SubscriptionOptions GoodSubscription() {
+    SubscriptionOptions options;
+    options.subject = "s";
+    options.group = "g";
+    return options;
+}
+
+PullConsumerOptions GoodPull() {
+    PullConsumerOptions options;
+    options.subject = "s";
+    options.group = "g";
+    return options;
+}
+
+TEST(OptionsTest, TheDefaultsAreGood) {
+    EXPECT_TRUE(Validate(GoodClient()).ok()) << Validate(GoodClient());
+    EXPECT_TRUE(Validate(ProducerOptions{}).ok()) << Validate(ProducerOptions{});
+    EXPECT_TRUE(Validate(GoodSubscription()).ok()) << Validate(GoodSubscription());
+    EXPECT_TRUE(Validate(GoodPull()).ok()) << Validate(GoodPull());
+}
+
+TEST(OptionsTest, AllProblemsComeAtOnceWithFieldValueAndRange) {
+    ProducerOptions options;
+    options.max_batch_bytes = 5;
+    options.max_in_flight_frames = 0;
+    options.timeout = hours(2);
+    const Status status = Validate(options);
+    EXPECT_EQ(status.message(),
+              "ProducerOptions: max_batch_bytes: 5 bytes is not in [1 KiB, 4 MiB]; "
+              "max_in_flight_frames: 0 is not in [1, 1,024]; timeout: 7200000 ms is not in "
+              "[1 ms, 1 h]");
+}
+
+TEST(OptionsTest, ClientFields) {
+    auto options = GoodClient();
+    options.app_code.clear();
+    ExpectProblem(options, "app_code");
+    options = GoodClient();
+    options.uri = "localhost";
+    ExpectProblem(options, "uri");
+    options = GoodClient();
+    options.client_id = "a/b";
+    ExpectProblem(options, "client_id");
+    options = GoodClient();
+    options.handler_threads = 0;
+    ExpectProblem(options, "handler_threads");
+    options = GoodClient();
+    options.initial_reconnect_backoff = milliseconds(0);
+    ExpectProblem(options, "initial_reconnect_backoff");
+    options = GoodClient();
+    options.max_reconnect_backoff = milliseconds(1);
+    ExpectProblem(options, "max_reconnect_backoff");
+    options = GoodClient();
+    options.route_refresh = milliseconds(1);
+    ExpectProblem(options, "route_refresh");
+    options = GoodClient();
+    options.filters = {nullptr};
+    ExpectProblem(options, "filters");
+    options = GoodClient();
+    options.transports = {nullptr};
+    ExpectProblem(options, "transports");
+}
+
+TEST(OptionsTest, ProducerFields) {
+    ProducerOptions options;
+    options.linger = microseconds(1'000'001);
+    ExpectProblem(options, "linger");
+    options = {};
+    options.max_batch_count = 65'537;
+    ExpectProblem(options, "max_batch_count");
+    options = {};
+    options.max_pending_count = 0;
+    ExpectProblem(options, "max_pending_count");
+    options = {};
+    options.max_pending_bytes = 1;
+    ExpectProblem(options, "max_pending_bytes");
+    options = {};
+    options.initial_backoff = milliseconds(0);
+    ExpectProblem(options, "initial_backoff");
+    options = {};
+    options.max_backoff = milliseconds(1);
+    ExpectProblem(options, "max_backoff");
+}
+
+TEST(OptionsTest, SubscriptionFields) {
+    auto options = GoodSubscription();
+    options.subject = "a b";
+    ExpectProblem(options, "subject");
+    options = GoodSubscription();
+    options.group.clear();
+    ExpectProblem(options, "group");
+    options = GoodSubscription();
+    options.broadcast = true;
+    ExpectProblem(options, "broadcast");
+    options = GoodSubscription();
+    options.tags = {TagMode::kAny, {}};
+    ExpectProblem(options, "tags");
+    options = GoodSubscription();
+    options.parallelism = 0;
+    ExpectProblem(options, "parallelism");
+    options = GoodSubscription();
+    options.prefetch_count = 0;
+    ExpectProblem(options, "prefetch_count");
+    options = GoodSubscription();
+    options.prefetch_bytes = 1;
+    ExpectProblem(options, "prefetch_bytes");
+    options = GoodSubscription();
+    options.retry.max_attempts = 0;
+    ExpectProblem(options, "retry");
+    options = GoodSubscription();
+    options.ack_timeout = milliseconds(1);
+    ExpectProblem(options, "ack_timeout");
+    options = GoodSubscription();
+    options.max_processing_time = milliseconds(1);
+    ExpectProblem(options, "max_processing_time");
+    options = GoodSubscription();
+    options.ack_linger = microseconds(-1);
+    ExpectProblem(options, "ack_linger");
+    options = GoodSubscription();
+    options.filters = {nullptr};
+    ExpectProblem(options, "filters");
+    options = GoodSubscription();
+    options.idempotency_key = [](const Message&) { return std::string("k"); };
+    ExpectProblem(options, "idempotency_key");
+}
+
+TEST(OptionsTest, ARetrySubjectIsNotSubscribedToButADeadLetterSubjectIs) {
+    auto options = GoodSubscription();
+    options.subject = "%RETRY%s%g";
+    ExpectProblem(options, "retry subject");
+    options.subject = "%DEAD_RETRY%s%g";
+    EXPECT_TRUE(Validate(options).ok()) << Validate(options);
+}
+
+TEST(OptionsTest, PullFields) {
+    auto options = GoodPull();
+    options.max_unacked_count = 0;
+    ExpectProblem(options, "max_unacked_count");
+    options = GoodPull();
+    options.subject.clear();
+    ExpectProblem(options, "subject");
+}
+
+class CreateTest : public testing::ClientFixture {};
+
+TEST_F(CreateTest, AnUnknownSchemeNamesThoseThatThereAre) {
+    auto options = Options();
+    options.uri = "nats:";
+    const auto client = Client::Create(std::move(options));
+    EXPECT_EQ(client.status().code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(client.status().message()), HasSubstr("fake"));
+}
+
+TEST_F(CreateTest, NoTransportAtAllSaysHowToAddOne) {
+    auto options = Options();
+    options.transports.clear();
+    EXPECT_THAT(std::string(Client::Create(std::move(options)).status().message()),
+                HasSubstr("ClientOptions::transports"));
+}
+
+TEST_F(CreateTest, WhatTheTransportSaysOfTheUriIsTheAnswer) {
+    auto options = Options();
+    options.uri = "fake:nonsense";
+    EXPECT_THAT(std::string(Client::Create(std::move(options)).status().message()),
+                HasSubstr("the fake takes"));
+}
+
+TEST_F(CreateTest, TouchesNoNetwork) {
+    Client client = MakeClient();
+    Settle();
+    EXPECT_EQ(cluster.discover_count(), 0U);
+    EXPECT_EQ(broker().connect_count(), 0U);
+}
+
+TEST_F(CreateTest, BadOptionsOfItsPartsAreRefused) {
+    Client client = MakeClient();
+    ProducerOptions producer;
+    producer.max_batch_bytes = 0;
+    EXPECT_EQ(client.MakeProducer(producer).status().code(), StatusCode::kInvalidArgument);
+    EXPECT_EQ(client.Subscribe({}, [](const Message&) {}).status().code(),
+              StatusCode::kInvalidArgument);
+    EXPECT_EQ(client.Subscribe(GoodSubscription(), Handler()).status().code(),
+              StatusCode::kInvalidArgument);
+    EXPECT_EQ(client.MakePullConsumer({}).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(CreateTest, ASecondConsumerOfTheSameSubjectAndGroupIsRefused) {
+    Client client = MakeClient();
+    ASSERT_TRUE(client.Subscribe(GoodSubscription(), [](const Message&) {}).ok());
+    EXPECT_EQ(client.Subscribe(GoodSubscription(), [](const Message&) {}).status().code(),
+              StatusCode::kAlreadyExists);
+    EXPECT_EQ(client.MakePullConsumer(GoodPull()).status().code(), StatusCode::kAlreadyExists);
+}
+
+TEST_F(CreateTest, AfterItsCloseASubscriptionMayBeMadeAgain) {
+    Client client = MakeClient();
+    auto subscription = client.Subscribe(GoodSubscription(), [](const Message&) {});
+    Settle();
+    ASSERT_TRUE(subscription->Close(milliseconds(0)).ok());
+    EXPECT_TRUE(client.Subscribe(GoodSubscription(), [](const Message&) {}).ok());
+}
+
+TEST_F(CreateTest, WithoutAClientIdItMakesOne) {
+    auto options = Options();
+    options.client_id.clear();
+    EXPECT_FALSE(MakeClient(std::move(options)).client_id().empty());
+}
+
+TEST_F(CreateTest, AfterShutdownEverythingIsCancelled) {
+    Client client = MakeClient();
+    client.Shutdown(milliseconds(0));
+    EXPECT_EQ(client.MakeProducer().status().code(), StatusCode::kCancelled);
+    EXPECT_EQ(client.Subscribe(GoodSubscription(), [](const Message&) {}).status().code(),
+              StatusCode::kCancelled);
+    EXPECT_EQ(client.MakePullConsumer(GoodPull()).status().code(), StatusCode::kCancelled);
+    EXPECT_EQ(client.WaitReady("s", milliseconds(0)).code(), StatusCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace qmq
