@@ -5,8 +5,6 @@
 
 #include "qmq/subject.h"
 
-#include "server/broker/tag_matcher.h"
-
 namespace qmq::broker {
 
 namespace {
@@ -402,41 +400,10 @@ void Members::GoneTooLong(Consumer& consumer) {
     delivery_.MarkReady(group);
 }
 
-/// What a damaged record handed out may have been acked or not: it goes out again, which
-/// at-least-once allows.
-void Members::RedeliverGaps(Group& group) {
-    const auto gaps = std::exchange(group.gaps, {});
-    if (group.subject->log == nullptr) {
-        return;
-    }
-    const TagMatcher matcher(group.filter);
-    for (const auto& [first, end] : gaps) {
-        store::ReadRequest request;
-        request.from = first;
-        request.end = std::min(end, group.subject->log->next_sequence());
-        request.max_messages = UINT32_MAX;
-        request.matcher = TagMatcher::IsActive(group.filter) ? &matcher : nullptr;
-        while (request.from < request.end) {
-            const Result<store::ReadReply> reply = core_.store->Read(*group.subject->log, request);
-            if (!reply.ok() || reply->next <= request.from) {
-                break;  // Not readable now: nobody could be given it either.
-            }
-            for (const store::MessageRun& run : reply->runs) {
-                for (std::uint64_t i = 0; i < run.count; ++i) {
-                    group.redelivery[static_cast<std::size_t>(Origin::kSubject)].try_emplace(
-                        run.first_sequence + i, Loose{core_.WallMs(), 2});
-                }
-            }
-            request.from = reply->next;
-        }
-    }
-}
-
 void Members::AfterReplay() {
     core_.state.ForEachGroup([this](Group& group) {
         group.durable = group.placed;
         group.idle_since_ms = core_.Now();
-        RedeliverGaps(group);
         for (auto& [id, consumer] : group.consumers) {
             consumer->replayed_next = consumer->held.next();
             const ShardMs lease = core_.Now() + consumer->settings.ack_timeout.count();
