@@ -352,7 +352,7 @@ std::uint64_t Delivery::ResendRun(Consumer& consumer, std::uint64_t pull, Plan& 
         ++wanted.count;
     }
     const std::size_t before = plan.batches.size();
-    Result<std::uint64_t> next = Take(consumer, wanted, plan);
+    Result<std::uint64_t> next = Take(consumer, wanted, false, plan);
     if (!next.ok()) {
         return pull;
     }
@@ -412,12 +412,14 @@ Status Delivery::PlanLoose(Consumer& consumer, Origin origin, Plan& plan) {
         wanted.from = TakenFrom::kRedelivery;
         wanted.first_sequence = at->first;
         wanted.attempt = at->second.attempt;
+        const bool unfiltered = at->second.unfiltered;
         for (; at != queue.end() && at->first == wanted.first_sequence + wanted.count &&
-               at->second.attempt == wanted.attempt && wanted.count < plan.messages;
+               at->second.attempt == wanted.attempt && at->second.unfiltered == unfiltered &&
+               wanted.count < plan.messages;
              ++at) {
             ++wanted.count;
         }
-        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, plan);
+        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, unfiltered, plan);
         if (!next.ok()) {
             return next.status();
         }
@@ -455,7 +457,7 @@ Status Delivery::PlanWaiting(Consumer& consumer, Plan& plan) {
              ++at) {
             ++wanted.count;
         }
-        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, plan);
+        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, false, plan);
         if (!next.ok()) {
             return next.status();
         }
@@ -474,7 +476,7 @@ Status Delivery::PlanNew(Consumer& consumer, Plan& plan) {
         wanted.first_sequence = plan.next_sequence;
         wanted.count = static_cast<std::uint32_t>(
             std::min<std::uint64_t>(end - plan.next_sequence, UINT32_MAX));
-        Result<std::uint64_t> next = Take(consumer, wanted, plan);
+        Result<std::uint64_t> next = Take(consumer, wanted, true, plan);
         if (!next.ok()) {
             return next.status();
         }
@@ -489,7 +491,12 @@ Status Delivery::PlanNew(Consumer& consumer, Plan& plan) {
     return {};
 }
 
-Result<std::uint64_t> Delivery::Take(Consumer& consumer, const HandOutRun& wanted, Plan& plan) {
+/// Only what is `filtered` must match: the rest has been handed out before, and the filter of a
+/// newer subscriber is no reason to lose it.
+Result<std::uint64_t> Delivery::Take(Consumer& consumer,
+                                     const HandOutRun& wanted,
+                                     bool filtered,
+                                     Plan& plan) {
     Group& group = *consumer.group;
     store::ReadRequest request;
     request.from = wanted.first_sequence;
@@ -498,17 +505,10 @@ Result<std::uint64_t> Delivery::Take(Consumer& consumer, const HandOutRun& wante
         static_cast<std::uint32_t>(std::min<std::uint64_t>(plan.messages, UINT32_MAX));
     request.max_bytes = plan.bytes;
     const TagMatcher matcher(group.filter);
-    if (TagMatcher::IsActive(group.filter)) {
+    if (filtered && TagMatcher::IsActive(group.filter)) {
         request.matcher = &matcher;
     }
-    const Subject* const source = group.Log(wanted.origin);
-    if (source == nullptr || source->log == nullptr) {
-        // A power cut took the only messages of a retry subject and left the hand-out of them: they
-        // are gone.
-        group.expired_count += wanted.count;
-        return request.end;
-    }
-    Result<store::ReadReply> reply = core_.store->Read(*source->log, request);
+    Result<store::ReadReply> reply = core_.store->Read(*group.Log(wanted.origin)->log, request);
     if (!reply.ok()) {
         return reply.status();
     }
@@ -522,9 +522,10 @@ Result<std::uint64_t> Delivery::Take(Consumer& consumer, const HandOutRun& wante
 /// As `Take`, for messages that wait in the group: notes which of them are gone.
 Result<std::uint64_t> Delivery::TakeWaiting(Consumer& consumer,
                                             const HandOutRun& wanted,
+                                            bool filtered,
                                             Plan& plan) {
     const std::size_t before = plan.batches.size();
-    Result<std::uint64_t> next = Take(consumer, wanted, plan);
+    Result<std::uint64_t> next = Take(consumer, wanted, filtered, plan);
     if (!next.ok()) {
         return next;
     }

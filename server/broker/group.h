@@ -24,6 +24,8 @@ namespace qmq::broker {
 struct Loose {
     std::int64_t since_ms = 0;
     std::uint32_t attempt = 1;  ///< Of its next delivery.
+    /// Nobody knows whether the filter let it through: the record of its hand-out is damaged.
+    bool unfiltered = false;
 };
 
 /// A message that is tried again when it is due.
@@ -121,9 +123,7 @@ struct Group {
     /// of a forgotten consumer cannot hit another message.
     std::uint64_t pull_floor = 0;
     std::map<std::uint64_t, Loose> redelivery[2];  ///< By origin.
-    /// While the log is replayed: sequences [first, second) whose hand-out is damaged.
-    std::vector<std::pair<std::uint64_t, std::uint64_t>> gaps;
-    std::set<Waiting> waiting;  ///< Of the retry subject, or in place.
+    std::set<Waiting> waiting;                     ///< Of the retry subject, or in place.
     std::map<ConsumerId, std::unique_ptr<Consumer>> consumers;
 
     std::uint64_t serial = 0;

@@ -400,28 +400,10 @@ void Members::GoneTooLong(Consumer& consumer) {
     delivery_.MarkReady(group);
 }
 
-/// What a damaged record handed out may have been acked or not: it goes out again, which
-/// at-least-once allows.
-void Members::RedeliverGaps(Group& group) {
-    if (group.subject->log == nullptr) {
-        return;
-    }
-    for (const auto& [first, end] : std::exchange(group.gaps, {})) {
-        const std::uint64_t begin = std::max(first, group.subject->log->first_sequence());
-        for (std::uint64_t sequence = begin;
-             sequence < std::min(end, group.subject->log->next_sequence());
-             ++sequence) {
-            group.redelivery[static_cast<std::size_t>(Origin::kSubject)].try_emplace(
-                sequence, Loose{core_.WallMs(), 2});
-        }
-    }
-}
-
 void Members::AfterReplay() {
     core_.state.ForEachGroup([this](Group& group) {
         group.durable = group.placed;
         group.idle_since_ms = core_.Now();
-        RedeliverGaps(group);
         for (auto& [id, consumer] : group.consumers) {
             consumer->replayed_next = consumer->held.next();
             const ShardMs lease = core_.Now() + consumer->settings.ack_timeout.count();

@@ -64,7 +64,6 @@ public:
     void EvictIdle();
 
 private:
-    void RedeliverGaps(Group& group);
     struct Durable {
         store::LogOffset end = 0;
         UniqueFunction<void(const Status&)> then;

@@ -40,27 +40,30 @@ void State::Do(const Subscribed& action) {
 }
 
 void State::Do(const HandedOut& action) {
-    const bool known = FindGroup(action.consumer.group) != nullptr;
     Group& group = MakeGroup(action.consumer.group);
-    if (known) {
-        NoteGap(group, action.from_sequence);
-    }
+    replay_time_ms_ = action.time_ms;
+    CloseGap(group, action.from_sequence);
     HandOut(MakeConsumer(group, action.consumer.consumer_id, action.consumer.source), action);
 }
 
 void State::Do(const Skipped& action) {
-    Group* group = FindGroup(action.group);
-    if (group != nullptr && action.next_sequence > group->next_sequence) {
-        NoteGap(*group, action.from_sequence);
-        Skip(*group, action.next_sequence);
+    Group& group = MakeGroup(action.group);
+    CloseGap(group, action.from_sequence);
+    if (action.next_sequence > group.next_sequence) {
+        Skip(group, action.next_sequence);
     }
 }
 
-/// Whoever was handed out messages between is not known any more: the record of it is damaged.
-void State::NoteGap(Group& group, std::uint64_t from_sequence) {
-    if (from_sequence > group.next_sequence) {
-        group.gaps.emplace_back(group.next_sequence, from_sequence);
+/// The log says how far the group had come. What lies between was handed out by records that are
+/// damaged, nobody knows to whom: it goes out again, which at-least-once allows.
+void State::CloseGap(Group& group, std::uint64_t from_sequence) {
+    auto& queue = group.redelivery[static_cast<std::size_t>(Origin::kSubject)];
+    for (; group.placed && group.next_sequence < from_sequence; ++group.next_sequence) {
+        queue.try_emplace(group.next_sequence, Loose{replay_time_ms_, 2, true});
     }
+    group.next_sequence = std::max(group.next_sequence, from_sequence);
+    // Else the record that placed it is damaged: this is where it was.
+    group.placed = true;
 }
 
 void State::Do(const Acked& action) {
@@ -114,11 +117,36 @@ void State::ReplayMessages(Subject& subject,
                            const BatchView& batch,
                            std::int64_t stored_ms) {
     const std::int64_t moved_since = std::exchange(moved_since_ms_, 0);
+    replay_time_ms_ = stored_ms;
     if (subject.kind == SubjectKind::kRetry) {
         AddRetries(
             subject, first_sequence, batch, stored_ms, moved_since != 0 ? moved_since : stored_ms);
         Keep();
     }
+}
+
+void State::DropUnknown() {
+    ForEachGroup([this](Group& group) {
+        for (const Origin origin : {Origin::kSubject, Origin::kRetry}) {
+            const Subject* source = group.Log(origin);
+            const std::uint64_t end =
+                source == nullptr || source->log == nullptr ? 0 : source->log->next_sequence();
+            auto& queue = group.redelivery[static_cast<std::size_t>(origin)];
+            queue.erase(queue.lower_bound(end), queue.end());
+            if (group.waiting_origin() == origin) {
+                std::erase_if(group.waiting, [end](const Waiting& w) { return w.sequence >= end; });
+            }
+            for (auto& [id, consumer] : group.consumers) {
+                consumer->held.ForEach([&, c = consumer.get()](std::uint64_t pull, const Held& h) {
+                    if (h.origin() == origin && h.sequence() >= end) {
+                        c->held.MarkDone(pull);
+                        ListTrim(*c);
+                    }
+                });
+            }
+        }
+    });
+    Keep();
 }
 
 // ---- Snapshots.
@@ -162,6 +190,7 @@ void State::SaveGroup(const Group& group, Writer& writer) const {
         for (const auto& [sequence, loose] : queue) {
             writer.Number(sequence);
             writer.Number(loose.attempt);
+            writer.Byte(loose.unfiltered ? 1 : 0);
             writer.Signed(loose.since_ms);
         }
     }
@@ -250,11 +279,12 @@ void State::LoadGroup(Reader& reader) {
     group.policy = reader.Policy();
     group.filter = reader.Filter();
     for (auto& queue : group.redelivery) {
-        const std::uint64_t count = reader.Count(3);
+        const std::uint64_t count = reader.Count(4);
         for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
             const std::uint64_t sequence = reader.Number();
             const auto attempt = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
-            queue.emplace_hint(queue.end(), sequence, Loose{reader.Signed(), attempt});
+            const bool unfiltered = reader.Byte() != 0;
+            queue.emplace_hint(queue.end(), sequence, Loose{reader.Signed(), attempt, unfiltered});
         }
     }
     const std::uint64_t waiting_count = reader.Count(4);

@@ -75,7 +75,7 @@ void Shard::AfterOpen() {
     for (store::SubjectLog* log : core_.store->Subjects()) {
         core_.OpenSubject(log->name());
     }
-    core_.state.Keep();
+    core_.state.DropUnknown();
     for (const std::unique_ptr<Subject>& subject : core_.state.subjects()) {
         core_.state.DropBelow(*subject);
     }

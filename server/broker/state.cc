@@ -153,7 +153,6 @@ void State::Place(Group& group, std::uint64_t next_sequence, bool reset) {
     group.redelivery[0].clear();
     group.redelivery[1].clear();
     group.waiting.clear();
-    group.gaps.clear();
     for (auto& [id, consumer] : group.consumers) {
         consumer->held.ForEach(
             [&held = consumer->held](std::uint64_t pull, const Held&) { held.MarkDone(pull); });
@@ -227,7 +226,7 @@ void State::PutBack(Consumer& consumer, const HandOutRun& run) {
         const Held held = consumer.held.Pop();
         if (run.from == TakenFrom::kRedelivery) {
             group.redelivery[static_cast<std::size_t>(run.origin)].emplace(
-                held.sequence(), Loose{held.since_ms(), run.attempt});
+                held.sequence(), Loose{held.since_ms(), run.attempt, false});
         } else if (run.from == TakenFrom::kWaiting) {
             group.waiting.insert(
                 Waiting{run.due_ms, held.sequence(), held.since_ms(), run.attempt});
@@ -268,8 +267,9 @@ void State::Release(Consumer& consumer, PullRange range, bool counted) {
     consumer.held.ForEach(range, [&](std::uint64_t pull, const Held& held) {
         consumer.held.MarkDone(pull);
         auto& queue = group.redelivery[static_cast<std::size_t>(held.origin())];
-        queue.emplace(held.sequence(),
-                      Loose{held.since_ms(), held.attempt() + (counted && !forgets ? 1U : 0U)});
+        queue.emplace(
+            held.sequence(),
+            Loose{held.since_ms(), held.attempt() + (counted && !forgets ? 1U : 0U), false});
         undo_.emplace_back([&consumer, &queue, pull, sequence = held.sequence()] {
             consumer.held.MarkHeld(pull);
             queue.erase(sequence);

@@ -89,6 +89,10 @@ public:
     /// What was changed since `Keep` was not, but for groups and consumers that were made.
     void TakeBack();
 
+    /// After a replay: a power cut may take a message and leave the record of its hand-out, and
+    /// with it the only messages of a retry subject. Entries of messages that the log does not have
+    /// go.
+    void DropUnknown();
     /// Entries of messages that retention took go with them. Returns how many.
     std::uint64_t DropBelow(Subject& subject);
 
@@ -124,7 +128,7 @@ private:
     void Do(const Subscribed& action);
     void Do(const HandedOut& action);
     void Do(const Skipped& action);
-    static void NoteGap(Group& group, std::uint64_t from_sequence);
+    void CloseGap(Group& group, std::uint64_t from_sequence);
     void Do(const Acked& action);
     void Do(const Released& action);
     void Do(const Deferred& action);
@@ -137,6 +141,7 @@ private:
     std::unordered_map<std::string_view, Subject*, NameHash, std::equal_to<>> by_name_;
     std::uint64_t last_serial_ = 0;
     ShardMs now_ms_ = 0;
+    std::int64_t replay_time_ms_ = 0;  ///< About when what is replayed happened.
     std::int64_t moved_since_ms_ = 0;  ///< Of the move whose messages come next in the replay.
     std::vector<UniqueFunction<void()>> undo_;
     std::vector<Consumer*> trim_;

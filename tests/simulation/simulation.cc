@@ -124,6 +124,10 @@ private:
         if (broker_) {
             return;
         }
+        if (std::exchange(power_was_cut_, false)) {
+            // What consumers begun meanwhile was on its way to them, or with them, when the power went.
+            audit_.OnPowerCut();
+        }
         broker_executor_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
         broker_io_ = std::make_unique<SimExecutor>(
             scheduler_, NextProcess(), random().Chance(0.5) ? 20ms : 1ms);
@@ -192,6 +196,7 @@ private:
         if (power_cut) {
             disk_.CutPower();
             audit_.OnPowerCut();
+            power_was_cut_ = true;
             if (random().Chance(0.3)) {
                 CrashProducer();  // On the same machine.
             }
@@ -499,6 +504,7 @@ private:
     std::uint64_t next_process_ = 2;
     TimePoint started_{};
     bool disk_failed_ = false;
+    bool power_was_cut_ = false;
     bool healed_ = false;
 };
 
