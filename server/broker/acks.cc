@@ -30,32 +30,15 @@ void Merge(std::vector<PullRange>& ranges) {
     ranges.resize(kept);
 }
 
-/// The part of `range` that the consumer was ever handed and that is not long done. False: none.
-bool Clip(const Consumer& consumer, PullRange& range) {
-    if (consumer.held.empty() || range.last < consumer.base ||
-        range.first >= consumer.next_pull()) {
-        return false;
-    }
-    range.first = std::max(range.first, consumer.base);
-    range.last = std::min(range.last, consumer.next_pull() - 1);
-    return true;
-}
-
 /// What is held of `range`, as runs.
 void CollectHeld(Consumer& consumer, PullRange range, std::vector<PullRange>& runs) {
-    if (!Clip(consumer, range)) {
-        return;
-    }
-    for (std::uint64_t pull = range.first; pull <= range.last; ++pull) {
-        if (!consumer.At(pull).held()) {
-            continue;
-        }
+    consumer.held.ForEach(range, [&runs](std::uint64_t pull, const Held&) {
         if (!runs.empty() && runs.back().last + 1 == pull) {
             runs.back().last = pull;
         } else {
             runs.push_back(PullRange{pull, pull});
         }
-    }
+    });
 }
 
 std::uint64_t CountOf(const std::vector<PullRange>& ranges) {
@@ -72,17 +55,17 @@ std::uint64_t SizeOf(PullRange range) {
     return size == std::numeric_limits<std::uint64_t>::max() ? size : size + 1;
 }
 
-/// [planted] All that was handed out in one piece with `range`.
+/// [planted] All that was handed out in one piece with what is held of `range`.
 PullRange Widen(Consumer& consumer, PullRange range) {
-    if (!Clip(consumer, range)) {
-        return range;
-    }
-    while (range.last + 1 < consumer.next_pull() &&
-           consumer.At(range.last).Continues(consumer.At(range.last + 1))) {
+    const auto meet = [&consumer](std::uint64_t pull) {
+        const Held* a = consumer.held.Find(pull);
+        const Held* b = consumer.held.Find(pull + 1);
+        return a != nullptr && b != nullptr && a->Continues(*b);
+    };
+    while (meet(range.last)) {
         ++range.last;
     }
-    while (range.first > consumer.base &&
-           consumer.At(range.first - 1).Continues(consumer.At(range.first))) {
+    while (range.first > 0 && meet(range.first - 1)) {
         --range.first;
     }
     return range;
@@ -126,7 +109,7 @@ Result<AckReply> Acks::Judge(Consumer* consumer, const std::vector<AckItem>& ite
 }
 
 Result<AckReply> Acks::Apply(Consumer& consumer, const std::vector<AckItem>& items) {
-    const bool was_full = consumer.held_count >= core_.options.max_in_flight_per_consumer;
+    const bool was_full = consumer.held.count() >= core_.options.max_in_flight_per_consumer;
     AckReply reply;
     std::vector<PullRange> acks;
     for (std::size_t i = 0; i < items.size(); ++i) {
@@ -143,12 +126,12 @@ Result<AckReply> Acks::Apply(Consumer& consumer, const std::vector<AckItem>& ite
                 acks.push_back(PullRange{items[i].first, items[i].last});
             }
             --i;
-            const std::uint32_t before = consumer.held_count;
+            const std::uint32_t before = consumer.held.count();
             if (Status status = ApplyAcks(consumer, acks); !status.ok()) {
                 return status;
             }
             reply.not_held_count +=
-                asked - std::min<std::uint64_t>(asked, before - consumer.held_count);
+                asked - std::min<std::uint64_t>(asked, before - consumer.held.count());
             continue;
         }
         std::vector<PullRange> held;
@@ -158,7 +141,7 @@ Result<AckReply> Acks::Apply(Consumer& consumer, const std::vector<AckItem>& ite
             return status;
         }
     }
-    if (was_full && consumer.held_count < core_.options.max_in_flight_per_consumer) {
+    if (was_full && consumer.held.count() < core_.options.max_in_flight_per_consumer) {
         delivery_.MarkReady(*consumer.group);
     }
     return reply;
@@ -224,7 +207,7 @@ Status Acks::Retry(Consumer& consumer, const AckItem& item) {
     if (held.empty()) {
         return {};
     }
-    const std::uint32_t attempt = consumer.At(held.front().first).attempt();
+    const std::uint32_t attempt = consumer.held.Find(held.front().first)->attempt();
     Deferred action;
     action.consumer = NamesOf(consumer);
     action.due_ms =
@@ -264,24 +247,16 @@ Status Acks::GiveBack(Consumer& consumer, PullRange range, bool counted) {
 }
 
 void Acks::Renew(Consumer& consumer, PullRange range) {
-    if (!Clip(consumer, range)) {
-        return;
-    }
     const ShardMs deadline = core_.Now() + consumer.settings.ack_timeout.count();
-    for (std::uint64_t pull = range.first; pull <= range.last; ++pull) {
-        consumer.At(pull).set_deadline_ms(deadline);
-    }
+    consumer.held.ForEach(
+        range, [deadline](std::uint64_t, Held& held) { held.set_deadline_ms(deadline); });
 }
 
 void Acks::ExpireLeases(Consumer& consumer) {
     const ShardMs now = core_.Now();
     ShardMs next = -1;
     std::vector<PullRange> over;
-    for (std::uint64_t pull = consumer.base; pull < consumer.next_pull(); ++pull) {
-        const Held& held = consumer.At(pull);
-        if (!held.held()) {
-            continue;
-        }
+    consumer.held.ForEach([&](std::uint64_t pull, const Held& held) {
         if (held.deadline_ms() > now) {
             next = next < 0 ? held.deadline_ms() : std::min(next, held.deadline_ms());
         } else if (!over.empty() && over.back().last + 1 == pull) {
@@ -289,7 +264,7 @@ void Acks::ExpireLeases(Consumer& consumer) {
         } else {
             over.push_back(PullRange{pull, pull});
         }
-    }
+    });
     for (const PullRange& range : over) {
         if (!GiveBack(consumer, range, true).ok()) {
             next = now + kRetryMs;

@@ -89,6 +89,7 @@ void Put(Writer& writer, const HandedOut& action) {
     writer.Number(action.first_pull_sequence);
     writer.Signed(action.time_ms);
     writer.Number(action.next_sequence);
+    writer.Number(action.from_sequence);
     writer.Number(action.runs.size());
     for (const HandOutRun& run : action.runs) {
         Put(writer, run);
@@ -99,6 +100,7 @@ void Put(Writer& writer, const Skipped& action) {
     Begin(writer, ActionKind::kSkipped);
     Put(writer, action.group);
     writer.Number(action.next_sequence);
+    writer.Number(action.from_sequence);
 }
 
 void Put(Writer& writer, const Acked& action) {
@@ -215,6 +217,7 @@ HandedOut GetHandedOut(Reader& reader) {
     action.first_pull_sequence = reader.Number();
     action.time_ms = reader.Signed();
     action.next_sequence = reader.Number();
+    action.from_sequence = reader.Number();
     const std::uint64_t count = reader.Count(4);
     action.runs.reserve(count);
     for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
@@ -248,7 +251,8 @@ Result<Action> GetAction(Reader& reader, ActionKind kind) {
             return Action(GetHandedOut(reader));
         case ActionKind::kSkipped: {
             const GroupName group = GetGroup(reader);
-            return Action(Skipped{group, reader.Number()});
+            const std::uint64_t next_sequence = reader.Number();
+            return Action(Skipped{group, next_sequence, reader.Number()});
         }
         case ActionKind::kAcked: {
             const ConsumerName consumer = GetConsumer(reader);

@@ -87,12 +87,16 @@ struct HandedOut {
     /// The group goes on here: past what was new, and past what its filter skipped.
     std::uint64_t next_sequence = 0;
     std::vector<HandOutRun> runs;
+    /// Where the group was before: a replay that has not come so far knows that damage took a
+    /// hand-out.
+    std::uint64_t from_sequence = 0;
 };
 
 /// The filter of a group let nothing through below `next_sequence`.
 struct Skipped {
     GroupName group;
     std::uint64_t next_sequence = 0;
+    std::uint64_t from_sequence = 0;  ///< As in `HandedOut`.
 };
 
 struct Acked {

@@ -34,7 +34,7 @@ bool HasDue(const Group& group, std::int64_t wall_ms) {
 // ---- The line.
 
 bool Delivery::IsHungry(const Consumer& consumer, std::uint32_t most_in_flight) {
-    if (!consumer.announced || consumer.held_count >= most_in_flight) {
+    if (!consumer.announced || consumer.held.count() >= most_in_flight) {
         return false;
     }
     if (consumer.sink != nullptr) {
@@ -176,7 +176,7 @@ void Delivery::Forget(Consumer& consumer) {
 
 Delivery::Plan Delivery::MakePlan(const Consumer& consumer) const {
     Plan plan;
-    plan.next_pull = consumer.next_pull();
+    plan.next_pull = consumer.held.next();
     plan.next_sequence = consumer.group->next_sequence;
     plan.bytes = kFrameBytes;
     if (consumer.sink != nullptr) {
@@ -197,7 +197,7 @@ Delivery::Outcome Delivery::ServeConsumer(Consumer& consumer) {
     }
     // What was handed out anew counts against the limit; what was sent again did already.
     plan.messages = std::min<std::uint64_t>(
-        plan.messages, core_.options.max_in_flight_per_consumer - consumer.held_count);
+        plan.messages, core_.options.max_in_flight_per_consumer - consumer.held.count());
     Status status;
     for (const Origin origin : {Origin::kRetry, Origin::kSubject}) {
         if (status.ok() && Takes(consumer.source, origin)) {
@@ -238,7 +238,7 @@ Delivery::Outcome Delivery::Commit(Consumer& consumer, Plan& plan) {
         if (plan.next_sequence == group.next_sequence) {
             return Outcome::kNothing;
         }
-        if (!core_.Append(Skipped{group.names(), plan.next_sequence}).ok()) {
+        if (!core_.Append(Skipped{group.names(), plan.next_sequence, group.next_sequence}).ok()) {
             return Outcome::kBlocked;
         }
         core_.state.Skip(group, plan.next_sequence);
@@ -246,9 +246,10 @@ Delivery::Outcome Delivery::Commit(Consumer& consumer, Plan& plan) {
     }
     HandedOut action;
     action.consumer = NamesOf(consumer);
-    action.first_pull_sequence = consumer.next_pull();
+    action.first_pull_sequence = consumer.held.next();
     action.time_ms = core_.WallMs();
     action.next_sequence = plan.next_sequence;
+    action.from_sequence = group.next_sequence;
     action.runs = std::move(plan.runs);
     Action logged(std::move(action));
     if (!core_.Append(logged).ok()) {
@@ -309,17 +310,17 @@ Delivery::Outcome Delivery::Resend(Consumer& consumer, Plan& plan) {
     if (begin >= end) {
         return Outcome::kNothing;
     }
-    std::uint64_t pull = std::max(begin, consumer.base);
-    while (pull < end && !plan.full()) {
-        if (!consumer.At(pull).held()) {
-            ++pull;
-            continue;
-        }
-        const std::uint64_t next = ResendRun(consumer, pull, plan);
-        if (next == pull) {
+    std::uint64_t pull = begin;
+    while (!plan.full()) {
+        const std::optional<std::uint64_t> held = consumer.held.NextHeld(pull, end);
+        const std::uint64_t next = held ? ResendRun(consumer, *held, plan) : end;
+        if (held && next == *held) {
             break;
         }
         pull = next;
+        if (pull >= end) {
+            break;
+        }
     }
     consumer.resend_next = pull;
     core_.state.OnTakeBack([&consumer, begin] { consumer.resend_next = begin; });
@@ -334,20 +335,24 @@ Delivery::Outcome Delivery::Resend(Consumer& consumer, Plan& plan) {
 
 /// As many as there are in one run, from `pull` on. Returns the next pull sequence to look at.
 std::uint64_t Delivery::ResendRun(Consumer& consumer, std::uint64_t pull, Plan& plan) {
-    const Held first = consumer.At(pull);
+    const Held first = *consumer.held.Find(pull);
     HandOutRun wanted;
     wanted.from = TakenFrom::kRedelivery;  // Whatever the filter is now: it has been handed out.
     wanted.origin = first.origin();
     wanted.first_sequence = first.sequence();
     wanted.attempt = first.attempt();
     wanted.count = 1;
-    while (wanted.count < plan.messages && pull + wanted.count < consumer.resend_end &&
-           consumer.At(pull + wanted.count).held() &&
-           consumer.At(pull + wanted.count - 1).Continues(consumer.At(pull + wanted.count))) {
+    Held last = first;
+    while (wanted.count < plan.messages && pull + wanted.count < consumer.resend_end) {
+        const Held* held = consumer.held.Find(pull + wanted.count);
+        if (held == nullptr || !last.Continues(*held)) {
+            break;
+        }
+        last = *held;
         ++wanted.count;
     }
     const std::size_t before = plan.batches.size();
-    Result<std::uint64_t> next = Take(consumer, wanted, plan);
+    Result<std::uint64_t> next = Take(consumer, wanted, false, plan);
     if (!next.ok()) {
         return pull;
     }
@@ -359,7 +364,7 @@ std::uint64_t Delivery::ResendRun(Consumer& consumer, std::uint64_t pull, Plan& 
         pull + std::min<std::uint64_t>(*next - wanted.first_sequence, wanted.count);
     const ShardMs deadline = core_.Now() + consumer.settings.ack_timeout.count();
     for (std::uint64_t i = pull; i < end; ++i) {
-        consumer.At(i).set_deadline_ms(deadline);
+        consumer.held.Find(i)->set_deadline_ms(deadline);
     }
     return end;
 }
@@ -407,12 +412,14 @@ Status Delivery::PlanLoose(Consumer& consumer, Origin origin, Plan& plan) {
         wanted.from = TakenFrom::kRedelivery;
         wanted.first_sequence = at->first;
         wanted.attempt = at->second.attempt;
+        const bool unfiltered = at->second.unfiltered;
         for (; at != queue.end() && at->first == wanted.first_sequence + wanted.count &&
-               at->second.attempt == wanted.attempt && wanted.count < plan.messages;
+               at->second.attempt == wanted.attempt && at->second.unfiltered == unfiltered &&
+               wanted.count < plan.messages;
              ++at) {
             ++wanted.count;
         }
-        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, plan);
+        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, unfiltered, plan);
         if (!next.ok()) {
             return next.status();
         }
@@ -450,7 +457,7 @@ Status Delivery::PlanWaiting(Consumer& consumer, Plan& plan) {
              ++at) {
             ++wanted.count;
         }
-        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, plan);
+        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, false, plan);
         if (!next.ok()) {
             return next.status();
         }
@@ -469,7 +476,7 @@ Status Delivery::PlanNew(Consumer& consumer, Plan& plan) {
         wanted.first_sequence = plan.next_sequence;
         wanted.count = static_cast<std::uint32_t>(
             std::min<std::uint64_t>(end - plan.next_sequence, UINT32_MAX));
-        Result<std::uint64_t> next = Take(consumer, wanted, plan);
+        Result<std::uint64_t> next = Take(consumer, wanted, true, plan);
         if (!next.ok()) {
             return next.status();
         }
@@ -484,7 +491,12 @@ Status Delivery::PlanNew(Consumer& consumer, Plan& plan) {
     return {};
 }
 
-Result<std::uint64_t> Delivery::Take(Consumer& consumer, const HandOutRun& wanted, Plan& plan) {
+/// Only what is `filtered` must match: the rest has been handed out before, and the filter of a
+/// newer subscriber is no reason to lose it.
+Result<std::uint64_t> Delivery::Take(Consumer& consumer,
+                                     const HandOutRun& wanted,
+                                     bool filtered,
+                                     Plan& plan) {
     Group& group = *consumer.group;
     store::ReadRequest request;
     request.from = wanted.first_sequence;
@@ -493,17 +505,10 @@ Result<std::uint64_t> Delivery::Take(Consumer& consumer, const HandOutRun& wante
         static_cast<std::uint32_t>(std::min<std::uint64_t>(plan.messages, UINT32_MAX));
     request.max_bytes = plan.bytes;
     const TagMatcher matcher(group.filter);
-    if (wanted.from == TakenFrom::kNew && TagMatcher::IsActive(group.filter)) {
+    if (filtered && TagMatcher::IsActive(group.filter)) {
         request.matcher = &matcher;
     }
-    const Subject* const source = group.Log(wanted.origin);
-    if (source == nullptr || source->log == nullptr) {
-        // A power cut took the only messages of a retry subject and left the hand-out of them: they
-        // are gone.
-        group.expired_count += wanted.count;
-        return request.end;
-    }
-    Result<store::ReadReply> reply = core_.store->Read(*source->log, request);
+    Result<store::ReadReply> reply = core_.store->Read(*group.Log(wanted.origin)->log, request);
     if (!reply.ok()) {
         return reply.status();
     }
@@ -517,9 +522,10 @@ Result<std::uint64_t> Delivery::Take(Consumer& consumer, const HandOutRun& wante
 /// As `Take`, for messages that wait in the group: notes which of them are gone.
 Result<std::uint64_t> Delivery::TakeWaiting(Consumer& consumer,
                                             const HandOutRun& wanted,
+                                            bool filtered,
                                             Plan& plan) {
     const std::size_t before = plan.batches.size();
-    Result<std::uint64_t> next = Take(consumer, wanted, plan);
+    Result<std::uint64_t> next = Take(consumer, wanted, filtered, plan);
     if (!next.ok()) {
         return next;
     }

@@ -65,8 +65,14 @@ private:
     Status PlanNew(Consumer& consumer, Plan& plan);
     Status BuryOverdelivered(Group& group, Origin origin);
     /// Reads the messages of `wanted` into the plan. Returns where the next read goes on.
-    Result<std::uint64_t> Take(Consumer& consumer, const HandOutRun& wanted, Plan& plan);
-    Result<std::uint64_t> TakeWaiting(Consumer& consumer, const HandOutRun& wanted, Plan& plan);
+    Result<std::uint64_t> Take(Consumer& consumer,
+                               const HandOutRun& wanted,
+                               bool filtered,
+                               Plan& plan);
+    Result<std::uint64_t> TakeWaiting(Consumer& consumer,
+                                      const HandOutRun& wanted,
+                                      bool filtered,
+                                      Plan& plan);
     void AddRun(const HandOutRun& base, store::MessageRun& messages, Plan& plan);
     Plan MakePlan(const Consumer& consumer) const;
     Outcome Commit(Consumer& consumer, Plan& plan);

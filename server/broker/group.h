@@ -13,62 +13,19 @@
 
 #include "server/broker/actions.h"
 #include "server/broker/broker.h"
+#include "server/broker/held_table.h"
 #include "server/broker/ring.h"
 #include "server/store/shard_store.h"
 
 /// What a shard knows of its groups and their consumers, besides what it does with them.
 namespace qmq::broker {
 
-/// Milliseconds since the shard was opened, by the clock that never jumps. "Ms" in names; wall
-/// times are `std::int64_t` milliseconds since 1970.
-using ShardMs = std::int64_t;
-
-/// A message that a consumer was handed: 24 bytes, because a consumer may hold 65,536 of them.
-class Held {
-public:
-    Held() = default;
-    Held(Origin origin, std::uint64_t sequence, std::uint32_t attempt, std::int64_t since_ms)
-        : place_(sequence << 1U | static_cast<std::uint64_t>(origin)),
-          bits_((static_cast<std::uint64_t>(attempt) & kAttemptMask) << kAttemptShift | kHeldBit),
-          since_ms_(since_ms) {}
-
-    Origin origin() const { return static_cast<Origin>(place_ & 1U); }
-    std::uint64_t sequence() const { return place_ >> 1U; }
-    std::uint32_t attempt() const {
-        return static_cast<std::uint32_t>(bits_ >> kAttemptShift & kAttemptMask);
-    }
-    /// Neither acked nor given up.
-    bool held() const { return (bits_ & kHeldBit) != 0; }
-    void set_held(bool held) { bits_ = held ? bits_ | kHeldBit : bits_ & ~kHeldBit; }
-    ShardMs deadline_ms() const { return static_cast<ShardMs>(bits_ >> kDeadlineShift); }
-    void set_deadline_ms(ShardMs deadline) {
-        bits_ = (bits_ & ((1ULL << kDeadlineShift) - 1)) | static_cast<std::uint64_t>(deadline)
-                                                               << kDeadlineShift;
-    }
-    /// Wall clock of its first hand-out.
-    std::int64_t since_ms() const { return since_ms_; }
-
-    /// Whether `next` follows in the same log, and was handed out as often: then one run has both.
-    bool Continues(const Held& next) const {
-        return next.place_ == place_ + 2 && next.attempt() == attempt();
-    }
-
-private:
-    static constexpr std::uint64_t kHeldBit = 1;
-    static constexpr unsigned kAttemptShift = 1;
-    static constexpr std::uint64_t kAttemptMask = (1U << 20U) - 1;
-    static constexpr unsigned kDeadlineShift = 24;  // 40 bits of milliseconds: 34 years.
-
-    std::uint64_t place_ = 0;
-    std::uint64_t bits_ = 0;
-    std::int64_t since_ms_ = 0;
-};
-static_assert(sizeof(Held) == 24);
-
 /// A message that nobody holds and that goes to the next consumer, before anything new.
 struct Loose {
     std::int64_t since_ms = 0;
     std::uint32_t attempt = 1;  ///< Of its next delivery.
+    /// Nobody knows whether the filter let it through: the record of its hand-out is damaged.
+    bool unfiltered = false;
 };
 
 /// A message that is tried again when it is due.
@@ -113,13 +70,10 @@ struct Consumer {
     std::string id;
     ConsumeSource source = ConsumeSource::kBoth;
     ConsumerSettings settings;
-    /// Pull sequence of the first entry of `held`.
-    std::uint64_t base = 0;
-    Ring<Held> held;
-    std::uint32_t held_count = 0;
+    HeldTable held;
     /// Its first pull sequence ever: what lies below belonged to an earlier consumer of its name.
     std::uint64_t born_at = 0;
-    /// `next_pull()` as the replay left it: what an earlier process handed out and is known of.
+    /// `held.next()` as the replay left it: what an earlier process handed out and is known of.
     std::uint64_t replayed_next = 0;
 
     std::uint64_t serial = 0;  ///< In place of the address, wherever order matters.
@@ -141,11 +95,7 @@ struct Consumer {
     ShardMs gone_timer_ms = -1;
     ShardMs pull_timer_ms = -1;
 
-    std::uint64_t next_pull() const { return base + held.size(); }
     bool connected() const { return sink != nullptr || !pulls.empty(); }
-    Held& At(std::uint64_t pull_sequence) {
-        return held[static_cast<std::size_t>(pull_sequence - base)];
-    }
 };
 
 /// A group's consumers by name and source.

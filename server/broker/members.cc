@@ -14,6 +14,7 @@ constexpr ShardMs kLeastGraceAfterRestartMs = 5'000;
 /// Wait before something that could not be logged (a full disk) is tried again.
 constexpr ShardMs kRetryMs = 1'000;
 constexpr std::size_t kMostTags = 10;
+constexpr PullRange kAllPulls{0, UINT64_MAX};
 
 template <typename Number>
 Status CheckRange(std::string_view field, Number value, Number least, Number most) {
@@ -103,7 +104,7 @@ Result<Consumer*> Members::Join(const ResolvedKey& key,
                                     : subject.log->next_sequence();
     const bool place = !group.placed;
     // A single pull that does not say what arrived goes on; a session that does not has nothing.
-    const bool release = consumer != nullptr && consumer->held_count > 0 && !request.resume &&
+    const bool release = consumer != nullptr && consumer->held.count() > 0 && !request.resume &&
                          !(sessionless && consumer->settings.sessionless);
     std::vector<Action> actions;
     if (place) {
@@ -114,8 +115,7 @@ Result<Consumer*> Members::Join(const ResolvedKey& key,
         actions.emplace_back(Subscribed{key.names(), request.filter, request.retry, settings});
     }
     if (release) {
-        actions.emplace_back(
-            Released{key.names(), true, {PullRange{consumer->base, consumer->next_pull() - 1}}});
+        actions.emplace_back(Released{key.names(), true, {kAllPulls}});
     }
     if (!actions.empty()) {
         Result<store::LogOffset> end = core_.AppendNow(actions);
@@ -129,7 +129,7 @@ Result<Consumer*> Members::Join(const ResolvedKey& key,
     group.filter = request.filter;
     group.policy = request.retry;
     if (release) {
-        core_.state.Release(*consumer, {consumer->base, consumer->next_pull() - 1}, true);
+        core_.state.Release(*consumer, kAllPulls, true);
         core_.state.Keep();
     }
     const bool known = consumer != nullptr;
@@ -140,7 +140,7 @@ Result<Consumer*> Members::Join(const ResolvedKey& key,
     core_.Applied();
     reply = request.resume ? Resume(*consumer, *request.resume)
                            : SubscribeReply{core_.store->recovery().incarnation,
-                                            known && !release ? consumer->next_pull() : 0};
+                                            known && !release ? consumer->held.next() : 0};
     return consumer;
 }
 
@@ -151,12 +151,12 @@ SubscribeReply Members::Resume(Consumer& consumer, const ResumePoint& resume) {
     const bool same = resume.incarnation == 0 || resume.incarnation == reply.incarnation;
     // Of what an earlier process handed out only this is known. Had we counted what this one did,
     // the consumer would take it for messages of the lost tail.
-    const std::uint64_t known_below = same ? consumer.next_pull() : consumer.replayed_next;
+    const std::uint64_t known_below = same ? consumer.held.next() : consumer.replayed_next;
     if (resume.next_pull_sequence > consumer.born_at) {
         reply.held_below = std::min(resume.next_pull_sequence, known_below);
     }
-    consumer.resend_next = std::max(reply.held_below, consumer.base);
-    consumer.resend_end = consumer.next_pull();
+    consumer.resend_next = reply.held_below;
+    consumer.resend_end = consumer.held.next();
     return reply;
 }
 
@@ -405,12 +405,11 @@ void Members::AfterReplay() {
         group.durable = group.placed;
         group.idle_since_ms = core_.Now();
         for (auto& [id, consumer] : group.consumers) {
-            consumer->replayed_next = consumer->next_pull();
+            consumer->replayed_next = consumer->held.next();
             const ShardMs lease = core_.Now() + consumer->settings.ack_timeout.count();
-            for (std::uint64_t p = consumer->base; p < consumer->next_pull(); ++p) {
-                consumer->At(p).set_deadline_ms(lease);
-            }
-            if (consumer->held_count > 0) {
+            consumer->held.ForEach(
+                [lease](std::uint64_t, Held& held) { held.set_deadline_ms(lease); });
+            if (consumer->held.count() > 0) {
                 core_.timers.Set(*consumer, TimerKind::kLease, lease);
             }
             const ShardMs grace = consumer->settings.sessionless

@@ -41,16 +41,12 @@ std::chrono::milliseconds Mover::Backoff(const RetryPolicy& policy, std::uint32_
 Status Mover::MoveHeld(Consumer& consumer, PullRange range, const Order& order) {
     std::vector<Source> run;
     Origin origin = Origin::kSubject;
-    const std::uint64_t begin = std::max(range.first, consumer.base);
-    const std::uint64_t end =
-        range.last >= consumer.next_pull() ? consumer.next_pull() : range.last + 1;
-    for (std::uint64_t pull = begin; pull < end; ++pull) {
-        const Held held = consumer.At(pull);
-        if (!held.held()) {
-            continue;
-        }
+    std::optional<std::uint64_t> pull = consumer.held.NextHeld(range.first, consumer.held.next());
+    for (; pull && *pull <= range.last;
+         pull = consumer.held.NextHeld(*pull + 1, consumer.held.next())) {
+        const Held held = *consumer.held.Find(*pull);
         const bool fits =
-            run.empty() || (run.back().pull_sequence + 1 == pull && origin == held.origin() &&
+            run.empty() || (run.back().pull_sequence + 1 == *pull && origin == held.origin() &&
                             run.back().sequence + 1 == held.sequence() &&
                             run.back().attempt == held.attempt() && run.size() < kMostMessages);
         if (!fits) {
@@ -61,7 +57,7 @@ Status Mover::MoveHeld(Consumer& consumer, PullRange range, const Order& order) 
             run.clear();
         }
         origin = held.origin();
-        run.push_back(Source{pull, held.sequence(), held.attempt(), held.since_ms()});
+        run.push_back(Source{*pull, held.sequence(), held.attempt(), held.since_ms()});
     }
     return MoveRun(*consumer.group, &consumer, origin, run, order);
 }

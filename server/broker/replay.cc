@@ -9,6 +9,8 @@ namespace qmq::broker {
 
 namespace {
 constexpr std::uint8_t kSnapshotVersion = 1;
+/// More than any consumer may hold: a count above it is damage.
+constexpr std::uint64_t kMostHeld = 1U << 21U;
 }  // namespace
 
 void State::Apply(const Action& action) {
@@ -39,22 +41,37 @@ void State::Do(const Subscribed& action) {
 
 void State::Do(const HandedOut& action) {
     Group& group = MakeGroup(action.consumer.group);
+    replay_time_ms_ = action.time_ms;
+    CloseGap(group, action.from_sequence);
     HandOut(MakeConsumer(group, action.consumer.consumer_id, action.consumer.source), action);
 }
 
 void State::Do(const Skipped& action) {
-    Group* group = FindGroup(action.group);
-    if (group != nullptr && action.next_sequence > group->next_sequence) {
-        Skip(*group, action.next_sequence);
+    Group& group = MakeGroup(action.group);
+    CloseGap(group, action.from_sequence);
+    if (action.next_sequence > group.next_sequence) {
+        Skip(group, action.next_sequence);
     }
+}
+
+/// The log says how far the group had come. What lies between was handed out by records that are
+/// damaged, nobody knows to whom: it goes out again, which at-least-once allows.
+void State::CloseGap(Group& group, std::uint64_t from_sequence) {
+    auto& queue = group.redelivery[static_cast<std::size_t>(Origin::kSubject)];
+    for (; group.placed && group.next_sequence < from_sequence; ++group.next_sequence) {
+        queue.try_emplace(group.next_sequence, Loose{replay_time_ms_, 2, true});
+    }
+    group.next_sequence = std::max(group.next_sequence, from_sequence);
+    // Else the record that placed it is damaged: this is where it was.
+    group.placed = true;
 }
 
 void State::Do(const Acked& action) {
     if (Consumer* consumer = FindConsumer(action.consumer)) {
         for (const PullRange& range : action.ranges) {
-            ForEachHeld(*consumer, range, [&](std::uint64_t pull, const Held&) {
-                MarkDone(*consumer, pull);
-            });
+            consumer->held.ForEach(
+                range,
+                [&held = consumer->held](std::uint64_t pull, const Held&) { held.MarkDone(pull); });
         }
         ListTrim(*consumer);
     }
@@ -100,11 +117,36 @@ void State::ReplayMessages(Subject& subject,
                            const BatchView& batch,
                            std::int64_t stored_ms) {
     const std::int64_t moved_since = std::exchange(moved_since_ms_, 0);
+    replay_time_ms_ = stored_ms;
     if (subject.kind == SubjectKind::kRetry) {
         AddRetries(
             subject, first_sequence, batch, stored_ms, moved_since != 0 ? moved_since : stored_ms);
         Keep();
     }
+}
+
+void State::DropUnknown() {
+    ForEachGroup([this](Group& group) {
+        for (const Origin origin : {Origin::kSubject, Origin::kRetry}) {
+            const Subject* source = group.Log(origin);
+            const std::uint64_t end =
+                source == nullptr || source->log == nullptr ? 0 : source->log->next_sequence();
+            auto& queue = group.redelivery[static_cast<std::size_t>(origin)];
+            queue.erase(queue.lower_bound(end), queue.end());
+            if (group.waiting_origin() == origin) {
+                std::erase_if(group.waiting, [end](const Waiting& w) { return w.sequence >= end; });
+            }
+            for (auto& [id, consumer] : group.consumers) {
+                consumer->held.ForEach([&, c = consumer.get()](std::uint64_t pull, const Held& h) {
+                    if (h.origin() == origin && h.sequence() >= end) {
+                        c->held.MarkDone(pull);
+                        ListTrim(*c);
+                    }
+                });
+            }
+        }
+    });
+    Keep();
 }
 
 // ---- Snapshots.
@@ -113,8 +155,8 @@ std::string State::Save(std::span<const std::string> unapplied) const {
     std::string out;
     Writer writer(out);
     writer.Byte(kSnapshotVersion);
-    // In an order of their own, and without those that are nothing but a name: the same state is the
-    // same bytes, however it came about.
+    // In an order of their own, and without those that are nothing but a name: the same state is
+    // the same bytes, however it came about.
     std::vector<const Group*> groups;
     ForEachGroup([&groups](const Group& group) {
         if (group.placed || !group.waiting.empty() || !group.consumers.empty()) {
@@ -148,6 +190,7 @@ void State::SaveGroup(const Group& group, Writer& writer) const {
         for (const auto& [sequence, loose] : queue) {
             writer.Number(sequence);
             writer.Number(loose.attempt);
+            writer.Byte(loose.unfiltered ? 1 : 0);
             writer.Signed(loose.since_ms);
         }
     }
@@ -164,41 +207,40 @@ void State::SaveGroup(const Group& group, Writer& writer) const {
     }
 }
 
-/// Entries one after another in the same log are told as one run. Of what is done only the number
-/// counts, and none at the front.
+/// Entries one after another in the same log are told as one run.
 void State::SaveConsumer(const Consumer& consumer, Writer& writer) const {
-    const Ring<Held>& held = consumer.held;
-    std::size_t at = 0;
-    while (at < held.size() && !held[at].held()) {
-        ++at;
-    }
     writer.Text(consumer.id);
     writer.Byte(static_cast<std::uint8_t>(consumer.source));
     writer.Signed(consumer.settings.ack_timeout.count());
     writer.Signed(consumer.settings.reconnect_grace.count());
     writer.Byte(consumer.settings.sessionless ? 1 : 0);
     writer.Number(consumer.born_at);
-    writer.Number(consumer.base + at);
-    std::string runs;
-    Writer run_writer(runs);
-    std::uint64_t run_count = 0;
-    for (; at < held.size(); ++run_count) {
-        const Held first = held[at].held() ? held[at] : Held();
-        const std::size_t begin = at;
-        do {
-            ++at;
-        } while (at < held.size() && held[at].held() == first.held() &&
-                 (!first.held() ||
-                  (held[at - 1].Continues(held[at]) && held[at].since_ms() == first.since_ms())));
-        run_writer.Number(at - begin);
-        run_writer.Byte(static_cast<std::uint8_t>((first.held() ? 1U : 0U) |
-                                                  static_cast<unsigned>(first.origin()) << 1U));
-        run_writer.Number(first.sequence());
-        run_writer.Number(first.attempt());
-        run_writer.Signed(first.since_ms());
+    writer.Number(consumer.held.next());
+    struct Run {
+        std::uint64_t pull = 0;
+        std::uint64_t count = 0;
+        Held first;
+        Held last;
+    };
+    std::vector<Run> runs;
+    consumer.held.ForEach([&runs](std::uint64_t pull, const Held& held) {
+        if (!runs.empty() && runs.back().pull + runs.back().count == pull &&
+            runs.back().last.Continues(held) && runs.back().first.since_ms() == held.since_ms()) {
+            ++runs.back().count;
+            runs.back().last = held;
+        } else {
+            runs.push_back(Run{pull, 1, held, held});
+        }
+    });
+    writer.Number(runs.size());
+    for (const Run& run : runs) {
+        writer.Number(run.pull);
+        writer.Number(run.count);
+        writer.Byte(static_cast<std::uint8_t>(run.first.origin()));
+        writer.Number(run.first.sequence());
+        writer.Number(run.first.attempt());
+        writer.Signed(run.first.since_ms());
     }
-    writer.Number(run_count);
-    writer.Text(runs);
 }
 
 Status State::Load(std::string_view bytes) {
@@ -237,11 +279,12 @@ void State::LoadGroup(Reader& reader) {
     group.policy = reader.Policy();
     group.filter = reader.Filter();
     for (auto& queue : group.redelivery) {
-        const std::uint64_t count = reader.Count(3);
+        const std::uint64_t count = reader.Count(4);
         for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
             const std::uint64_t sequence = reader.Number();
             const auto attempt = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
-            queue.emplace_hint(queue.end(), sequence, Loose{reader.Signed(), attempt});
+            const bool unfiltered = reader.Byte() != 0;
+            queue.emplace_hint(queue.end(), sequence, Loose{reader.Signed(), attempt, unfiltered});
         }
     }
     const std::uint64_t waiting_count = reader.Count(4);
@@ -271,25 +314,28 @@ void State::LoadConsumer(Group& group, Reader& reader) {
     consumer.settings.reconnect_grace = std::chrono::milliseconds(reader.Signed());
     consumer.settings.sessionless = reader.Byte() != 0;
     consumer.born_at = reader.Number();
-    consumer.base = reader.Number();
-    const std::uint64_t run_count = reader.Number();
-    Reader runs("snapshot of a consumer", reader.Text());
-    for (std::uint64_t i = 0; i < run_count && !runs.failed(); ++i) {
-        const std::uint64_t count = runs.Bounded(1U << 24U);
-        const std::uint8_t flags = runs.Byte();
-        const std::uint64_t sequence = runs.Number();
-        const auto attempt = static_cast<std::uint32_t>(runs.Bounded(UINT32_MAX));
-        const std::int64_t since = runs.Signed();
-        for (std::uint64_t k = 0; k < count && !runs.failed(); ++k) {
-            Held held(static_cast<Origin>(flags >> 1U & 1U), sequence + k, attempt, since);
-            held.set_held((flags & 1U) != 0);
-            consumer.held.push_back(held);
-            consumer.held_count += held.held() ? 1U : 0U;
+    const std::uint64_t next = reader.Number();
+    const std::uint64_t run_count = reader.Count(6);
+    for (std::uint64_t i = 0; i < run_count && !reader.failed(); ++i) {
+        const std::uint64_t pull = reader.Number();
+        const std::uint64_t count = reader.Bounded(kMostHeld);
+        const auto origin = static_cast<Origin>(reader.Bounded(1));
+        const std::uint64_t sequence = reader.Number();
+        const auto attempt = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
+        const std::int64_t since = reader.Signed();
+        if (i == 0) {
+            consumer.held.Begin(pull);
+        }
+        consumer.held.SkipTo(pull);
+        for (std::uint64_t k = 0; k < count && !reader.failed(); ++k) {
+            consumer.held.Push(Held(origin, sequence + k, attempt, since));
         }
     }
-    if (Status status = runs.Finish(); !status.ok()) {
-        reader.Fail(status.message());
+    if (run_count == 0) {
+        consumer.held.Begin(next);
     }
+    consumer.held.SkipTo(next);
+    consumer.held.Trim();
 }
 
 }  // namespace qmq::broker

@@ -75,17 +75,16 @@ void Shard::AfterOpen() {
     for (store::SubjectLog* log : core_.store->Subjects()) {
         core_.OpenSubject(log->name());
     }
-    core_.state.Keep();
+    core_.state.DropUnknown();
     for (const std::unique_ptr<Subject>& subject : core_.state.subjects()) {
         core_.state.DropBelow(*subject);
     }
     if (env::Planted(env::PlantedBug::kForgetHandOutOnRestart)) {
-        core_.state.ForEachGroup([this](Group& group) {
+        core_.state.ForEachGroup([](Group& group) {
             for (auto& [id, consumer] : group.consumers) {
-                while (consumer->held_count > 0) {
-                    core_.state.Ack(*consumer, {consumer->base, consumer->base});
-                    core_.state.Keep();
-                }
+                consumer->held.ForEach([&held = consumer->held](std::uint64_t pull, const Held&) {
+                    held.MarkDone(pull);
+                });
             }
         });
     }

@@ -16,11 +16,8 @@ void Lower(std::optional<std::int64_t>& least, std::int64_t value) {
 std::optional<std::int64_t> OldestSince(const Group& group) {
     std::optional<std::int64_t> oldest;
     for (const auto& [id, consumer] : group.consumers) {
-        for (std::size_t i = 0; i < consumer->held.size(); ++i) {
-            if (consumer->held[i].held()) {
-                Lower(oldest, consumer->held[i].since_ms());
-            }
-        }
+        consumer->held.ForEach(
+            [&oldest](std::uint64_t, const Held& held) { Lower(oldest, held.since_ms()); });
     }
     for (const auto& queue : group.redelivery) {
         for (const auto& [sequence, loose] : queue) {
@@ -46,12 +43,11 @@ std::uint64_t LowestNeeded(const Group& group, Origin origin, std::uint64_t next
         }
     }
     for (const auto& [id, consumer] : group.consumers) {
-        for (std::size_t i = 0; i < consumer->held.size(); ++i) {
-            const Held& held = consumer->held[i];
-            if (held.held() && held.origin() == origin) {
+        consumer->held.ForEach([&lowest, origin](std::uint64_t, const Held& held) {
+            if (held.origin() == origin) {
                 lowest = std::min(lowest, held.sequence());
             }
-        }
+        });
     }
     return lowest;
 }
@@ -64,7 +60,7 @@ GroupInfo InfoOf(const Group& group, std::int64_t wall_ms) {
     const std::uint64_t first = std::max(group.next_sequence, group.subject->log->first_sequence());
     const std::uint64_t end = group.subject->log->next_sequence();
     for (const auto& [id, consumer] : group.consumers) {
-        info.in_flight_count += consumer->held_count;
+        info.in_flight_count += consumer->held.count();
         const bool here = consumer->connected() || consumer->settings.sessionless;
         info.consumer_count += here ? 1U : 0U;
     }

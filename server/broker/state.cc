@@ -11,9 +11,6 @@ namespace qmq::broker {
 
 namespace {
 
-/// Most pull sequences that a damaged log may leave out before we begin anew instead of filling up.
-constexpr std::uint64_t kMostMissing = 1U << 20U;
-
 bool Fits(std::string_view pattern, std::string_view name) {
     if (pattern.ends_with('*')) {
         return name.starts_with(pattern.substr(0, pattern.size() - 1));
@@ -117,7 +114,7 @@ Consumer& State::MakeConsumer(Group& group, std::string_view id, ConsumeSource s
         slot->group = &group;
         slot->id = id;
         slot->source = source;
-        slot->base = group.pull_floor;
+        slot->held.Begin(group.pull_floor);
         slot->born_at = group.pull_floor;
         slot->serial = ++last_serial_;
     }
@@ -157,9 +154,8 @@ void State::Place(Group& group, std::uint64_t next_sequence, bool reset) {
     group.redelivery[1].clear();
     group.waiting.clear();
     for (auto& [id, consumer] : group.consumers) {
-        for (std::uint64_t pull = consumer->base; pull < consumer->next_pull(); ++pull) {
-            MarkDone(*consumer, pull);
-        }
+        consumer->held.ForEach(
+            [&held = consumer->held](std::uint64_t pull, const Held&) { held.MarkDone(pull); });
         ListTrim(*consumer);
     }
 }
@@ -183,20 +179,13 @@ void State::HandOut(Consumer& consumer, const HandedOut& action) {
 /// The log tells pull sequences densely. Only where damage took records does one not meet the
 /// other.
 void State::Align(Consumer& consumer, std::uint64_t first_pull_sequence) {
-    const std::uint64_t next = consumer.next_pull();
-    if (first_pull_sequence == next) {
-        return;
+    if (consumer.held.next() > first_pull_sequence) {
+        Release(consumer, PullRange{0, UINT64_MAX}, true);
+        Keep();
+        consumer.held = HeldTable();
+        consumer.held.Begin(first_pull_sequence);
     }
-    if (consumer.held_count == 0 || first_pull_sequence < next ||
-        first_pull_sequence - next > kMostMissing) {
-        Release(consumer, {consumer.base, next - 1}, true);
-        consumer.held.clear();
-        consumer.base = first_pull_sequence;
-        return;
-    }
-    while (consumer.next_pull() < first_pull_sequence) {
-        consumer.held.push_back(Held());
-    }
+    consumer.held.SkipTo(first_pull_sequence);
 }
 
 void State::Put(Consumer& consumer, const HandOutRun& run, std::int64_t time_ms) {
@@ -206,9 +195,8 @@ void State::Put(Consumer& consumer, const HandOutRun& run, std::int64_t time_ms)
             run.from == TakenFrom::kNew ? time_ms : Take(*consumer.group, run, sequence, time_ms);
         Held held(run.origin, sequence, run.attempt, since);
         held.set_deadline_ms(now_ms_ + consumer.settings.ack_timeout.count());
-        consumer.held.push_back(held);
+        consumer.held.Push(held);
     }
-    consumer.held_count += run.count;
     undo_.emplace_back([this, &consumer, run] { PutBack(consumer, run); });
 }
 
@@ -235,24 +223,14 @@ std::int64_t State::Take(Group& group,
 void State::PutBack(Consumer& consumer, const HandOutRun& run) {
     Group& group = *consumer.group;
     for (std::uint32_t i = run.count; i-- > 0;) {
-        const Held held = consumer.held.back();
+        const Held held = consumer.held.Pop();
         if (run.from == TakenFrom::kRedelivery) {
             group.redelivery[static_cast<std::size_t>(run.origin)].emplace(
-                held.sequence(), Loose{held.since_ms(), run.attempt});
+                held.sequence(), Loose{held.since_ms(), run.attempt, false});
         } else if (run.from == TakenFrom::kWaiting) {
             group.waiting.insert(
                 Waiting{run.due_ms, held.sequence(), held.since_ms(), run.attempt});
         }
-        consumer.held.pop_back();
-    }
-    consumer.held_count -= run.count;
-}
-
-void State::MarkDone(Consumer& consumer, std::uint64_t pull_sequence) {
-    Held& held = consumer.At(pull_sequence);
-    if (held.held()) {
-        held.set_held(false);
-        --consumer.held_count;
     }
 }
 
@@ -266,8 +244,8 @@ void State::Ack(Consumer& consumer, PullRange range) {
     std::uint64_t done = 0;
     std::uint64_t first = 0;
     std::uint64_t last = 0;
-    ForEachHeld(consumer, range, [&](std::uint64_t pull, const Held&) {
-        MarkDone(consumer, pull);
+    consumer.held.ForEach(range, [&](std::uint64_t pull, const Held&) {
+        consumer.held.MarkDone(pull);
         first = done++ == 0 ? pull : first;
         last = pull;
     });
@@ -278,8 +256,7 @@ void State::Ack(Consumer& consumer, PullRange range) {
     QMQ_CHECK(done == last - first + 1, "an ack is logged for what is held, and nothing else");
     undo_.emplace_back([&consumer, first, last] {
         for (std::uint64_t pull = first; pull <= last; ++pull) {
-            consumer.At(pull).set_held(true);
-            ++consumer.held_count;
+            consumer.held.MarkHeld(pull);
         }
     });
 }
@@ -287,16 +264,15 @@ void State::Ack(Consumer& consumer, PullRange range) {
 void State::Release(Consumer& consumer, PullRange range, bool counted) {
     Group& group = *consumer.group;
     const bool forgets = env::Planted(env::PlantedBug::kWrongAttempt);
-    ForEachHeld(consumer, range, [&](std::uint64_t pull, const Held& held) {
-        MarkDone(consumer, pull);
+    consumer.held.ForEach(range, [&](std::uint64_t pull, const Held& held) {
+        consumer.held.MarkDone(pull);
         auto& queue = group.redelivery[static_cast<std::size_t>(held.origin())];
-        queue.emplace(held.sequence(),
-                      Loose{held.since_ms(), held.attempt() + (counted && !forgets ? 1U : 0U)});
-        undo_.emplace_back([&consumer, &queue, pull] {
-            Held& entry = consumer.At(pull);
-            queue.erase(entry.sequence());
-            entry.set_held(true);
-            ++consumer.held_count;
+        queue.emplace(
+            held.sequence(),
+            Loose{held.since_ms(), held.attempt() + (counted && !forgets ? 1U : 0U), false});
+        undo_.emplace_back([&consumer, &queue, pull, sequence = held.sequence()] {
+            consumer.held.MarkHeld(pull);
+            queue.erase(sequence);
         });
     });
     ListTrim(consumer);
@@ -305,15 +281,14 @@ void State::Release(Consumer& consumer, PullRange range, bool counted) {
 void State::Defer(Consumer& consumer, PullRange range, std::int64_t due_ms) {
     Group& group = *consumer.group;
     const bool forgets = env::Planted(env::PlantedBug::kWrongAttempt);
-    ForEachHeld(consumer, range, [&](std::uint64_t pull, const Held& held) {
-        MarkDone(consumer, pull);
+    consumer.held.ForEach(range, [&](std::uint64_t pull, const Held& held) {
+        consumer.held.MarkDone(pull);
         const Waiting waiting{
             due_ms, held.sequence(), held.since_ms(), held.attempt() + (forgets ? 0U : 1U)};
         group.waiting.insert(waiting);
         undo_.emplace_back([&consumer, &group, waiting, pull] {
             group.waiting.erase(waiting);
-            consumer.At(pull).set_held(true);
-            ++consumer.held_count;
+            consumer.held.MarkHeld(pull);
         });
     });
     ListTrim(consumer);
@@ -347,10 +322,8 @@ void State::AddRetries(Subject& retry,
 
 void State::Forget(Consumer& consumer) {
     Group& group = *consumer.group;
-    if (consumer.held_count > 0) {
-        Release(consumer, {consumer.base, consumer.next_pull() - 1}, true);
-    }
-    group.pull_floor = std::max(group.pull_floor, consumer.next_pull());
+    Release(consumer, PullRange{0, UINT64_MAX}, true);
+    group.pull_floor = std::max(group.pull_floor, consumer.held.next());
     // What it was cannot come back: the caller has written the round before.
     Keep();
     EraseConsumer(consumer);
@@ -361,7 +334,8 @@ void State::Forget(Consumer& consumer) {
 void State::Keep() {
     undo_.clear();
     for (Consumer* consumer : trim_) {
-        Trim(*consumer);
+        consumer->listed_trim = false;
+        consumer->held.Trim();
     }
     trim_.clear();
 }
@@ -377,14 +351,6 @@ void State::TakeBack() {
     trim_.clear();
 }
 
-void State::Trim(Consumer& consumer) {
-    consumer.listed_trim = false;
-    while (!consumer.held.empty() && !consumer.held.front().held()) {
-        consumer.held.pop_front();
-        ++consumer.base;
-    }
-}
-
 std::uint64_t State::DropBelow(Subject& subject) {
     const std::uint64_t first = subject.log->first_sequence();
     std::uint64_t dropped = 0;
@@ -398,15 +364,13 @@ std::uint64_t State::DropBelow(Subject& subject) {
                                    [first](const Waiting& w) { return w.sequence < first; });
         }
         for (auto& [id, consumer] : group.consumers) {
-            ForEachHeld(*consumer,
-                        {consumer->base, consumer->next_pull()},
-                        [&, c = consumer.get()](std::uint64_t pull, const Held& held) {
-                            if (held.origin() == origin && held.sequence() < first) {
-                                MarkDone(*c, pull);
-                                ListTrim(*c);
-                                ++count;
-                            }
-                        });
+            consumer->held.ForEach([&, c = consumer.get()](std::uint64_t pull, const Held& held) {
+                if (held.origin() == origin && held.sequence() < first) {
+                    c->held.MarkDone(pull);
+                    ListTrim(*c);
+                    ++count;
+                }
+            });
         }
         group.expired_count += count;
         dropped += count;

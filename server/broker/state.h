@@ -89,6 +89,10 @@ public:
     /// What was changed since `Keep` was not, but for groups and consumers that were made.
     void TakeBack();
 
+    /// After a replay: a power cut may take a message and leave the record of its hand-out, and
+    /// with it the only messages of a retry subject. Entries of messages that the log does not have
+    /// go.
+    void DropUnknown();
     /// Entries of messages that retention took go with them. Returns how many.
     std::uint64_t DropBelow(Subject& subject);
 
@@ -113,20 +117,6 @@ private:
     std::int64_t Take(Group& group, const HandOutRun& run, std::uint64_t sequence, std::int64_t);
     void PutBack(Consumer& consumer, const HandOutRun& run);
     void Align(Consumer& consumer, std::uint64_t first_pull_sequence);
-    /// Visits what is held of `range`, which may reach beyond what there is.
-    template <typename Visit>
-    void ForEachHeld(Consumer& consumer, PullRange range, Visit visit) {
-        const std::uint64_t begin = std::max(range.first, consumer.base);
-        const std::uint64_t end =
-            range.last >= consumer.next_pull() ? consumer.next_pull() : range.last + 1;
-        for (std::uint64_t pull = begin; pull < end; ++pull) {
-            if (const Held held = consumer.At(pull); held.held()) {
-                visit(pull, held);
-            }
-        }
-    }
-    void MarkDone(Consumer& consumer, std::uint64_t pull_sequence);
-    void Trim(Consumer& consumer);
     void ListTrim(Consumer& consumer);
     void SaveGroup(const Group& group, Writer& writer) const;
     void SaveConsumer(const Consumer& consumer, Writer& writer) const;
@@ -138,6 +128,7 @@ private:
     void Do(const Subscribed& action);
     void Do(const HandedOut& action);
     void Do(const Skipped& action);
+    void CloseGap(Group& group, std::uint64_t from_sequence);
     void Do(const Acked& action);
     void Do(const Released& action);
     void Do(const Deferred& action);
@@ -150,6 +141,7 @@ private:
     std::unordered_map<std::string_view, Subject*, NameHash, std::equal_to<>> by_name_;
     std::uint64_t last_serial_ = 0;
     ShardMs now_ms_ = 0;
+    std::int64_t replay_time_ms_ = 0;  ///< About when what is replayed happened.
     std::int64_t moved_since_ms_ = 0;  ///< Of the move whose messages come next in the replay.
     std::vector<UniqueFunction<void()>> undo_;
     std::vector<Consumer*> trim_;

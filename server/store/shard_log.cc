@@ -322,6 +322,14 @@ Status ShardLog::CheckHighWater() {
 }
 
 Status ShardLog::Write() {
+    Status status = WriteRecords();
+    if (status.ok()) {
+        AfterWrite();
+    }
+    return status;
+}
+
+Status ShardLog::WriteRecords() {
     if (!failure_.ok()) {
         return Stopped();
     }
@@ -339,7 +347,6 @@ Status ShardLog::Write() {
         round_.Clear();
         undo_.clear();
     }
-    AfterWrite();
     return Status::Ok();
 }
 
@@ -515,7 +522,8 @@ void ShardLog::MarkWatermark() {
     }
     Record mark;
     if (Append(mark, nullptr, nullptr, {}).ok()) {
-        static_cast<void>(Write());  // It has told our owner if it had to.
+        // No snapshot now: our owner may be in the middle of something. An error it is told of.
+        static_cast<void>(WriteRecords());
     }
 }
 

@@ -92,6 +92,7 @@ private:
     SubjectIndex& OpenIndexOf(SubjectState& subject);
     void DetachOpenIndexes(Segment& segment);
     Status CheckHighWater();
+    Status WriteRecords();
     Status WriteSpans();
     Status OnWriteError(const Status& error);
     void NoteLeftovers();
@@ -126,7 +127,7 @@ private:
     Strand& strand_;
     StoreListener& listener_;
 
-    // Shared with work on the I/O executor, which may outlive us by a moment.
+    // Shared with work on the I/O executor.
     const std::shared_ptr<SubjectTable> subjects_ = std::make_shared<SubjectTable>();
     Segments segments_;
     BatchCache batches_;

@@ -140,7 +140,10 @@ void ShardLog::SaveSnapshot() {
                     } else if (close_done_) {
                         close_status_ = status.WithContext("writing the last snapshot");
                     }
-                    TakeSnapshot();
+                    if (close_done_) {
+                        TakeSnapshot();  // Else with the next write: our owner may be in the middle
+                                         // of something.
+                    }
                     StepClose();
                 });
 }

@@ -60,7 +60,8 @@ bool SimExecutor::Post(Task task) {
     if (dead_) {
         return false;
     }
-    const auto pause = std::chrono::microseconds(1 + scheduler_.random().Below(50));
+    const auto pause = std::chrono::microseconds(
+        1 + scheduler_.random().Below(static_cast<std::uint64_t>(longest_pause_.count())));
     last_post_ = std::max(last_post_, scheduler_.Now() + pause);
     scheduler_.Add(last_post_, this, std::move(task));
     return true;

@@ -63,8 +63,11 @@ private:
 /// after a small random pause, so that two executors interleave in every way.
 class SimExecutor final : public Executor {
 public:
-    SimExecutor(SimScheduler& scheduler, std::uint64_t number)
-        : scheduler_(scheduler), number_(number) {}
+    /// `longest_pause`: before a task runs; long for threads that wait for a disk.
+    SimExecutor(SimScheduler& scheduler,
+                std::uint64_t number,
+                std::chrono::microseconds longest_pause = std::chrono::microseconds(50))
+        : scheduler_(scheduler), number_(number), longest_pause_(longest_pause) {}
     ~SimExecutor() override { Kill(); }
     SimExecutor(const SimExecutor&) = delete;
     SimExecutor& operator=(const SimExecutor&) = delete;
@@ -80,6 +83,7 @@ private:
     friend class SimScheduler;
     SimScheduler& scheduler_;
     const std::uint64_t number_;
+    const std::chrono::microseconds longest_pause_;
     TimePoint last_post_{};
     bool dead_ = false;
 };

@@ -124,8 +124,13 @@ private:
         if (broker_) {
             return;
         }
+        if (std::exchange(power_was_cut_, false)) {
+            // What consumers begun meanwhile was on its way to them, or with them, when the power went.
+            audit_.OnPowerCut();
+        }
         broker_executor_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
-        broker_io_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
+        broker_io_ = std::make_unique<SimExecutor>(
+            scheduler_, NextProcess(), random().Chance(0.5) ? 20ms : 1ms);
         broker::BrokerOptions options;
         options.directory = "/data";
         options.shards = 2;
@@ -156,6 +161,18 @@ private:
         started_ = scheduler_.Now();
         disk_failed_ = false;
         Trace("", "broker started");
+        for (const auto& report : broker_->recovery()) {
+            Trace("",
+                  "  incarnation " + std::to_string(report.incarnation) + ", end " +
+                      std::to_string(report.end) + ", torn " +
+                      std::to_string(report.torn_tail_bytes) + ", corruptions " +
+                      std::to_string(report.corruptions.size()));
+            for (const auto& each : report.corruptions) {
+                Trace("",
+                      "    " + std::to_string(each.begin) + " to " + std::to_string(each.end) +
+                          (each.committed ? " committed: " : ": ") + each.reason);
+            }
+        }
     }
 
     /// As kill -9 does: nothing that waits runs any more.
@@ -179,6 +196,7 @@ private:
         if (power_cut) {
             disk_.CutPower();
             audit_.OnPowerCut();
+            power_was_cut_ = true;
             if (random().Chance(0.3)) {
                 CrashProducer();  // On the same machine.
             }
@@ -416,7 +434,37 @@ private:
 
     bool Finished() const { return audit_.told_count() == to_tell_ && audit_.missing_count() == 0; }
 
+    /// What the broker thinks, for whoever looks for a lost message.
+    void TraceGroups() {
+        if (options_.trace.empty() || !broker_) {
+            return;
+        }
+        for (const char* subject : kSubjects) {
+            broker_->ListGroups(subject, [this](Result<std::vector<GroupInfo>> groups) {
+                for (const GroupInfo& group : groups.ok() ? *groups : std::vector<GroupInfo>()) {
+                    Trace("",
+                          group.subject + "/" + group.group + ": next " +
+                              std::to_string(group.next_sequence) + ", lag " +
+                              std::to_string(group.lag_count) + ", in flight " +
+                              std::to_string(group.in_flight_count) + ", waiting " +
+                              std::to_string(group.waiting_retry_count) + ", consumers " +
+                              std::to_string(group.consumer_count));
+                }
+            });
+        }
+        broker_->ListSubjects([this](Result<std::vector<SubjectInfo>> subjects) {
+            for (const SubjectInfo& subject :
+                 subjects.ok() ? *subjects : std::vector<SubjectInfo>()) {
+                Trace("",
+                      subject.subject + ": " + std::to_string(subject.first_sequence) + " to " +
+                          std::to_string(subject.next_sequence));
+            }
+        });
+        scheduler_.RunUntil(scheduler_.Now() + 1s);
+    }
+
     SimulationReport Report() {
+        TraceGroups();
         SimulationReport report;
         report.verdict = audit_.Judge();
         if (audit_.told_count() != to_tell_) {
@@ -456,6 +504,7 @@ private:
     std::uint64_t next_process_ = 2;
     TimePoint started_{};
     bool disk_failed_ = false;
+    bool power_was_cut_ = false;
     bool healed_ = false;
 };
 

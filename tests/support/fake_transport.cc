@@ -504,6 +504,38 @@ void FakeBroker::AppendUndecodable(const std::string& subject) {
     Run(std::move(calls));
 }
 
+void FakeBroker::AppendForGroup(const std::string& subject, const std::string& group) {
+    // The name is reserved, so the message is made with one of the same length and patched.
+    const std::string reserved = "qmq_consumerGroupName";
+    const std::string stand_in(reserved.size(), 'Q');
+    BatchBuilder builder;
+    builder.Add(Message(subject).SetBody(group).Set(stand_in, group),
+                "for-" + group,
+                WallTime(std::chrono::hours(1)));
+    std::string body = builder.Finish().substr(BatchHeader::kBytes);
+    body.replace(body.find(stand_in), stand_in.size(), reserved);
+    Calls calls;
+    {
+        std::lock_guard lock(mutex_);
+        stored_.push_back({subject, "for-" + group, MakeBatchHeader(1, body) + body, false});
+        Pump(&calls);
+    }
+    Run(std::move(calls));
+}
+
+void FakeBroker::CloseStreams(const Status& why) {
+    std::vector<std::uint64_t> ids;
+    {
+        std::lock_guard lock(mutex_);
+        for (const auto& [id, stream] : streams_) {
+            ids.push_back(id);
+        }
+    }
+    for (const std::uint64_t id : ids) {
+        CloseStream(id, why);
+    }
+}
+
 std::vector<StoredMessage> FakeBroker::stored() const {
     std::lock_guard lock(mutex_);
     return stored_;

@@ -57,6 +57,10 @@ public:
     /// Stores a message as if somebody had sent it.
     void Append(const Message& message);
     void AppendUndecodable(const std::string& subject);
+    /// As another client's delayed retry: only `group` is to handle it. Its body is the group.
+    void AppendForGroup(const std::string& subject, const std::string& group);
+    /// Closes the streams, but not their connections.
+    void CloseStreams(const Status& why);
 
     // What a test looks at.
 

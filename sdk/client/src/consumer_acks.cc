@@ -34,6 +34,15 @@ void ConsumerStream::RunAnswers(Answers answers) {
     }
 }
 
+void ConsumerStream::TellRoom() {
+    if (!config_.on_demand) {
+        return;  // Credit of the others is given back by `Flush`.
+    }
+    if (auto owner = owner_.lock()) {
+        owner->OnRoom();
+    }
+}
+
 void ConsumerStream::EndMessages(DeliveryRun& run, std::uint64_t count) {
     if (count > 0) {
         credit_.OnEnded(count, run.End(count));
@@ -225,6 +234,7 @@ void ConsumerStream::Decide(DeliveryRun& run, AckItem item, AckCallback done) {
     }
     RunAnswers(std::move(answers));
     NoteAcked();
+    TellRoom();
 }
 
 std::uint64_t ConsumerStream::ReleaseUnclaimed() {
@@ -380,6 +390,7 @@ void ConsumerStream::Renew() {
                                 ": messages were not finished within max_processing_time and are "
                                 "delivered again");
         Flush();
+        TellRoom();
     }
 }
 

@@ -111,6 +111,7 @@ void ConsumerStream::Sync() {
         credit_.OnNewStream();
     }
     Flush();
+    TellRoom();
 }
 
 void ConsumerStream::OnSubscribed(std::uint64_t generation, const SubscribeReply& reply) {
@@ -143,6 +144,7 @@ void ConsumerStream::OnSubscribed(std::uint64_t generation, const SubscribeReply
     }
     RunAnswers(std::move(answers));
     Flush();
+    TellRoom();
 }
 
 void ConsumerStream::OnClosed(std::uint64_t generation, const Status& status) {

@@ -37,6 +37,8 @@ public:
     virtual ~StreamOwner() = default;
     /// Messages to handle.
     virtual void OnRuns(std::vector<std::shared_ptr<DeliveryRun>> runs) = 0;
+    /// More may be asked for: something has ended, or the stream is new and nothing is granted.
+    virtual void OnRoom() {}
     /// The broker has answered acks.
     virtual void OnAcksConfirmed() {}
 };
@@ -140,6 +142,7 @@ private:
     void Renew();
     void GiveUp(const SequenceRange& range);
     void RunAnswers(Answers answers);
+    void TellRoom();
 
     const std::shared_ptr<ClientRuntime> runtime_;
     const std::shared_ptr<BrokerLink> link_;

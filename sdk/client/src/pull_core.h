@@ -46,6 +46,7 @@ public:
     Left Abort(const Status& why);
 
     void OnRuns(std::vector<std::shared_ptr<DeliveryRun>> runs) override;
+    void OnRoom() override { Ask(); }
     void OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) override;
     void OnRouteError(const RouteKey& key, const Status& status) override;
 

@@ -66,8 +66,8 @@ protected:
         std::string uri;
         std::string port() const { return uri.substr(uri.rfind(':') + 1); }
     };
-    Server Dev(std::vector<std::string> more = {}) {
-        std::vector<std::string> arguments{"dev", "--data", Path("data"), "--port", "0"};
+    Server Dev(std::vector<std::string> more = {}, const std::string& port = "0") {
+        std::vector<std::string> arguments{"dev", "--data", Path("data"), "--port", port};
         arguments.insert(arguments.end(), more.begin(), more.end());
         Server server{Start(arguments), ""};
         const std::string line = server.process.WaitForLine("gRPC", 20s).value();
@@ -117,7 +117,7 @@ TEST_F(QmqProgramTest, AGroupThatAckedSeesNothingTwiceAfterARestart) {
         "tail", "--uri", server.uri, "greetings", "--group", "g", "--from-start", "--count", "1"};
     EXPECT_THAT(Run(tail).out, HasSubstr("one"));
     server.process.Kill();
-    Server again = Dev({"--port", server.port()});
+    Server again = Dev({}, server.port());
     ASSERT_EQ(Run({"send", "--uri", again.uri, "greetings", "--body", "two"}).code, 0);
     EXPECT_THAT(Run(tail).out, HasSubstr("two"));
 }
@@ -160,7 +160,7 @@ TEST_F(QmqProgramTest, AnUnwritableDirectoryIsNamed) {
     std::ofstream(Path("file")) << "not a directory";
     const Ended ended = Run({"dev", "--data", Path("file") + "/data", "--port", "0"});
     EXPECT_EQ(ended.code, 1);
-    EXPECT_THAT(ended.err, HasSubstr(Path("file") + "/data"));
+    EXPECT_THAT(ended.err, HasSubstr(Path("file")));
 }
 
 TEST_F(QmqProgramTest, AnUnknownKeyStopsTheBrokerAndNamesTheNearest) {
@@ -210,7 +210,7 @@ TEST_F(QmqProgramTest, ASendWithoutAServerFailsByItsDeadlineAndSaysWhy) {
 
 TEST_F(QmqProgramTest, BadInputOnTheCommandLineIsExplained) {
     EXPECT_EQ(Run({"send", "--uri", "gopher://x", "greetings"}).code, 2);
-    EXPECT_EQ(Run({"send", "a/b", "--body", "x"}).code, 1);
+    EXPECT_EQ(Run({"send", "a/b", "--body", "x"}).code, 2);
     EXPECT_EQ(Run({"dev", "--durability", "perhaps"}).code, 2);
     EXPECT_EQ(Run({"nonsense"}).code, 2);
     EXPECT_EQ(Run({"--help"}).code, 0);

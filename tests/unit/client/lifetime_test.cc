@@ -1,1 +1,592 @@
+// The contract of threads and lifetimes, with the client's own threads.
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+
+#include "qmq/client.h"
+
+#include "tests/support/fake_transport.h"
+
+namespace qmq {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+/// What one thread says and another waits for.
+class Signal {
+public:
+    void Set() {
+        std::lock_guard lock(mutex_);
+        set_ = true;
+        changed_.notify_all();
+    }
+    bool Wait(milliseconds time = seconds(20)) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, time, [this] { return set_; });
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool set_ = false;
+};
+
+/// Counts, and lets a thread wait until the count is reached.
+class Counter {
+public:
+    void Add() {
+        std::lock_guard lock(mutex_);
+        ++count_;
+        changed_.notify_all();
+    }
+    bool WaitFor(int count) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, seconds(30), [&] { return count_ >= count; });
+    }
+    int count() {
+        std::lock_guard lock(mutex_);
+        return count_;
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    int count_ = 0;
+};
+
+ClientOptions OptionsFor(testing::FakeCluster& cluster, const std::string& id = "client-1") {
+    ClientOptions options;
+    options.uri = "fake:";
+    options.app_code = "test";
+    options.client_id = id;
+    options.transports = {cluster.factory()};
+    options.log = [](LogLevel, std::string_view) {};
+    return options;
+}
+
+Client MakeClient(testing::FakeCluster& cluster, const std::string& id = "client-1") {
+    Result<Client> client = Client::Create(OptionsFor(cluster, id));
+    EXPECT_TRUE(client.ok()) << client.status();
+    return std::move(*client);
+}
+
+SubscriptionOptions Consumer(const std::string& group = "g") {
+    SubscriptionOptions options;
+    options.subject = "s";
+    options.group = group;
+    options.start = StartPosition::kEarliest;
+    return options;
+}
+
+/// With the transport's callbacks on a thread of their own, and inside the calls, as inproc has it.
+class LifetimeTest : public ::testing::TestWithParam<bool> {
+protected:
+    LifetimeTest() { cluster.AddBroker("a"); }
+
+    testing::FakeBroker& broker() { return cluster.broker("a"); }
+
+    ThreadPool transport_threads{{1, 1U << 20, "transport"}};
+    testing::FakeCluster cluster{GetParam() ? &transport_threads : nullptr};
+};
+
+INSTANTIATE_TEST_SUITE_P(Transport, LifetimeTest, ::testing::Bool(), [](const auto& param) {
+    return param.param ? std::string("Threaded") : std::string("Inline");
+});
+
+TEST_P(LifetimeTest, SendsAndHandlesWithManyThreads) {
+    constexpr int kSenders = 4;
+    constexpr int kEach = 2'000;
+    Client client = MakeClient(cluster);
+    Producer producer = *client.MakeProducer();
+    Counter handled;
+    auto made = client.Subscribe(Consumer(), [&](const Message&) { handled.Add(); });
+    ASSERT_TRUE(made.ok());
+    Counter called;
+    std::vector<std::thread> senders;
+    std::atomic<int> persisted{0};
+    for (int i = 0; i < kSenders; ++i) {
+        senders.emplace_back([&] {
+            std::vector<SendFuture> futures;
+            for (int n = 0; n < kEach; ++n) {
+                if (n % 2 == 0) {
+                    futures.push_back(producer.Send(Message("s").SetBody("x")));
+                } else {
+                    producer.Send(Message("s"), [&](const SendReceipt& receipt) {
+                        EXPECT_TRUE(receipt.ok()) << receipt.status;
+                        called.Add();
+                    });
+                }
+            }
+            for (const SendFuture& future : futures) {
+                persisted += future.Get().ok() ? 1 : 0;
+            }
+        });
+    }
+    for (std::thread& sender : senders) {
+        sender.join();
+    }
+    EXPECT_TRUE(called.WaitFor(kSenders * kEach / 2));
+    EXPECT_TRUE(handled.WaitFor(kSenders * kEach));
+    EXPECT_EQ(persisted, kSenders * kEach / 2);
+    const ShutdownReport report = client.Shutdown(seconds(20));
+    EXPECT_TRUE(report.drained);
+    EXPECT_EQ(handled.count(), kSenders * kEach);
+    EXPECT_EQ(broker().acked_count(), static_cast<std::uint64_t>(kSenders * kEach));
+    EXPECT_EQ(called.count(), kSenders * kEach / 2);
+}
+
+TEST_P(LifetimeTest, EverythingSurvivesCutsUnderLoad) {
+    constexpr int kMessages = 3'000;
+    Client client = MakeClient(cluster);
+    Producer producer = *client.MakeProducer();
+    std::mutex mutex;
+    std::set<std::string> seen;
+    Counter distinct;
+    auto made = client.Subscribe(Consumer(), [&](const Message& message) {
+        std::lock_guard lock(mutex);
+        if (seen.emplace(message.body()).second) {
+            distinct.Add();
+        }
+    });
+    ASSERT_TRUE(made.ok());
+    std::vector<SendFuture> futures;
+    for (int i = 0; i < kMessages; ++i) {
+        futures.push_back(producer.Send(Message("s").SetBody(std::to_string(i))));
+        if (i % 500 == 250) {
+            broker().SetKeepHeld(i % 1'000 == 250);
+            broker().Cut();
+        }
+    }
+    for (const SendFuture& future : futures) {
+        EXPECT_TRUE(future.Get().ok());
+    }
+    EXPECT_TRUE(distinct.WaitFor(kMessages));
+    EXPECT_TRUE(client.Shutdown(seconds(20)).drained);
+    EXPECT_EQ(broker().held_count(), 0U);
+}
+
+TEST_P(LifetimeTest, AClientMayBeDestroyedInsideItsOwnCallback) {
+    std::optional<Client> client(MakeClient(cluster));
+    Producer producer = *client->MakeProducer();
+    Signal done;
+    producer.Send(Message("s"), [&](const SendReceipt&) {
+        client.reset();
+        done.Set();
+    });
+    EXPECT_TRUE(done.Wait());
+    EXPECT_EQ(producer.Send(Message("s")).Get().status.code(), StatusCode::kCancelled);
+}
+
+TEST_P(LifetimeTest, AClientMayBeDestroyedInsideItsOwnHandler) {
+    std::optional<Client> client(MakeClient(cluster));
+    Signal done;
+    auto made = client->Subscribe(Consumer(), [&](const Message&) {
+        client.reset();
+        done.Set();
+    });
+    ASSERT_TRUE(made.ok());
+    broker().Append(Message("s"));
+    EXPECT_TRUE(done.Wait());
+    // It was not acked: it is delivered again to whoever comes.
+    EXPECT_EQ(broker().acked_count(), 0U);
+}
+
+TEST_P(LifetimeTest, ShutdownFromAHandlerWaitsForTheOthersButNotForItself) {
+    Client client = MakeClient(cluster);
+    Signal other_began;
+    Signal reported;
+    std::atomic<bool> other_ended{false};
+    ShutdownReport report;
+    SubscriptionOptions options = Consumer();
+    options.parallelism = 2;
+    auto made = client.Subscribe(options, [&](const Message& message) {
+        if (message.body() == "slow") {
+            other_began.Set();
+            std::this_thread::sleep_for(milliseconds(50));  // Work.
+            other_ended = true;
+            return;
+        }
+        other_began.Wait();
+        report = client.Shutdown(seconds(20));
+        EXPECT_TRUE(other_ended);
+        reported.Set();
+    });
+    ASSERT_TRUE(made.ok());
+    const auto start = steady_clock::now();
+    broker().Append(Message("s").SetBody("slow"));
+    broker().Append(Message("s").SetBody("ends it"));
+    ASSERT_TRUE(reported.Wait());
+    EXPECT_LT(steady_clock::now() - start, seconds(15));
+    EXPECT_EQ(report.handlers_running, 1U);
+    EXPECT_EQ(broker().acked_count(), 1U);
+}
+
+TEST_P(LifetimeTest, CloseInsideAHandlerReturnsAtOnce) {
+    Client client = MakeClient(cluster);
+    Signal closed;
+    Subscription subscription;
+    std::mutex mutex;
+    std::unique_lock made_lock(mutex);
+    auto made = client.Subscribe(Consumer(), [&](const Message&) {
+        std::lock_guard lock(mutex);  // Not before the handle is there.
+        EXPECT_TRUE(subscription.Close(seconds(20)).ok());
+        closed.Set();
+    });
+    ASSERT_TRUE(made.ok());
+    subscription = *made;
+    made_lock.unlock();
+    broker().Append(Message("s"));
+    ASSERT_TRUE(closed.Wait(seconds(10)));
+    EXPECT_TRUE(subscription.Close(seconds(20)).ok());
+    EXPECT_EQ(broker().acked_count(), 1U);
+    EXPECT_EQ(broker().subscriber_count(), 0U);
+}
+
+TEST_P(LifetimeTest, CloseWaitsForHandlersAndSaysHowManyStillRun) {
+    Client client = MakeClient(cluster);
+    Signal began;
+    Signal go;
+    auto made = client.Subscribe(Consumer(), [&](const Message&) {
+        began.Set();
+        go.Wait();
+    });
+    ASSERT_TRUE(made.ok());
+    broker().Append(Message("s"));
+    ASSERT_TRUE(began.Wait());
+    const Status status = made->Close(milliseconds(20));
+    EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("1 handlers"));
+    go.Set();
+    EXPECT_TRUE(made->Close(seconds(20)).ok());
+    EXPECT_EQ(broker().acked_count(), 1U);
+}
+
+TEST_P(LifetimeTest, TwoClientsInOneProcessAreIndependent) {
+    testing::FakeCluster other_cluster(GetParam() ? &transport_threads : nullptr);
+    testing::FakeBroker& other_broker = other_cluster.AddBroker("a");
+    Client client = MakeClient(cluster);
+    std::optional<Client> other(MakeClient(other_cluster));
+    Producer producer = *client.MakeProducer();
+    Producer other_producer = *other->MakeProducer();
+    EXPECT_TRUE(other_producer.Send(Message("s")).Get().ok());
+    other.reset();
+    EXPECT_TRUE(producer.Send(Message("s")).Get().ok());
+    EXPECT_EQ(broker().stored().size(), 1U);
+    EXPECT_EQ(other_broker.stored().size(), 1U);
+}
+
+TEST_P(LifetimeTest, ACallbackOfOneClientMayShutDownAnother) {
+    Client client = MakeClient(cluster, "client-1");
+    Client other = MakeClient(cluster, "client-2");
+    Producer producer = *client.MakeProducer();
+    Signal done;
+    producer.Send(Message("s"), [&](const SendReceipt&) {
+        EXPECT_TRUE(other.Shutdown(seconds(20)).drained);
+        done.Set();
+    });
+    EXPECT_TRUE(done.Wait());
+}
+
+TEST_P(LifetimeTest, AHandlerThatBlocksForEverDoesNotHoldShutdown) {
+    // Leaked on purpose: the thread that never returns looks at them.
+    auto* began = new Signal;
+    auto* never = new Signal;
+    std::optional<Client> client(MakeClient(cluster));
+    auto made = client->Subscribe(Consumer(), [began, never](const Message&) {
+        began->Set();
+        never->Wait(std::chrono::hours(24));
+    });
+    ASSERT_TRUE(made.ok());
+    Producer producer = *client->MakeProducer();
+    broker().Append(Message("s"));
+    ASSERT_TRUE(began->Wait());
+    const auto start = steady_clock::now();
+    const ShutdownReport report = client->Shutdown(milliseconds(100));
+    EXPECT_LT(steady_clock::now() - start, seconds(5));
+    EXPECT_GE(steady_clock::now() - start, milliseconds(100));
+    EXPECT_EQ(report.handlers_running, 1U);
+    EXPECT_FALSE(report.drained);
+    client.reset();
+    EXPECT_LT(steady_clock::now() - start, seconds(5));
+    EXPECT_EQ(broker().subscriber_count(), 0U);
+    never->Set();
+}
+
+TEST_P(LifetimeTest, ACallbackThatBlocksForEverDoesNotHoldShutdown) {
+    auto* began = new Signal;
+    auto* never = new Signal;
+    Client client = MakeClient(cluster);
+    Producer producer = *client.MakeProducer();
+    producer.Send(Message("s"), [began, never](const SendReceipt&) {
+        began->Set();
+        never->Wait(std::chrono::hours(24));
+    });
+    ASSERT_TRUE(began->Wait());
+    const auto start = steady_clock::now();
+    (void)client.Shutdown(milliseconds(50));
+    EXPECT_LT(steady_clock::now() - start, seconds(5));
+    never->Set();
+}
+
+TEST_P(LifetimeTest, NothingIsCalledAfterShutdownHasReturned) {
+    for (int round = 0; round < 20; ++round) {
+        std::atomic<bool> over{false};
+        std::atomic<int> late{0};
+        Client client = MakeClient(cluster, "client-" + std::to_string(round));
+        Producer producer = *client.MakeProducer();
+        auto made = client.Subscribe(Consumer("g" + std::to_string(round)),
+                                     [&](const Message&) { late += over ? 1 : 0; });
+        ASSERT_TRUE(made.ok());
+        for (int i = 0; i < 300; ++i) {
+            producer.Send(Message("s"), [&](const SendReceipt&) { late += over ? 1 : 0; });
+        }
+        const ShutdownReport report = client.Shutdown(milliseconds(round % 2 == 0 ? 0 : 5));
+        // A handler that was running then may still run; it began before.
+        if (report.handlers_running == 0) {
+            over = true;
+        }
+        (void)producer.Flush(milliseconds(0));
+        EXPECT_EQ(late, 0);
+    }
+}
+
+TEST_P(LifetimeTest, EverySendHasAnOutcomeAfterShutdown) {
+    broker().SetHoldSends(true);
+    Client client = MakeClient(cluster);
+    Producer producer = *client.MakeProducer();
+    std::vector<SendFuture> futures;
+    for (int i = 0; i < 1'000; ++i) {
+        futures.push_back(producer.Send(Message("s")));
+    }
+    const ShutdownReport report = client.Shutdown(milliseconds(10));
+    std::uint64_t unknown = 0;
+    std::uint64_t refused = 0;
+    for (const SendFuture& future : futures) {
+        ASSERT_TRUE(future.ready());
+        const SendOutcome outcome = future.Get().outcome;
+        unknown += outcome == SendOutcome::kUnknown ? 1 : 0;
+        refused += outcome == SendOutcome::kRefused ? 1 : 0;
+    }
+    EXPECT_EQ(unknown + refused, 1'000U);
+    EXPECT_EQ(report.sends_unknown, unknown);
+    EXPECT_EQ(report.sends_refused, refused);
+}
+
+TEST_P(LifetimeTest, FuturesMayBeWaitedForByManyThreads) {
+    broker().SetHoldSends(true);
+    Client client = MakeClient(cluster);
+    Producer producer = *client.MakeProducer();
+    const SendFuture future = producer.Send(Message("s"));
+    EXPECT_FALSE(future.WaitFor(milliseconds(1)).has_value());
+    std::vector<std::thread> waiters;
+    std::atomic<int> ok{0};
+    for (int i = 0; i < 4; ++i) {
+        waiters.emplace_back([&] { ok += future.Get().ok() ? 1 : 0; });
+    }
+    while (!broker().AnswerHeld()) {
+        std::this_thread::yield();  // The frame is on its way from the work thread.
+    }
+    for (std::thread& waiter : waiters) {
+        waiter.join();
+    }
+    EXPECT_EQ(ok, 4);
+}
+
+TEST_P(LifetimeTest, ASenderThatWaitsForRoomGoesOnWhenThereIsSome) {
+    broker().SetHoldSends(true);
+    Client client = MakeClient(cluster);
+    ProducerOptions options;
+    options.max_pending_count = 1;
+    options.when_full = WhenFull::kBlock;
+    Producer producer = *client.MakeProducer(options);
+    const SendFuture first = producer.Send(Message("s"));
+    std::thread blocked([&] { EXPECT_TRUE(producer.Send(Message("s")).Get().ok()); });
+    while (!broker().AnswerHeld()) {
+        std::this_thread::yield();
+    }
+    EXPECT_TRUE(first.Get().ok());
+    broker().SetHoldSends(false);
+    while (broker().stored().size() < 2) {
+        (void)broker().AnswerHeld();
+        std::this_thread::yield();
+    }
+    blocked.join();
+}
+
+TEST_P(LifetimeTest, ASenderThatFindsNoRoomInTimeIsRefused) {
+    broker().SetHoldSends(true);
+    Client client = MakeClient(cluster);
+    ProducerOptions options;
+    options.max_pending_count = 1;
+    options.when_full = WhenFull::kBlock;
+    Producer producer = *client.MakeProducer(options);
+    (void)producer.Send(Message("s"));
+    const SendReceipt receipt = producer.Send(Message("s"), milliseconds(20)).Get();
+    EXPECT_EQ(receipt.status.code(), StatusCode::kResourceExhausted);
+}
+
+TEST_P(LifetimeTest, ABlockingPullWaitsForItsMessage) {
+    Client client = MakeClient(cluster);
+    PullConsumerOptions options;
+    options.subject = "s";
+    options.group = "g";
+    options.start = StartPosition::kEarliest;
+    PullConsumer consumer = *client.MakePullConsumer(options);
+    std::thread later([&] { broker().Append(Message("s").SetBody("x")); });
+    auto pulled = consumer.Pull({10, seconds(20)});
+    later.join();
+    ASSERT_TRUE(pulled.ok()) << pulled.status();
+    ASSERT_EQ(pulled->size(), 1U);
+    std::promise<Status> recorded;
+    (*pulled)[0].Ack([&](const Status& status) { recorded.set_value(status); });
+    EXPECT_TRUE(recorded.get_future().get().ok());
+    EXPECT_TRUE(consumer.Close(seconds(20)).ok());
+}
+
+TEST_P(LifetimeTest, WaitReadyWaitsForTheWay) {
+    broker().SetConnectError(Status::Unavailable("refused"));
+    Client client = MakeClient(cluster);
+    const Status status = client.WaitReady("s", milliseconds(30));
+    EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("refused"));
+    broker().SetConnectError(Status::Ok());
+    EXPECT_TRUE(client.WaitReady("s", seconds(20)).ok());
+}
+
+TEST_P(LifetimeTest, HandlersOfDifferentSubscriptionsShareTheThreads) {
+    auto options = OptionsFor(cluster);
+    options.handler_threads = 1;
+    Client client = std::move(*Client::Create(std::move(options)));
+    Counter first;
+    Counter second;
+    for (int i = 0; i < 5'000; ++i) {
+        broker().Append(Message("s"));
+    }
+    auto a = client.Subscribe(Consumer("g1"), [&](const Message&) { first.Add(); });
+    auto b = client.Subscribe(Consumer("g2"), [&](const Message&) { second.Add(); });
+    EXPECT_TRUE(first.WaitFor(5'000));
+    EXPECT_TRUE(second.WaitFor(5'000));
+    EXPECT_TRUE(client.Shutdown(seconds(20)).drained);
+}
+
+TEST_P(LifetimeTest, ASlowHandlerKeepsNobodyElsesMessagesWaiting) {
+    Client client = MakeClient(cluster);
+    SubscriptionOptions options = Consumer();
+    options.parallelism = 2;
+    Signal go;
+    Counter quick;
+    for (int i = 0; i < 200; ++i) {
+        broker().Append(Message("s").SetBody(i == 0 ? "slow" : "quick"));
+    }
+    auto made = client.Subscribe(options, [&](const Message& message) {
+        if (message.body() == "slow") {
+            go.Wait();
+        } else {
+            quick.Add();
+        }
+    });
+    EXPECT_TRUE(quick.WaitFor(199));
+    go.Set();
+    EXPECT_TRUE(client.Shutdown(seconds(20)).drained);
+}
+
+TEST_P(LifetimeTest, ShutdownFromTwoThreadsEndsBoth) {
+    Client client = MakeClient(cluster);
+    Producer producer = *client.MakeProducer();
+    (void)producer.Send(Message("s"));
+    std::thread other([&] { (void)client.Shutdown(seconds(20)); });
+    (void)client.Shutdown(seconds(20));
+    other.join();
+}
+
+TEST_P(LifetimeTest, AnAsynchronousShutdownEndsOnItsOwnThreads) {
+    std::optional<Client> client(MakeClient(cluster));
+    Producer producer = *client->MakeProducer();
+    (void)producer.Send(Message("s"));
+    std::promise<ShutdownReport> ended;
+    client->ShutdownAsync(seconds(20),
+                          [&](const ShutdownReport& report) { ended.set_value(report); });
+    EXPECT_TRUE(ended.get_future().get().drained);
+    client.reset();
+}
+
+TEST_P(LifetimeTest, HandlesOutliveTheirClient) {
+    Producer producer;
+    Subscription subscription;
+    SendFuture future;
+    broker().SetHoldSends(true);
+    {
+        Client client = MakeClient(cluster);
+        producer = *client.MakeProducer();
+        subscription = *client.Subscribe(Consumer(), [](const Message&) {});
+        future = producer.Send(Message("s"));
+    }
+    EXPECT_NE(future.Get().outcome, SendOutcome::kPersisted);
+    EXPECT_EQ(producer.Send(Message("s")).Get().status.code(), StatusCode::kCancelled);
+    subscription.Pause();
+    subscription.Resume();
+    EXPECT_TRUE(subscription.Close(seconds(1)).ok());
+    (void)subscription.stats();
+}
+
+// What happens at the end of a process is tested in one of its own.
+
+testing::FakeCluster& StaticCluster() {
+    static auto* cluster = [] {
+        auto* made = new testing::FakeCluster;
+        made->AddBroker("a");
+        return made;
+    }();
+    return *cluster;
+}
+
+TEST(ExitTest, LeavingMainWithMessagesInFlightIsSafe) {
+    EXPECT_EXIT(
+        {
+            static Client client = MakeClient(StaticCluster());
+            static Producer producer = *client.MakeProducer();
+            StaticCluster().broker("a").SetHoldSends(true);
+            for (int i = 0; i < 100; ++i) {
+                producer.Send(Message("s"), [](const SendReceipt& receipt) {
+                    if (receipt.ok()) {
+                        std::abort();
+                    }
+                });
+            }
+            std::exit(7);
+        },
+        ::testing::ExitedWithCode(7),
+        "");
+}
+
+TEST(ExitTest, AStaticClientWithAHandlerThatBlocksForEverLetsTheProcessEnd) {
+    EXPECT_EXIT(
+        {
+            static Client client = MakeClient(StaticCluster());
+            auto* began = new Signal;
+            auto* never = new Signal;
+            (void)client.Subscribe(Consumer(), [began, never](const Message&) {
+                began->Set();
+                never->Wait(std::chrono::hours(24));
+            });
+            StaticCluster().broker("a").Append(Message("s"));
+            began->Wait();
+            std::exit(7);
+        },
+        ::testing::ExitedWithCode(7),
+        "");
+}
+
+}  // namespace
+}  // namespace qmq

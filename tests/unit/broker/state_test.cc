@@ -1,0 +1,121 @@
+#include "server/broker/state.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+// What a log with damage comes to: nothing is lost, and nothing breaks.
+namespace qmq::broker {
+namespace {
+
+using ::testing::ElementsAre;
+
+class StateTest : public ::testing::Test {
+protected:
+    const ConsumerName consumer_{{"orders", "billing"}, "c1", ConsumeSource::kBoth};
+
+    HandedOut HandOut(std::uint64_t pull, std::uint64_t first, std::uint32_t count) {
+        return HandedOut{consumer_,
+                         pull,
+                         1'000,
+                         first + count,
+                         {HandOutRun{Origin::kSubject, TakenFrom::kNew, first, count, 1, 0}},
+                         first};
+    }
+    std::vector<std::uint64_t> Loose() {
+        std::vector<std::uint64_t> all;
+        for (const auto& [sequence, loose] : state_.FindGroup(consumer_.group)->redelivery[0]) {
+            all.push_back(sequence);
+        }
+        return all;
+    }
+    std::vector<std::uint64_t> HeldPulls() {
+        std::vector<std::uint64_t> all;
+        state_.FindConsumer(consumer_)->held.ForEach(
+            [&all](std::uint64_t pull, const Held&) { all.push_back(pull); });
+        return all;
+    }
+
+    BrokerOptions options_;
+    State state_{options_};
+};
+
+TEST_F(StateTest, WhatADamagedHandOutGaveAwayGoesOutAgain) {
+    state_.Apply(GroupPlaced{consumer_.group, 0, false});
+    state_.Apply(HandOut(0, 0, 2));
+    // HandOut(2, 2, 3) is damaged.
+    state_.Apply(HandOut(5, 5, 1));
+    EXPECT_THAT(Loose(), ElementsAre(2, 3, 4));
+    EXPECT_THAT(HeldPulls(), ElementsAre(0, 1, 5));
+    EXPECT_EQ(state_.FindGroup(consumer_.group)->next_sequence, 6U);
+    // Its acks find nothing, and harm nothing.
+    state_.Apply(Acked{consumer_, {{0, 4}}});
+    EXPECT_THAT(HeldPulls(), ElementsAre(5));
+}
+
+TEST_F(StateTest, WhatADamagedSkipPassedOverIsLookedAtAgain) {
+    state_.Apply(GroupPlaced{consumer_.group, 0, false});
+    state_.Apply(Skipped{consumer_.group, 9, 7});
+    EXPECT_EQ(state_.FindGroup(consumer_.group)->redelivery[0].size(), 7U);
+    EXPECT_TRUE(state_.FindGroup(consumer_.group)->redelivery[0].begin()->second.unfiltered);
+}
+
+TEST_F(StateTest, AGroupWhosePlaceIsDamagedGoesOnWhereItWas) {
+    state_.Apply(HandOut(0, 40, 2));
+    EXPECT_TRUE(state_.FindGroup(consumer_.group)->placed);
+    EXPECT_EQ(state_.FindGroup(consumer_.group)->next_sequence, 42U);
+    EXPECT_THAT(Loose(), ElementsAre());
+}
+
+TEST_F(StateTest, PullSequencesThatGoBackBeginAnew) {
+    state_.Apply(GroupPlaced{consumer_.group, 0, false});
+    state_.Apply(HandOut(10, 0, 2));
+    // The record of the consumer's end is damaged; another one of its name began below.
+    state_.Apply(HandOut(3, 2, 1));
+    EXPECT_THAT(HeldPulls(), ElementsAre(3));
+    EXPECT_THAT(Loose(), ElementsAre(0, 1));
+}
+
+TEST_F(StateTest, EveryActionOfAnUnknownGroupIsTakenWithoutHarm) {
+    state_.Apply(GroupGone{consumer_.group});
+    state_.Apply(Acked{consumer_, {{0, UINT64_MAX}}});
+    state_.Apply(Released{consumer_, true, {{0, UINT64_MAX}}});
+    state_.Apply(Deferred{consumer_, 5, {{0, UINT64_MAX}}});
+    state_.Apply(Moved{consumer_, 5, {{0, UINT64_MAX}}, Origin::kSubject});
+    state_.Apply(ConsumerGone{consumer_});
+    EXPECT_EQ(state_.FindGroup(consumer_.group), nullptr);
+}
+
+TEST_F(StateTest, ASnapshotHasTheSameStateAndTheUnappliedActions) {
+    state_.Apply(GroupPlaced{consumer_.group, 0, false});
+    state_.Apply(HandOut(0, 0, 5));
+    state_.Apply(Acked{consumer_, {{1, 2}}});
+    std::string unapplied;
+    Encode(Acked{consumer_, {{4, 4}}}, unapplied);
+    const std::string bytes = state_.Save(std::span(&unapplied, 1));
+
+    State loaded(options_);
+    const Status status = loaded.Load(bytes);
+    ASSERT_TRUE(status.ok()) << status;
+    state_.Apply(Acked{consumer_, {{4, 4}}});
+    EXPECT_EQ(loaded.Save({}), state_.Save({}));
+}
+
+TEST_F(StateTest, EveryTruncationOfASnapshotIsAnError) {
+    state_.Apply(GroupPlaced{consumer_.group, 0, false});
+    state_.Apply(HandOut(0, 0, 5));
+    state_.Apply(Released{consumer_, true, {{2, 2}}});
+    const std::string bytes = state_.Save({});
+    for (std::size_t size = 0; size < bytes.size(); ++size) {
+        State loaded(options_);
+        EXPECT_FALSE(loaded.Load(std::string_view(bytes).substr(0, size)).ok()) << size;
+    }
+}
+
+TEST_F(StateTest, AnIdleGroupIsSmall) {
+    // Two strings of names and two nodes of maps come to it; a consumer is there while it is there.
+    EXPECT_LE(sizeof(Group), 512U);
+    EXPECT_LE(sizeof(Consumer), 640U);
+}
+
+}  // namespace
+}  // namespace qmq::broker

@@ -1,0 +1,134 @@
+// The worked example of docs/design/log-format.md, read out of the document.
+#include <fstream>
+#include <sstream>
+
+#include "server/store/bytes.h"
+#include "server/store/log_inspector.h"
+#include "server/store/record.h"
+#include "tests/unit/store/store_fixture.h"
+
+namespace qmq::store {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+/// The bytes between "```hex" and "```". Each line's offset is checked on the way.
+std::string ExampleBytes() {
+    std::ifstream document(QMQ_SOURCE_DIR "/docs/design/log-format.md");
+    std::string line;
+    while (std::getline(document, line) && line != "```hex") {
+    }
+    std::string bytes;
+    while (std::getline(document, line) && line != "```") {
+        std::istringstream words(line.substr(0, line.find('#')));
+        std::string word;
+        words >> word;
+        EXPECT_EQ(std::stoul(word, nullptr, 16), bytes.size()) << line;
+        while (words >> word) {
+            bytes.push_back(static_cast<char>(std::stoi(word, nullptr, 16)));
+        }
+    }
+    return bytes;
+}
+
+WallTime At(std::int64_t ms) {
+    return WallTime(std::chrono::milliseconds(ms));
+}
+
+Slice ExampleBatch() {
+    BatchBuilder builder;
+    Message message("orders");
+    message.SetId("id-0").SetCreatedTime(At(1'700'000'000'000)).SetBody("hello");
+    builder.Add(message, "", At(0));
+    return Slice::Own(builder.Finish());
+}
+
+TEST(LogFormatTest, TheExampleIsWhatTheEncoderWrites) {
+    std::string log;
+    const auto add = [&](Record record) {
+        record.header.offset = log.size();
+        record.header.incarnation = 1;
+        log += EncodeRecord(record);
+    };
+    Record start;
+    start.header.kind = RecordKind::kStart;
+    start.stored = At(1'700'000'000'000);
+    add(start);
+    const Slice batch = ExampleBatch();
+    Record messages;
+    messages.header.kind = RecordKind::kMessages;
+    messages.header.committed = log.size();
+    messages.stored = At(1'700'000'000'005);
+    messages.count = 1;
+    messages.subject = "orders";
+    messages.batch = batch.bytes();
+    add(messages);
+    Record action;
+    action.header.kind = RecordKind::kAction;
+    action.header.committed = 48;
+    action.action = "acked 0";
+    add(action);
+    Record mark;
+    mark.header.flags = RecordHeader::kLastInSegment;
+    mark.header.committed = log.size();
+    add(mark);
+    EXPECT_EQ(log, ExampleBytes());
+}
+
+TEST(LogFormatTest, AStoreReadsTheExample) {
+    const auto files = env::MakeMemoryFileSystem();
+    ASSERT_TRUE(files->MakeDirectories("/data").ok());
+    const std::string bytes = ExampleBytes();
+    const std::string settings = "{\"format\": 1, \"segment_bytes\": 65536}";
+    for (const auto& [name, text] :
+         {std::pair<std::string, std::string_view>("/data/00000000000000000000.log", bytes),
+          std::pair<std::string, std::string_view>("/data/store.json", settings)}) {
+        ASSERT_TRUE(files->Open(name, env::OpenMode::kCreate).value()->WriteAt(0, {&text, 1}).ok());
+    }
+    TestStore test(*files);
+    ASSERT_TRUE(test.Open().ok());
+    EXPECT_THAT(test.listener->events, ElementsAre("messages orders 0+1", "action acked 0"));
+    EXPECT_THAT(test.BodiesIn("orders"), ElementsAre("hello"));
+    EXPECT_EQ(test.store->recovery().incarnation, 2U);
+    EXPECT_EQ(test.store->recovery().end, 65'536U) << "the mark ends the segment";
+    EXPECT_THAT(test.store->recovery().corruptions, IsEmpty());
+}
+
+TEST(LogFormatTest, ZerosAreNoRecord) {
+    const std::string zeros(4096, '\0');
+    for (const LogOffset at : {LogOffset{0}, LogOffset{8}, LogOffset{1} << 40U}) {
+        EXPECT_FALSE(ParseRecord(zeros, at).ok());
+    }
+}
+
+TEST(LogFormatTest, ARecordElsewhereIsNoRecord) {
+    const std::string bytes = ExampleBytes();
+    EXPECT_TRUE(ParseRecord(bytes, 0).ok());
+    EXPECT_FALSE(ParseRecord(bytes, 65'536).ok());
+}
+
+TEST(LogFormatTest, AMoveHoldsItsActionAndItsMessage) {
+    const Slice batch = ExampleBatch();
+    Record move;
+    move.header.kind = RecordKind::kMove;
+    move.header.offset = 4096;
+    move.stored = At(7);
+    move.first_sequence = 41;
+    move.count = 1;
+    move.subject = "%RETRY%orders%billing";
+    move.action = "moved";
+    move.batch = batch.bytes();
+    const std::string bytes = EncodeRecord(move);
+    EXPECT_EQ(bytes.size(), EncodedBytes(move));
+    EXPECT_EQ(bytes.size() % kAlignment, 0U);
+    const auto read = ParseRecord(bytes, 4096);
+    ASSERT_TRUE(read.ok()) << read.status();
+    EXPECT_EQ(read.value().action, "moved");
+    EXPECT_EQ(read.value().subject, move.subject);
+    EXPECT_EQ(read.value().first_sequence, 41U);
+    EXPECT_EQ(read.value().batch, batch.bytes());
+}
+
+}  // namespace
+}  // namespace qmq::store
