@@ -297,9 +297,10 @@ void ShardLog::DetachOpenIndexes(Segment& segment) {
 }
 
 Status ShardLog::CheckHighWater() {
-    constexpr std::chrono::seconds kInterval{1};
+    // Room is looked for more often than the lack of it.
+    const std::chrono::milliseconds interval(high_water_.ok() ? 1'000 : 10);
     const TimePoint now = clock_.Now();
-    if (space_was_checked_ && now - space_checked_ < kInterval) {
+    if (space_was_checked_ && now - space_checked_ < interval) {
         return high_water_;
     }
     space_checked_ = now;
