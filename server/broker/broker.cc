@@ -44,7 +44,7 @@ std::vector<T> Concatenate(std::vector<std::vector<T>> parts) {
 }
 
 void Acknowledge(const std::shared_ptr<Shard>& shard,
-                 ResolvedKey key,
+                 SharedKey key,
                  std::vector<AckItem> items,
                  AckDone done) {
     Status status = ValidateAcks(items);
@@ -60,7 +60,7 @@ void Acknowledge(const std::shared_ptr<Shard>& shard,
 
 class SessionImpl final : public Session {
 public:
-    SessionImpl(std::shared_ptr<Shard> shard, ResolvedKey key, std::uint64_t session)
+    SessionImpl(std::shared_ptr<Shard> shard, SharedKey key, std::uint64_t session)
         : shard_(std::move(shard)), key_(std::move(key)), session_(session) {}
     ~SessionImpl() override { Detach(); }
 
@@ -75,7 +75,7 @@ public:
             // means what it meant.
             Acknowledge(shard_, key_, std::move(items), std::move(done));
         } else {
-            done(Status::Cancelled("the session of consumer " + key_.consumer_id + " is closed"));
+            done(Status::Cancelled("the session of consumer " + key_->consumer_id + " is closed"));
         }
     }
     void Close() override {
@@ -95,7 +95,7 @@ private:
     }
 
     const std::shared_ptr<Shard> shard_;  ///< Null when the request was refused.
-    const ResolvedKey key_;
+    const SharedKey key_;
     const std::uint64_t session_;
     std::atomic<bool> closed_{false};
 };
@@ -206,11 +206,12 @@ std::unique_ptr<Session> BrokerImpl::Subscribe(SubscribeRequest request,
     if (!status.ok()) {
         // From a strand, as all calls to a sink come.
         shards_.front()->Refuse(std::move(sink), std::move(status));
-        return std::make_unique<SessionImpl>(nullptr, ResolvedKey{}, 0);
+        return std::make_unique<SessionImpl>(nullptr, std::make_shared<const ResolvedKey>(), 0);
     }
     const std::shared_ptr<Shard>& shard = ShardFor(key->subject);
     const std::uint64_t session = ++last_session_;
-    auto made = std::make_unique<SessionImpl>(shard, *key, session);
+    auto made =
+        std::make_unique<SessionImpl>(shard, std::make_shared<const ResolvedKey>(*key), session);
     shard->Subscribe(*std::move(key), std::move(request), session, std::move(sink));
     return made;
 }
@@ -243,7 +244,10 @@ void BrokerImpl::Ack(ConsumerKey consumer, std::vector<AckItem> items, AckDone d
         return;
     }
     const std::shared_ptr<Shard>& shard = ShardFor(key->subject);
-    Acknowledge(shard, *std::move(key), std::move(items), std::move(done));
+    Acknowledge(shard,
+                std::make_shared<const ResolvedKey>(*std::move(key)),
+                std::move(items),
+                std::move(done));
 }
 
 void BrokerImpl::ResetGroup(std::string subject,

@@ -21,6 +21,9 @@ struct ResolvedKey {
     ConsumerName names() const { return {{subject, group}, consumer_id, source}; }
 };
 
+/// Shared, because each call of a session needs it on the strand.
+using SharedKey = std::shared_ptr<const ResolvedKey>;
+
 /// Checks `key` and finds the group that it means. A group's retry subject is a part of the group;
 /// dead letters, and other groups' retries, are consumed as ordinary subjects.
 Result<ResolvedKey> Resolve(const ConsumerKey& key);

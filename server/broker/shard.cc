@@ -151,9 +151,9 @@ void Shard::Pull(ResolvedKey key,
           done = std::move(done)]() mutable { members_.Pull(key, request, std::move(done)); });
 }
 
-void Shard::Ack(ResolvedKey key, std::vector<AckItem> items, AckDone done) {
+void Shard::Ack(SharedKey key, std::vector<AckItem> items, AckDone done) {
     Post([this, key = std::move(key), items = std::move(items), done = std::move(done)]() mutable {
-        Consumer* consumer = core_.state.FindConsumer(key.names());
+        Consumer* consumer = core_.state.FindConsumer(key->names());
         if (consumer != nullptr) {
             members_.Touch(*consumer);
         }
@@ -161,25 +161,25 @@ void Shard::Ack(ResolvedKey key, std::vector<AckItem> items, AckDone done) {
     });
 }
 
-void Shard::Grant(const ResolvedKey& key, std::uint64_t session, Credit credit) {
-    Post([this, key, session, credit] {
-        if (Consumer* consumer = members_.FindSession(key, session)) {
+void Shard::Grant(SharedKey key, std::uint64_t session, Credit credit) {
+    Post([this, key = std::move(key), session, credit] {
+        if (Consumer* consumer = members_.FindSession(*key, session)) {
             members_.Grant(*consumer, credit);
         }
     });
 }
 
-void Shard::Detach(const ResolvedKey& key, std::uint64_t session) {
-    Post([this, key, session] {
-        if (Consumer* consumer = members_.FindSession(key, session)) {
+void Shard::Detach(SharedKey key, std::uint64_t session) {
+    Post([this, key = std::move(key), session] {
+        if (Consumer* consumer = members_.FindSession(*key, session)) {
             members_.Detach(*consumer);
         }
     });
 }
 
-void Shard::Leave(const ResolvedKey& key, std::uint64_t session) {
-    Post([this, key, session] {
-        if (Consumer* consumer = members_.FindSession(key, session)) {
+void Shard::Leave(SharedKey key, std::uint64_t session) {
+    Post([this, key = std::move(key), session] {
+        if (Consumer* consumer = members_.FindSession(*key, session)) {
             members_.Leave(*consumer);
         }
     });

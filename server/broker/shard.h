@@ -48,7 +48,7 @@ public:
         Post([sink = std::move(sink), status = std::move(status)] { sink->OnClosed(status); });
     }
     void Pull(ResolvedKey key, PullRequest request, UniqueFunction<void(Result<PullReply>)> done);
-    void Ack(ResolvedKey key, std::vector<AckItem> items, AckDone done);
+    void Ack(SharedKey key, std::vector<AckItem> items, AckDone done);
     void Reset(std::string subject,
                std::string group,
                StartPosition position,
@@ -58,9 +58,9 @@ public:
     void ListGroups(std::string subject, UniqueFunction<void(std::vector<GroupInfo>)> done);
 
     // By the session that `Subscribe` was given; nothing happens when another has taken over.
-    void Grant(const ResolvedKey& key, std::uint64_t session, Credit credit);
-    void Detach(const ResolvedKey& key, std::uint64_t session);
-    void Leave(const ResolvedKey& key, std::uint64_t session);
+    void Grant(SharedKey key, std::uint64_t session, Credit credit);
+    void Detach(SharedKey key, std::uint64_t session);
+    void Leave(SharedKey key, std::uint64_t session);
 
     void Close(UniqueFunction<void(Status)> done);
     /// No call has an effect any more, and no callback comes: as if the process had died.

@@ -90,8 +90,9 @@ protected:
         }
         const std::uint64_t session = ++last_session_;
         shard_->Subscribe(key, request, session, std::make_shared<RecordingSink>());
-        shard_->Grant(
-            key, session, {static_cast<std::uint32_t>(random_.Below(100)), random_.Below(100'000)});
+        shard_->Grant(std::make_shared<const ResolvedKey>(key),
+                      session,
+                      {static_cast<std::uint32_t>(random_.Below(100)), random_.Below(100'000)});
         sessions_.emplace_back(key, session);
     }
 
@@ -116,13 +117,15 @@ protected:
             }
             items.push_back(item);
         }
-        shard_->Ack(Key(), std::move(items), [](Result<AckReply>) {});
+        shard_->Ack(
+            std::make_shared<const ResolvedKey>(Key()), std::move(items), [](Result<AckReply>) {});
     }
 
     void EndSession() {
         if (!sessions_.empty()) {
             const auto& [key, session] = sessions_[random_.Below(sessions_.size())];
-            random_.Chance(0.5) ? shard_->Detach(key, session) : shard_->Leave(key, session);
+            const auto shared = std::make_shared<const ResolvedKey>(key);
+            random_.Chance(0.5) ? shard_->Detach(shared, session) : shard_->Leave(shared, session);
         }
     }
 
