@@ -20,6 +20,10 @@ bool IsZero(std::string_view bytes) {
 
 /// One past the last byte that is not zero.
 std::size_t UsedBytes(std::string_view bytes) {
+    constexpr std::size_t kStep = 256;
+    while (bytes.size() >= kStep && IsZero(bytes.substr(bytes.size() - kStep))) {
+        bytes.remove_suffix(kStep);
+    }
     while (!bytes.empty() && bytes.back() == '\0') {
         bytes.remove_suffix(1);
     }
@@ -131,8 +135,10 @@ Result<SegmentScanner::Step> SegmentScanner::FindBehind(std::string reason) {
         }
         const Slice held = window_;  // Looking at a long candidate moves the window.
         if (!IsZero(*bytes)) {
-            step.end = std::max(step.end, at + UsedBytes(*bytes));
-            const Result<std::uint64_t> found = FindIn(*bytes, at);
+            // A header does not end in eight zeros, so none reaches into the zeros behind.
+            const std::string_view used = bytes->substr(0, RoundUp(UsedBytes(*bytes)));
+            step.end = std::max(step.end, at + used.size());
+            const Result<std::uint64_t> found = FindIn(used, at);
             if (!found.ok()) {
                 return found.status();
             }
