@@ -11,6 +11,7 @@ namespace {
 
 /// How often retention and idle groups are looked at.
 constexpr ShardMs kTickMs = 10'000;
+constexpr ShardMs kDropConsumedMs = 20;
 
 }  // namespace
 
@@ -214,6 +215,7 @@ void Shard::EndOfRound() {
     members_.ExpirePulls();
     DropExpired();
     if (!failed_ && !closing_) {
+        DropConsumed();
         SyncIfWanted();
         Arm();
     }
@@ -223,6 +225,18 @@ void Shard::EndOfRound() {
     const SendQueue::Answered answered = sends_.TakeAnswered();
     TakeBackAdmission(answered.requests + acks_.TakeAnswered(), answered.bytes);
     core_.EndRound();
+}
+
+/// In memory what is acked makes room for what is sent, so it goes at once and not with the next
+/// tick: otherwise a sender that fills the room waits for the clock.
+void Shard::DropConsumed() {
+    const store::StoreOptions& store = core_.options.store;
+    if (!store.drop_consumed || core_.Now() < drop_at_ms_ ||
+        core_.store->stored_bytes() < 2 * store.segment_bytes) {
+        return;
+    }
+    drop_at_ms_ = core_.Now() + kDropConsumedMs;
+    static_cast<void>(core_.store->Retain());
 }
 
 Status Shard::Flush() {

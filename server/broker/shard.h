@@ -100,6 +100,7 @@ private:
         });
     }
     void EndOfRound();
+    void DropConsumed();
     Status Flush();
     void Stop(const Status& status);
     void SyncIfWanted();
@@ -134,6 +135,7 @@ private:
     store::LogOffset synced_up_to_ = 0;  ///< Of the last sync that was asked for.
     ShardMs flush_at_ms_ = -1;
     ShardMs tick_at_ms_ = -1;
+    ShardMs drop_at_ms_ = 0;
     TimerId timer_ = 0;
     ShardMs timer_at_ms_ = -1;
     // Last, so that it goes first: its tasks name the rest.

@@ -54,7 +54,7 @@ public:
             if (inside != 0 && !chunks_.empty() && chunks_.back().used > inside) {
                 char* const chunk =
                     WritableChunk(chunks_.size() - 1, inside, chunks_.back().used - inside);
-                std::memset(chunk + inside, 0, kChunkBytes - inside);
+                std::memset(chunk + inside, 0, chunks_.back().used - inside);
                 chunks_.back().used = inside;
             }
         }
@@ -68,34 +68,42 @@ public:
 
 private:
     static constexpr std::size_t kChunkBytes = 1U << 20;
+    static constexpr std::size_t kLeastBytes = 4096;
 
     struct Chunk {
-        std::shared_ptr<char[]> bytes;  // Null: never written, zeros.
-        std::size_t used = 0;
+        std::shared_ptr<char[]> bytes;  // Null: never written.
+        std::size_t used = 0;           // Zeros behind.
+        std::size_t capacity = 0;
     };
 
-    /// Zeros. From calloc, so that a small file costs the pages that it touches and not the chunk.
-    static std::shared_ptr<char[]> MakeChunk() {
-        auto* const bytes = static_cast<char*>(std::calloc(kChunkBytes, 1));
-        if (bytes == nullptr) {
+    static std::shared_ptr<char[]> MakeZeros(std::size_t bytes) {
+        auto* const zeros = static_cast<char*>(std::calloc(bytes, 1));
+        if (zeros == nullptr) {
             throw std::bad_alloc();
         }
-        return {bytes, std::free};
+        return {zeros, std::free};
     }
 
+    /// Room for `count` bytes at `inside` of a chunk that no reader holds there.
     char* WritableChunk(std::size_t index, std::size_t inside, std::size_t count) {
         if (index >= chunks_.size()) {
             chunks_.resize(index + 1);
         }
         Chunk& chunk = chunks_[index];
-        if (chunk.bytes == nullptr) {
-            chunk.bytes = MakeChunk();
-        } else if (inside < chunk.used && chunk.bytes.use_count() > 1) {
-            std::shared_ptr<char[]> copy = MakeChunk();
-            std::memcpy(copy.get(), chunk.bytes.get(), chunk.used);
-            chunk.bytes = std::move(copy);
+        const std::size_t needed = inside + count;
+        const bool is_shared = inside < chunk.used && chunk.bytes.use_count() > 1;
+        if (needed > chunk.capacity || is_shared) {
+            // The first chunk grows step by step, since most files are small.
+            const std::size_t least = index == 0 ? std::max(needed, kLeastBytes) : kChunkBytes;
+            chunk.capacity =
+                std::max(chunk.capacity, std::min(kChunkBytes, std::max(2 * chunk.used, least)));
+            std::shared_ptr<char[]> grown = MakeZeros(chunk.capacity);
+            if (chunk.used > 0) {
+                std::memcpy(grown.get(), chunk.bytes.get(), chunk.used);
+            }
+            chunk.bytes = std::move(grown);
         }
-        chunk.used = std::max(chunk.used, inside + count);
+        chunk.used = std::max(chunk.used, needed);
         return chunk.bytes.get();
     }
 
@@ -105,8 +113,10 @@ private:
             const std::size_t index = (offset + done) / kChunkBytes;
             const std::size_t inside = (offset + done) % kChunkBytes;
             const std::size_t count = std::min(length - done, kChunkBytes - inside);
-            if (index < chunks_.size() && chunks_[index].bytes != nullptr) {
-                std::memcpy(copy.data() + done, chunks_[index].bytes.get() + inside, count);
+            if (index < chunks_.size() && inside < chunks_[index].used) {
+                std::memcpy(copy.data() + done,
+                            chunks_[index].bytes.get() + inside,
+                            std::min(count, chunks_[index].used - inside));
             }
             done += count;
         }

@@ -5,6 +5,21 @@
 
 namespace qmq::store {
 
+bool ReturnPath::BeginWork() {
+    const std::lock_guard lock(mutex_);
+    if (strand_ == nullptr) {
+        return false;
+    }
+    ++working_;
+    return true;
+}
+
+void ReturnPath::EndWork() {
+    const std::lock_guard lock(mutex_);
+    --working_;
+    left_.notify_all();
+}
+
 void ReturnPath::Post(Task task) {
     Strand* strand = nullptr;
     {
@@ -28,7 +43,9 @@ void ReturnPath::Close() {
     const auto is_other = [self = std::this_thread::get_id()](std::thread::id id) {
         return id != self;
     };
-    left_.wait(lock, [&] { return std::none_of(posting_.begin(), posting_.end(), is_other); });
+    left_.wait(lock, [&] {
+        return working_ == 0 && std::none_of(posting_.begin(), posting_.end(), is_other);
+    });
 }
 
 void Background::Run(Work work, Done done) {
@@ -54,7 +71,11 @@ void Background::Start() {
         job->done(job->status);
     };
     const auto run = [job, path = path_, finish] {
+        if (!path->BeginWork()) {
+            return;
+        }
         job->status = job->work();
+        path->EndWork();
         path->Post(finish);
     };
     if (!io_.Post(run)) {

@@ -13,20 +13,24 @@
 
 namespace qmq::store {
 
-/// The way back from an I/O thread to the strand, which closes when the store goes: after `Close`
-/// no task of ours touches the strand, which may then go too.
+/// What joins work on an I/O thread to the strand, and parts them when the store goes: after
+/// `Close` no work of ours runs or begins, and none touches the strand, which may then go too.
 class ReturnPath {
 public:
     explicit ReturnPath(Strand& strand) : strand_(&strand) {}
 
+    /// False when it is closed: then the work is not to be done.
+    bool BeginWork();
+    void EndWork();
     /// Runs `task` on the strand, or drops it when the path is closed.
     void Post(Task task);
-    /// Waits for the moment until no other thread is inside `Post`.
+    /// Waits until no work is under way and no other thread is inside `Post`.
     void Close();
 
 private:
     std::mutex mutex_;
     std::condition_variable left_;
+    int working_ = 0;                       // guarded by mutex_.
     Strand* strand_;                        // guarded by mutex_; null once closed.
     std::vector<std::thread::id> posting_;  // guarded by mutex_.
 };

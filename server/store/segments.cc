@@ -41,13 +41,14 @@ Result<std::shared_ptr<env::File>> Segments::FileOf(Segment& segment) {
 void Segments::CloseLeastUsed(const Segment& except) {
     std::size_t open = 0;
     Segment* oldest = nullptr;
-    for (auto& [number, segment] : all_) {
+    for (auto& entry : all_) {
+        Segment& segment = entry.second;
         if (segment.file == nullptr) {
             continue;
         }
         ++open;
-        const bool is_last = number == all_.rbegin()->first;
-        if (!is_last && &segment != &except &&
+        // What has no index file yet may still be written to.
+        if (segment.memory == nullptr && &segment != &except &&
             (oldest == nullptr || segment.last_use < oldest->last_use)) {
             oldest = &segment;
         }

@@ -79,19 +79,23 @@ private:
         std::shared_ptr<env::File> file;
     };
 
-    // shard_log.cc: from append to sync.
+    // shard_log.cc: opening, and gathering a round.
     Status Begin(RecoveredLog recovered);
     Result<Appended> Append(Record& record,
                             SubjectState* subject,
                             const BatchView* batch,
                             Slice kept);
     Status EnsureRoom(std::uint64_t bytes);
+    void BeginRound();
     Status Roll();
     Result<std::shared_ptr<env::File>> TakeNextFile(std::uint32_t number);
     void Add(Record& record, SubjectState* subject, const BatchView* batch, Slice kept);
     SubjectIndex& OpenIndexOf(SubjectState& subject);
     void DetachOpenIndexes(Segment& segment);
     Status CheckHighWater();
+
+    // shard_log_write.cc: from a round to the disk.
+    Status WriteRecords();
     Status WriteSpans();
     Status OnWriteError(const Status& error);
     void NoteLeftovers();
@@ -115,7 +119,7 @@ private:
     void WantSnapshot();
     bool IsDue(const Segment& oldest);
     bool IsConsumed(std::uint32_t number);
-    bool RetireOpenSegment();
+    void RetireOpenSegment();
     void DropOldest();
     void RemoveDropped();
     void StepClose();
@@ -126,7 +130,7 @@ private:
     Strand& strand_;
     StoreListener& listener_;
 
-    // Shared with work on the I/O executor, which may outlive us by a moment.
+    // Shared with work on the I/O executor.
     const std::shared_ptr<SubjectTable> subjects_ = std::make_shared<SubjectTable>();
     Segments segments_;
     BatchCache batches_;
@@ -145,6 +149,7 @@ private:
     WriteRound round_;
     std::vector<Undo> undo_;
     std::vector<Leftover> leftovers_;
+    bool round_has_begun_ = false;
     std::uint32_t round_segment_ = 0;  // Where the round begins.
     RecordKind kind_before_round_ = RecordKind::kStart;
 

@@ -140,7 +140,10 @@ void ShardLog::SaveSnapshot() {
                     } else if (close_done_) {
                         close_status_ = status.WithContext("writing the last snapshot");
                     }
-                    TakeSnapshot();
+                    if (close_done_) {
+                        TakeSnapshot();  // Else with the next write: our owner may be in the middle
+                                         // of something.
+                    }
                     StepClose();
                 });
 }
@@ -247,23 +250,18 @@ bool ShardLog::IsConsumed(std::uint32_t number) {
 
 /// The segment that is written to cannot go; when nothing has come for so long that its messages
 /// should, the log moves on to the next one.
-bool ShardLog::RetireOpenSegment() {
+void ShardLog::RetireOpenSegment() {
     const WallTime newest = open_->summary.newest;
     if (open_->memory->empty() || !round_.empty() ||
         clock_.WallNow() - newest <= options_.retention) {
-        return false;
+        return;
     }
-    round_segment_ = open_->number;
-    kind_before_round_ = last_kind_;
-    if (!Roll().ok()) {
-        return false;  // No room for it. The next message, or the next call, tries again.
-    }
+    BeginRound();
     Record mark;
-    if (!Append(mark, nullptr, nullptr, {}).ok() || !Write().ok()) {
-        return false;
+    // On an error the next message, or the next call, tries again.
+    if (Roll().ok() && Append(mark, nullptr, nullptr, {}).ok() && Write().ok()) {
+        Sync();
     }
-    Sync();
-    return true;
 }
 
 void ShardLog::DropOldest() {

@@ -147,7 +147,8 @@ public:
     /// `subject.first_sequence()` has risen: retention took messages.
     virtual void OnDropped(SubjectLog& subject) = 0;
     /// The owner's state now, to be given back to `OnSnapshot`: with all that it has appended.
-    /// Called from inside `Write`, `Retain` and `Close`.
+    /// Called from inside `Write` and `Retain`, which the owner calls when its state and what it
+    /// has appended agree, and after `Close`.
     virtual std::string TakeSnapshot() = 0;
     /// For `drop_consumed`: every message of the subject below this has been acked by every group.
     virtual std::uint64_t ConsumedBelow(const SubjectLog& subject) = 0;
@@ -242,7 +243,8 @@ public:
     virtual const RecoveryReport& recovery() const = 0;
 
     /// A snapshot now, the index files due, everything synced; then `done`. No append may follow.
-    /// Destroying the store without it is what a crash does; nothing is called back afterwards.
+    /// Destroying the store without it is what a crash does: it waits for a sync or a file that is
+    /// being written on another thread, and nothing is called back afterwards.
     virtual void Close(UniqueFunction<void(Status)> done) = 0;
 };
 

@@ -28,6 +28,8 @@ constexpr std::array<const char*, 4> kSubjects{
     "f.orders", "f.refunds", kFilteredSubject, "p.views"};
 constexpr std::chrono::nanoseconds kLoadTime = 20s;
 constexpr std::chrono::nanoseconds kPatience = 20min;
+/// For one message when nothing is wrong; less than any time-out that could help it along.
+constexpr std::chrono::nanoseconds kSoon = 1s;
 
 /// A process that sends.
 struct ProducerProcess {
@@ -81,7 +83,7 @@ public:
             StartConsumer(i);
         }
         for (int i = 0; i < options_.producers; ++i) {
-            StartProducer(i);
+            StartProducer(i, options_.messages / options_.producers);
         }
         PlanFaults();
         scheduler_.RunUntil(TimePoint(kLoadTime));
@@ -89,6 +91,7 @@ public:
         while (!Finished() && scheduler_.Now() < TimePoint(kPatience)) {
             scheduler_.RunUntil(scheduler_.Now() + 100ms);
         }
+        QuietPhase();
         return Report();
     }
 
@@ -123,6 +126,11 @@ private:
     void StartBroker() {
         if (broker_) {
             return;
+        }
+        if (std::exchange(power_was_cut_, false)) {
+            // What consumers begun meanwhile was on its way to them, or with them, when the power
+            // went.
+            audit_.OnPowerCut();
         }
         broker_executor_ = std::make_unique<SimExecutor>(scheduler_, NextProcess());
         broker_io_ = std::make_unique<SimExecutor>(
@@ -192,6 +200,7 @@ private:
         if (power_cut) {
             disk_.CutPower();
             audit_.OnPowerCut();
+            power_was_cut_ = true;
             if (random().Chance(0.3)) {
                 CrashProducer();  // On the same machine.
             }
@@ -214,15 +223,14 @@ private:
         return Client::Create(std::move(options)).value();
     }
 
-    void StartProducer(int number) {
+    void StartProducer(int number, int messages) {
         producers_.push_back(std::make_unique<ProducerProcess>(scheduler_, NextProcess()));
         ProducerProcess& process = *producers_.back();
         const std::string name = "p" + std::to_string(number);
         process.client.emplace(MakeClient(process.executor, name));
         process.producer =
             process.client->MakeProducer({.max_batch_bytes = 8 * 1024, .timeout = 120s}).value();
-        const int share = options_.messages / options_.producers;
-        for (int i = 0; i < share; ++i) {
+        for (int i = 0; i < messages; ++i) {
             // In bursts, so that batches hold more than one message.
             process.executor.PostAt(
                 scheduler_.Now() + (RandomTime(kLoadTime) / 500ms) * 500ms,
@@ -329,6 +337,28 @@ private:
                 audit_.OnAckConfirmed(group, id);
             }
         });
+    }
+
+    /// One message after another through a system in which nothing is wrong any more: each must
+    /// come soon, by its own wake-up, since no other message, retry or reconnect comes to its help.
+    void QuietPhase() {
+        if (!Finished()) {
+            return;  // The audit says what is missing.
+        }
+        StartProducer(static_cast<int>(producers_.size()), 0);
+        scheduler_.RunUntil(scheduler_.Now() + 30s);  // Whoever lost a connection is back.
+        for (int i = 0; i < 20; ++i) {
+            const std::string id = "quiet-" + std::to_string(i);
+            const TimePoint begin = scheduler_.Now();
+            Send(*producers_.back(), id);
+            while (!Finished() && scheduler_.Now() < begin + kSoon) {
+                scheduler_.RunUntil(scheduler_.Now() + 10ms);
+            }
+            if (!Finished()) {
+                late_ = id;
+                return;
+            }
+        }
     }
 
     void CrashConsumer() {
@@ -462,6 +492,11 @@ private:
         TraceGroups();
         SimulationReport report;
         report.verdict = audit_.Judge();
+        if (!late_.empty()) {
+            ++report.verdict.problem_count;
+            report.verdict.problems.push_back(
+                "message " + late_ + " did not come within a second, though nothing was wrong");
+        }
         if (audit_.told_count() != to_tell_) {
             ++report.verdict.problem_count;
             report.verdict.problems.push_back(std::to_string(to_tell_ - audit_.told_count()) +
@@ -499,7 +534,9 @@ private:
     std::uint64_t next_process_ = 2;
     TimePoint started_{};
     bool disk_failed_ = false;
+    bool power_was_cut_ = false;
     bool healed_ = false;
+    std::string late_;
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "plugins/grpc/server/consume_stream.h"
 
+#include <algorithm>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -10,6 +12,9 @@ namespace {
 /// Deliveries beyond this are cut into several events, so that no frame grows with what a client
 /// has given credit for.
 constexpr std::size_t kDeliveryBytes = 1U << 20;
+
+/// What a subscription may have waiting to be written: a few frames.
+constexpr std::uint64_t kOutBytes = 4U << 20;
 
 }  // namespace
 
@@ -58,7 +63,9 @@ void ConsumeStream::Deliver(std::uint64_t subscription,
             ++end;
         }
         Answer([&](MessageGatherer* out) {
+            const std::size_t before = out->bytes();
             AppendDelivery(subscription, all.subspan(begin, end - begin), out);
+            unwritten_.push_back({appended_bytes_ + (out->bytes() - before), subscription, bytes});
         });
         begin = end;
     }
@@ -86,43 +93,110 @@ Status ConsumeStream::Run(ConsumeCommand command) {
         Ack(subscription, std::move(*ack));
         return Status::Ok();
     }
-    broker::Session* session = Find(subscription);
-    if (session == nullptr) {
-        return Status::Ok();  // Closed meanwhile; the client is about to learn it.
-    }
     if (const auto* credit = std::get_if<Credit>(&command.command)) {
-        session->Grant(*credit);
+        Grant(subscription, *credit);
     } else if (std::holds_alternative<CloseCommand>(command.command)) {
-        session->Close();
+        if (const auto session = Find(subscription)) {
+            session->Close();
+        }
     }
     return Status::Ok();
 }
 
-broker::Session* ConsumeStream::Find(std::uint64_t subscription) {
+std::shared_ptr<broker::Session> ConsumeStream::Find(std::uint64_t subscription) {
+    const std::lock_guard lock(mutex_);
     const auto found = subscriptions_.find(subscription);
-    return found == subscriptions_.end() ? nullptr : found->second.session.get();
+    return found == subscriptions_.end() ? nullptr : found->second.session;
+}
+
+std::uint64_t ConsumeStream::TakeCredit(Subscription* subscription) {
+    const std::uint64_t room = kOutBytes - std::min(kOutBytes, subscription->out_bytes);
+    const std::uint64_t bytes = std::min(room, subscription->waiting_bytes);
+    subscription->waiting_bytes -= bytes;
+    subscription->out_bytes += bytes;
+    return bytes;
+}
+
+void ConsumeStream::Grant(std::uint64_t subscription, const Credit& credit) {
+    std::shared_ptr<broker::Session> session;
+    Credit passed{credit.messages, 0};
+    {
+        const std::lock_guard lock(mutex_);
+        const auto found = subscriptions_.find(subscription);
+        if (found == subscriptions_.end()) {
+            return;  // Closed meanwhile; the client is about to learn it.
+        }
+        std::uint64_t& waiting = found->second.waiting_bytes;
+        waiting += std::min(credit.bytes, std::numeric_limits<std::uint64_t>::max() - waiting);
+        passed.bytes = TakeCredit(&found->second);
+        session = found->second.session;
+    }
+    if (session != nullptr && (passed.messages != 0 || passed.bytes != 0)) {
+        session->Grant(passed);
+    }
+}
+
+void ConsumeStream::OnWritten(std::uint64_t bytes) {
+    std::map<std::uint64_t, std::pair<std::shared_ptr<broker::Session>, std::uint64_t>> grants;
+    {
+        const std::lock_guard lock(mutex_);
+        for (; !unwritten_.empty() && unwritten_.front().end <= bytes; unwritten_.pop_front()) {
+            const Unwritten& gone_out = unwritten_.front();
+            const auto found = subscriptions_.find(gone_out.subscription);
+            if (found == subscriptions_.end()) {
+                continue;
+            }
+            // The broker may hand out a little more than it was granted.
+            std::uint64_t& out = found->second.out_bytes;
+            out -= std::min(out, gone_out.bytes);
+            auto& grant = grants[gone_out.subscription];
+            grant.first = found->second.session;
+            grant.second += TakeCredit(&found->second);
+        }
+    }
+    for (const auto& [id, grant] : grants) {
+        if (grant.first != nullptr && grant.second != 0) {
+            grant.first->Grant({0, grant.second});
+        }
+    }
 }
 
 void ConsumeStream::ForgetClosed() {
-    std::erase_if(subscriptions_, [](const auto& entry) { return entry.second.sink->closed(); });
+    std::vector<std::shared_ptr<broker::Session>> forgotten;  // Destroyed without the lock.
+    const std::lock_guard lock(mutex_);
+    std::erase_if(subscriptions_, [&](const auto& entry) {
+        if (entry.second.sink->closed()) {
+            forgotten.push_back(entry.second.session);
+        }
+        return entry.second.sink->closed();
+    });
 }
 
 Status ConsumeStream::Subscribe(std::uint64_t subscription, SubscribeRequest request) {
     ForgetClosed();
-    if (subscriptions_.contains(subscription)) {
-        return Status::InvalidArgument("subscription " + std::to_string(subscription) +
-                                       " is in use on this stream");
-    }
     const auto self = std::static_pointer_cast<ConsumeStream>(shared_from_this());
     auto sink = std::make_shared<Sink>(self, subscription);
-    if (subscriptions_.size() >= limits_.max_subscriptions) {
-        sink->OnClosed(Status::ResourceExhausted(
-            "this connection has " + std::to_string(subscriptions_.size()) +
-            " subscriptions already, the most that the server takes"));
+    std::size_t count = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        count = subscriptions_.size();
+        if (subscriptions_.contains(subscription)) {
+            return Status::InvalidArgument("subscription " + std::to_string(subscription) +
+                                           " is in use on this stream");
+        }
+        if (count < limits_.max_subscriptions) {
+            subscriptions_.emplace(subscription, Subscription{sink, nullptr});
+        }
+    }
+    if (count >= limits_.max_subscriptions) {
+        sink->OnClosed(
+            Status::ResourceExhausted("this connection has " + std::to_string(count) +
+                                      " subscriptions already, the most that the server takes"));
         return Status::Ok();
     }
-    auto session = broker_.Subscribe(std::move(request), sink);
-    subscriptions_.emplace(subscription, Subscription{std::move(sink), std::move(session)});
+    std::shared_ptr<broker::Session> session = broker_.Subscribe(std::move(request), sink);
+    const std::lock_guard lock(mutex_);
+    subscriptions_.at(subscription).session = std::move(session);
     return Status::Ok();
 }
 
@@ -131,7 +205,7 @@ void ConsumeStream::Ack(std::uint64_t subscription, AckCommand command) {
         const std::lock_guard lock(mutex_);
         ++unanswered_acks_;
     }
-    broker::Session* session = Find(subscription);
+    const auto session = Find(subscription);
     if (session == nullptr) {
         return Acked(subscription, command.id, Status::Unavailable("the subscription is closed"));
     }
@@ -152,13 +226,18 @@ void ConsumeStream::Acked(std::uint64_t subscription,
 }
 
 void ConsumeStream::OnStreamEnded() {
+    std::map<std::uint64_t, Subscription> subscriptions;
+    {
+        const std::lock_guard lock(mutex_);
+        subscriptions.swap(subscriptions_);
+        unwritten_.clear();
+    }
     // What these consumers hold stays theirs for a while: they may come back.
-    for (auto& [id, subscription] : subscriptions_) {
+    for (auto& [id, subscription] : subscriptions) {
         if (subscription.session != nullptr) {
             subscription.session->Detach();
         }
     }
-    subscriptions_.clear();
 }
 
 }  // namespace qmq::rpc

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <vector>
@@ -14,7 +15,9 @@
 namespace qmq::rpc {
 
 /// Consume: each subscription is a session of the broker. What the broker hands out is written as
-/// it comes; the credit that the client granted, which the broker keeps, bounds how much that is.
+/// it comes. Clients may grant as much credit as they like; the broker is given no more of it than
+/// keeps a subscription's line busy, and more as deliveries have gone out, so that what waits here
+/// to be written is bounded.
 class ConsumeStream final : public ServerStream {
 public:
     ConsumeStream(std::shared_ptr<StreamRegistry> registry,
@@ -26,7 +29,14 @@ private:
     class Sink;
     struct Subscription {
         std::shared_ptr<Sink> sink;
-        std::unique_ptr<broker::Session> session;
+        std::shared_ptr<broker::Session> session;
+        std::uint64_t waiting_bytes = 0;  // Granted by the client, and not to the broker yet.
+        std::uint64_t out_bytes = 0;      // Granted to the broker, and not yet gone out.
+    };
+    struct Unwritten {
+        std::uint64_t end = 0;  // In bytes appended to the stream.
+        std::uint64_t subscription = 0;
+        std::uint64_t bytes = 0;
     };
 
     Status OnFrame(Slice frame) override;
@@ -39,14 +49,17 @@ private:
     void Ack(std::uint64_t subscription, AckCommand command);
     void Acked(std::uint64_t subscription, std::uint64_t ack_id, const Result<AckReply>& reply);
     void ForgetClosed();
-    broker::Session* Find(std::uint64_t subscription);
+    void Grant(std::uint64_t subscription, const Credit& credit);
+    void OnWritten(std::uint64_t bytes) override;
+    std::uint64_t TakeCredit(Subscription* subscription);  // with mutex_ held
+    std::shared_ptr<broker::Session> Find(std::uint64_t subscription);
 
     void Deliver(std::uint64_t subscription, const std::vector<DeliveredBatch>& batches);
 
     broker::Broker& broker_;
     const StreamLimits limits_;
-    /// Only in OnFrame and OnStreamEnded, which never run at once.
-    std::map<std::uint64_t, Subscription> subscriptions_;
+    std::map<std::uint64_t, Subscription> subscriptions_;  // guarded by mutex_
+    std::deque<Unwritten> unwritten_;  // guarded by mutex_; deliveries, in their order.
     std::size_t unanswered_acks_ = 0;  // guarded by mutex_
 };
 

@@ -1,6 +1,7 @@
 #include "plugins/grpc/server/server_stream.h"
 
 #include <utility>
+#include <vector>
 
 #include "plugins/grpc/codec/channel_tuning.h"
 #include "plugins/grpc/codec/status_map.h"
@@ -36,11 +37,17 @@ void StreamRegistry::Remove(ServerStream* stream) {
 }
 
 void StreamRegistry::DrainAll() {
-    // Under the lock, so that none of them goes away meanwhile. `Drain` calls nothing but gRPC,
-    // which calls back on threads of its own.
-    const std::lock_guard lock(mutex_);
-    draining_ = true;
-    for (ServerStream* stream : streams_) {
+    std::vector<std::shared_ptr<ServerStream>> streams;
+    {
+        const std::lock_guard lock(mutex_);
+        draining_ = true;
+        for (ServerStream* stream : streams_) {
+            if (auto alive = stream->weak_from_this().lock()) {
+                streams.push_back(std::move(alive));
+            }
+        }
+    }
+    for (const auto& stream : streams) {
         stream->Drain();
     }
 }
@@ -150,11 +157,19 @@ void ServerStream::OnReadDone(bool ok) {
 }
 
 void ServerStream::OnWriteDone(bool ok) {
-    std::unique_lock lock(mutex_);
-    writing_ = false;
-    write_buffer_.Clear();
-    broken_ = broken_ || !ok;
-    Advance(std::move(lock));
+    std::uint64_t written = 0;
+    {
+        std::unique_lock lock(mutex_);
+        writing_ = false;
+        written_bytes_ += write_buffer_.Length();
+        written = written_bytes_;
+        write_buffer_.Clear();
+        broken_ = broken_ || !ok;
+        Advance(std::move(lock));
+    }
+    if (ok) {
+        OnWritten(written);
+    }
 }
 
 void ServerStream::OnCancel() {

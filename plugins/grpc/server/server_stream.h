@@ -4,6 +4,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <mutex>
@@ -56,6 +57,8 @@ protected:
     virtual bool HasRoom() const = 0;
     /// With mutex_ held: whether answers are due.
     virtual bool OwesAnswers() const = 0;
+    /// A write has gone out: all that was appended up to this many bytes since the stream began.
+    virtual void OnWritten(std::uint64_t /*bytes*/) {}
     /// The stream is over, and nothing of it runs any more.
     virtual void OnStreamEnded() {}
 
@@ -65,12 +68,16 @@ protected:
     void Answer(Change change) {
         std::unique_lock lock(mutex_);
         if (!finished_) {
-            change(Room());
+            MessageGatherer* frame = Room();
+            const std::size_t before = frame->bytes();
+            change(frame);
+            appended_bytes_ += frame->bytes() - before;
             Advance(std::move(lock));
         }
     }
 
     std::mutex mutex_;
+    std::uint64_t appended_bytes_ = 0;  // guarded by mutex_; since the stream began.
 
 private:
     enum class Reading { kIdle, kUnderWay, kEnded };
@@ -97,6 +104,7 @@ private:
     bool finished_ = false;                 // guarded by mutex_
     grpc::Status end_status_;               // guarded by mutex_
     std::deque<MessageGatherer> frames_;    // guarded by mutex_
+    std::uint64_t written_bytes_ = 0;       // guarded by mutex_; since the stream began.
 };
 
 }  // namespace qmq::rpc

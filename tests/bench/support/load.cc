@@ -27,7 +27,8 @@ Client Connect(const std::string& uri) {
 }
 
 Producer MakeProducer(Client& client) {
-    Result<Producer> producer = client.MakeProducer({.when_full = WhenFull::kBlock});
+    Result<Producer> producer =
+        client.MakeProducer({.when_full = WhenFull::kBlock, .timeout = 120s});
     if (!producer.ok()) {
         throw std::runtime_error("a producer: " + producer.status().ToString());
     }

@@ -52,6 +52,7 @@ public:
         return changed_.wait_for(lock, patience, predicate);
     }
     // For predicates, which run under the lock.
+    std::uint64_t granted_bytes_locked() const { return granted_bytes_; }
     std::size_t held_locked() const { return held_.size(); }
     std::size_t send_count_locked() const { return send_count_; }
     std::size_t detached_locked() const { return detached_; }
@@ -183,6 +184,8 @@ private:
         void Grant(Credit credit) override {
             const std::lock_guard lock(broker_.mutex_);
             consumer_->credit += credit.messages;
+            broker_.granted_bytes_ += credit.bytes;
+            broker_.changed_.notify_all();
             broker_.DeliverAll();
         }
         void Ack(std::vector<AckItem> items, AckDone done) override {
@@ -285,6 +288,7 @@ private:
     std::vector<AckItem> acks_;
     std::vector<SubscribeRequest> subscribed_;
     std::size_t send_count_ = 0;
+    std::uint64_t granted_bytes_ = 0;
     std::size_t detached_ = 0;
     std::size_t closed_ = 0;
     ThreadPool pool_{{1, 1 << 16, "fake-broker"}};  // Last: its tasks touch the rest.

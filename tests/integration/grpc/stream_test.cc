@@ -96,6 +96,30 @@ TEST_F(StreamTest, NothingIsDeliveredBeyondTheCredit) {
     EXPECT_TRUE(consumer->delivered.WaitFor(3));
 }
 
+TEST_F(StreamTest, HoweverMuchCreditAClientGrantsTheBrokerGetsMoreAsDeliveriesGoOut) {
+    StartServer();
+    Connect();
+    constexpr std::size_t kBatches = 20;
+    auto consumer = std::make_shared<RecordingDelivery>();
+    auto stream = connection_->Subscribe(Consumer("s", "g"), consumer);
+
+    stream->Grant({1'000, std::uint64_t{1} << 40});
+
+    ASSERT_TRUE(broker_.WaitFor([&] { return broker_.granted_bytes_locked() > 0; }));
+    EXPECT_TRUE(broker_.WaitFor([&] { return broker_.granted_bytes_locked() == 4U << 20; }));
+    std::vector<std::future<Receipts>> receipts;
+    for (std::size_t i = 0; i < kBatches; ++i) {
+        receipts.push_back(Send({{"s", MakeBatch(1, 1U << 20)}}));
+    }
+    EXPECT_TRUE(consumer->delivered.WaitFor(kBatches));
+    // As much as went out came back.
+    EXPECT_TRUE(
+        broker_.WaitFor([&] { return broker_.granted_bytes_locked() >= (kBatches + 4) << 20; }));
+    EXPECT_FALSE(
+        broker_.WaitFor([&] { return broker_.granted_bytes_locked() > (kBatches + 5) << 20; },
+                        std::chrono::milliseconds(0)));
+}
+
 TEST_F(StreamTest, AcksArriveAsTheyWereMadeAndAreAnswered) {
     StartServer();
     Connect();

@@ -119,7 +119,7 @@ TEST(StoreThreadsTest, ManySegmentsWithSyncsOnAnotherThread) {
 TEST(StoreThreadsTest, AStoreMayGoWhileItsWorkIsUnderWay) {
     const auto files = env::MakeMemoryFileSystem();
     ThreadPool io({.threads = 2});
-    for (int i = 0; i < 50; ++i) {
+    for (int i = 0; i < 20; ++i) {
         ThreadPool pool({.threads = 1});
         auto strand = std::make_unique<Strand>(pool, Strand::Mode::kInline, Task());
         WaitingListener listener;
