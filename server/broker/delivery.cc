@@ -14,6 +14,8 @@ namespace {
 constexpr std::uint64_t kFrameBytes = 256U << 10U;
 /// Most bytes that a round hands out before acks and sends have their turn.
 constexpr std::uint64_t kRoundBytes = 4U << 20U;
+/// What a message that the filter skips costs of it: looking takes time, too.
+constexpr std::uint64_t kSkipCostBytes = 64;
 /// Wait before a hand-out that could not be logged (a full disk) is tried again.
 constexpr ShardMs kBlockedMs = 100;
 
@@ -241,6 +243,7 @@ Delivery::Outcome Delivery::Commit(Consumer& consumer, Plan& plan) {
         if (!core_.Append(Skipped{group.names(), plan.next_sequence, group.next_sequence}).ok()) {
             return Outcome::kBlocked;
         }
+        round_bytes_ += (plan.next_sequence - group.next_sequence) * kSkipCostBytes;
         core_.state.Skip(group, plan.next_sequence);
         return Outcome::kServed;
     }
