@@ -47,14 +47,30 @@ class ManualExecutor final : public Executor {
 public:
     explicit ManualExecutor(ManualClock& clock) : clock_(clock) {}
 
+    /// As a thread pool does: what waits is destroyed, and what that posts is refused.
+    ~ManualExecutor() override {
+        decltype(tasks_) tasks;
+        decltype(timers_) timers;
+        const std::lock_guard lock(mutex_);
+        stopped_ = true;
+        tasks.swap(tasks_);
+        timers.swap(timers_);
+    }
+
     bool Post(Task task) override {
         const std::lock_guard lock(mutex_);
+        if (stopped_) {
+            return false;
+        }
         tasks_.push_back(std::move(task));
         return true;
     }
 
     TimerId PostAt(TimePoint when, Task task) override {
         const std::lock_guard lock(mutex_);
+        if (stopped_) {
+            return 0;
+        }
         const TimerId id = ++last_timer_;
         timers_.emplace(std::pair(when, id), std::move(task));
         return id;
@@ -116,6 +132,7 @@ private:
     std::deque<Task> tasks_;                                // guarded by mutex_
     std::map<std::pair<TimePoint, TimerId>, Task> timers_;  // guarded by mutex_
     TimerId last_timer_ = 0;                                // guarded by mutex_
+    bool stopped_ = false;  // guarded by mutex_
 };
 
 /// A clock with executors that it drives together: time moves from timer to timer, and at each

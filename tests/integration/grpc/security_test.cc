@@ -26,7 +26,7 @@ protected:
 
     /// The path of a new file with this content.
     std::string File(const std::string& content) {
-        const std::string path = folder_ + "/" + std::to_string(++files_);
+        std::string path = folder_ + "/" + std::to_string(++files_);
         std::ofstream(path, std::ios::binary) << content;
         return path;
     }

@@ -276,7 +276,8 @@ TEST_F(PullConsumerTest, CloseEndsWaitingPullsAndDeliveries) {
 TEST_F(PullConsumerTest, TheLastHandleLeavesTheGroup) {
     {
         PullConsumer consumer = Make();
-        PullConsumer copy = consumer;
+        // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): the copy is the point.
+        const PullConsumer copy = consumer;
         EXPECT_EQ(broker().subscriber_count(), 1U);
     }
     Settle();
