@@ -299,9 +299,9 @@ TEST_P(LifetimeTest, ACallbackOfOneClientMayShutDownAnother) {
 }
 
 TEST_P(LifetimeTest, AHandlerThatBlocksForEverDoesNotHoldShutdown) {
-    // Leaked on purpose: the thread that never returns looks at them.
-    auto* began = new Signal;
-    auto* never = new Signal;
+    // Shared with the thread that does not return in time.
+    const auto began = std::make_shared<Signal>();
+    const auto never = std::make_shared<Signal>();
     std::optional<Client> client(MakeClient(cluster));
     auto made = client->Subscribe(Consumer(), [began, never](const Message&) {
         began->Set();
@@ -324,8 +324,8 @@ TEST_P(LifetimeTest, AHandlerThatBlocksForEverDoesNotHoldShutdown) {
 }
 
 TEST_P(LifetimeTest, ACallbackThatBlocksForEverDoesNotHoldShutdown) {
-    auto* began = new Signal;
-    auto* never = new Signal;
+    const auto began = std::make_shared<Signal>();
+    const auto never = std::make_shared<Signal>();
     Client client = MakeClient(cluster);
     Producer producer = *client.MakeProducer();
     producer.Send(Message("s"), [began, never](const SendReceipt&) {
