@@ -108,6 +108,8 @@ void CallbackQueue::Drain() {
     draining_ = false;
     scheduled_ = false;
     changed_.notify_all();
+    lock.unlock();
+    drained_();
 }
 
 void CallbackQueue::Finish(std::chrono::milliseconds grace) {

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 
@@ -28,8 +29,12 @@ public:
                   const Logger& logger,
                   bool inline_at_end);
 
-    /// Who owns the executor and the log, to be kept alive while callbacks run.
-    void SetOwner(std::weak_ptr<void> owner) { owner_ = std::move(owner); }
+    /// Who owns the executor and the log, to be kept alive while callbacks run; and what to call
+    /// when all that were due have run.
+    void SetOwner(std::weak_ptr<void> owner, std::function<void()> drained) {
+        owner_ = std::move(owner);
+        drained_ = std::move(drained);
+    }
 
     /// Takes `task`. After `Finish` it is destroyed without running.
     void Post(Task task);
@@ -70,6 +75,7 @@ private:
     const bool inline_at_end_;
 
     std::weak_ptr<void> owner_;
+    std::function<void()> drained_;
     std::atomic<bool> closed_{false};
     std::mutex mutex_;
     std::condition_variable changed_;

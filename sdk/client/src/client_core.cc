@@ -45,6 +45,11 @@ Result<std::shared_ptr<ClientCore>> ClientCore::Create(ClientOptions options) {
     std::shared_ptr<ClientCore> core(new ClientCore(std::move(options), std::move(runtime)));
     core->transport_ = std::move(*transport);
     core->links_ = std::make_shared<LinkPool>(core->runtime_, core->transport_);
+    core->runtime_->SetKick([self = std::weak_ptr(core)] {
+        if (auto live = self.lock()) {
+            live->KickProducers();
+        }
+    });
     core->router_ =
         std::make_shared<Router>(core->runtime_, core->transport_, core->route_refresh_);
     return core;
@@ -81,6 +86,17 @@ Result<Producer> ClientCore::MakeProducer(const ProducerOptions& options) {
                                              });
                                          });
     return ProducerAccess::MakeProducer(std::move(handle));
+}
+
+void ClientCore::KickProducers() {
+    std::vector<std::shared_ptr<ProducerCore>> producers;
+    {
+        Lock lock(mutex_);
+        producers = producers_;
+    }
+    for (const auto& producer : producers) {
+        producer->Kick();
+    }
 }
 
 void ClientCore::RemoveProducer(const ProducerCore* producer) {

@@ -48,6 +48,7 @@ private:
     /// Begins to drain, once. False when that has been done.
     bool BeginShutdown();
     void OneDrained();
+    void KickProducers();
     void RemoveProducer(const ProducerCore* producer);
     /// Ends everything, once; what comes second waits for the first, not beyond `until`.
     ShutdownReport Finish(std::chrono::steady_clock::time_point until);

@@ -29,6 +29,9 @@ void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
         Lock lock(mutex_);
         Lane& lane = *frame->lane;
         --lane.in_flight;
+        if (!lane.pumping) {
+            burst_ = 0;  // An answer that came over a wire: what gathered meanwhile goes.
+        }
         receipts.resize(frame->batches.size(),
                         {MissingReceipt(), SendOutcome::kUnknown, Durability::kDefault, 0});
         const auto lost = std::find_if(receipts.begin(), receipts.end(), IsNoAnswer);

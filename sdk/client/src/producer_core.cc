@@ -15,6 +15,9 @@ namespace {
 /// ordinary one.
 constexpr std::chrono::milliseconds kShortestDelay{500};
 
+/// Messages that follow each other this closely come from a loop, and there will be more.
+constexpr std::chrono::microseconds kBurstGap{5};
+
 std::string Number(std::uint64_t value) {
     return std::to_string(value);
 }
@@ -51,12 +54,6 @@ Status ProducerCore::Check(Message* message, std::chrono::milliseconds timeout) 
                                          " without SetDelay and SetDeliverAt");
         }
         message->SetDeliverAt(WallTime{});
-    }
-    if (message->encoded_bytes() > Message::kMaxMessageBytes) {
-        return Status::InvalidArgument("message of subject " + std::string(message->subject()) +
-                                       ": " + Number(message->encoded_bytes()) +
-                                       " bytes encoded, at most " +
-                                       Number(Message::kMaxMessageBytes) + " can be sent");
     }
     return Status::Ok();
 }
@@ -150,6 +147,7 @@ PendingBatch& ProducerCore::OpenFor(SubjectQueue& subject,
     batch->opened_wall = runtime_->clock().WallNow();
     batch->state = std::make_shared<ProducerAccess::State>();
     batch->state->queue = runtime_->callback_queue();
+    batch->state->producer = weak_from_this();
     batch->state->ids.reserve(subject.last_count * MessageIdGenerator::kLength);
     batch->state->id_ends.reserve(subject.last_count);
     outstanding_.emplace(std::pair(deadline, batch->id), batch);
@@ -195,6 +193,7 @@ bool ProducerCore::IsFull(const PendingBatch& batch, std::size_t next_bytes) con
 /// of an idle producer have left, and cost no timer.
 void ProducerCore::Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint now) {
     if (subject.open != nullptr && subject.open->id == id) {
+        runtime_->NoteGathered();
         lingering_.emplace_back(now + options_.linger, subject.open);
     }
     if (!lingering_.empty() || !timer_.armed()) {
@@ -220,6 +219,9 @@ SendFuture ProducerCore::Send(Message message,
         return Refuse(message, std::move(refused), std::move(callback));
     }
     const TimePoint now = deadline - timeout;
+    // A clock that stands still says nothing about the rate.
+    const auto gap = now - std::exchange(last_send_, now);
+    burst_ = gap.count() > 0 && gap <= kBurstGap ? burst_ + 1 : 0;
     bool made = false;
     SubjectQueue& subject = SubjectFor(message.subject(), &made);
     PendingBatch& batch = OpenFor(subject, bytes, now, deadline);

@@ -30,6 +30,7 @@ namespace qmq::internal {
 /// add meanwhile it takes along.
 class ProducerCore final : public LinkObserver,
                            public RouteWatcher,
+                           public SendKicker,
                            public std::enable_shared_from_this<ProducerCore> {
 public:
     ProducerCore(std::shared_ptr<ClientRuntime> runtime,
@@ -51,6 +52,8 @@ public:
     Left Abandon();
     bool idle();
 
+    /// Somebody waits, or knows that no more will come: what is gathered goes now.
+    void Kick() override;
     void OnLinkUp(BrokerLink& link, std::shared_ptr<BrokerConnection> connection) override;
     void OnLinkDown(BrokerLink& link, const Status& status) override;
     void OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) override;
@@ -85,6 +88,7 @@ private:
     void AssignOpen(SubjectQueue& subject);
     void AssignStranded();
     void Evacuate(Lane& lane);
+    bool IsEager(const Lane& lane) const;
     bool CanSend(const Lane& lane, TimePoint now) const;
     std::shared_ptr<Frame> TakeFrame(const LanePtr& lane);
     void Pump(Lock& lock, const LanePtr& lane);
@@ -129,7 +133,9 @@ private:
     std::uint64_t pending_count_ = 0;
     std::uint64_t pending_bytes_ = 0;
     std::uint32_t waiters_ = 0;
-    bool stranded_ = false;  // Some subject has a batch without a lane.
+    TimePoint last_send_{};
+    std::uint32_t burst_ = 0;  // Messages in quick succession, the last one included.
+    bool stranded_ = false;    // Some subject has a batch without a lane.
     bool closing_ = false;
     bool abandoned_ = false;
     std::vector<Task> drained_;

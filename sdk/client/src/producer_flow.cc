@@ -12,6 +12,10 @@ namespace {
 /// Below so many unanswered frames a lane sends whatever is there: one on its way and one behind it
 /// keep a broker busy, and nobody waits for company that does not come.
 constexpr std::uint32_t kEagerFrames = 2;
+/// So many messages in quick succession are the begin of a flood: the others gather, for the linger
+/// at most, or until somebody waits for one of them. Without this a transport that answers inside
+/// the call would never see a batch of two.
+constexpr std::uint32_t kBurstMessages = 8;
 /// A frame is closed when it has reached this; one large batch may exceed it.
 constexpr std::uint64_t kFrameBytes = 1U << 20;
 constexpr std::size_t kFrameBatches = 1'024;
@@ -136,8 +140,19 @@ bool ProducerCore::CanSend(const Lane& lane, TimePoint now) const {
         lane.in_flight >= options_.max_in_flight_frames || now < lane.blocked_until) {
         return false;
     }
-    const bool eager = lane.in_flight < kEagerFrames || options_.linger.count() == 0;
-    return !lane.queue.empty() || (eager && !lane.open.empty());
+    return !lane.queue.empty() || (IsEager(lane) && !lane.open.empty());
+}
+
+/// Whether what is gathered goes without waiting for more.
+bool ProducerCore::IsEager(const Lane& lane) const {
+    return options_.linger.count() == 0 ||
+           (lane.in_flight < kEagerFrames && burst_ < kBurstMessages);
+}
+
+void ProducerCore::Kick() {
+    Lock lock(mutex_);
+    burst_ = 0;
+    PumpAll(lock);
 }
 
 std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
@@ -158,7 +173,7 @@ std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
     const auto has_room = [&] {
         return bytes < kFrameBytes && frame->batches.size() < kFrameBatches;
     };
-    const bool eager = lane->in_flight < kEagerFrames || options_.linger.count() == 0;
+    const bool eager = IsEager(*lane);
     while (has_room() && !lane->queue.empty()) {
         BatchPtr batch = std::move(lane->queue.front());
         lane->queue.pop_front();

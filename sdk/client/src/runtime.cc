@@ -24,7 +24,11 @@ std::unique_ptr<ThreadPool> OwnPool(const Executor* given, std::size_t threads, 
 
 std::shared_ptr<ClientRuntime> ClientRuntime::Make(const ClientOptions& options) {
     std::shared_ptr<ClientRuntime> runtime(new ClientRuntime(options));
-    runtime->callbacks_->SetOwner(runtime);
+    runtime->callbacks_->SetOwner(runtime, [weak = std::weak_ptr(runtime)] {
+        if (auto live = weak.lock()) {
+            live->KickProducers();  // Callbacks often send the next message, and have all done so.
+        }
+    });
     return runtime;
 }
 

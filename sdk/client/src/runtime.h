@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -44,6 +45,17 @@ public:
     const std::string& app_code() const { return app_code_; }
     BackoffOptions reconnect_backoff() const { return reconnect_backoff_; }
 
+    /// A producer has left messages in an open batch although nothing is on its way, because they
+    /// come in quick succession. Whoever knows that no more will come says so by `KickProducers`.
+    void NoteGathered() { gathered_.store(true, std::memory_order_relaxed); }
+    void KickProducers() {
+        if (gathered_.load(std::memory_order_relaxed) && gathered_.exchange(false)) {
+            kick_();
+        }
+    }
+    /// Before anything runs.
+    void SetKick(std::function<void()> kick) { kick_ = std::move(kick); }
+
     /// Nothing of the user's begins after this: checked before every filter and handler.
     bool stopped() const { return stopped_.load(std::memory_order_acquire); }
     void MarkStopped() { stopped_.store(true, std::memory_order_release); }
@@ -70,6 +82,8 @@ private:
     Executor* given_handlers_;
     std::shared_ptr<CallbackQueue> callbacks_;
     std::unique_ptr<MessageIdGenerator> ids_;
+    std::function<void()> kick_ = [] {};
+    std::atomic<bool> gathered_{false};
     std::atomic<bool> stopped_{false};
 };
 

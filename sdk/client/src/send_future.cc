@@ -57,10 +57,17 @@ void SendFuture::State::FillReceipt(std::uint32_t position, SendReceipt* receipt
     }
 }
 
+void SendFuture::State::Kick() {
+    if (auto live = producer.lock()) {
+        live->Kick();
+    }
+}
+
 void SendFuture::State::Wait() {
     if (ready.load(std::memory_order_acquire)) {
         return;
     }
+    Kick();
     std::unique_lock lock(mutex);
     ++waiting;
     changed.wait(lock, [this] { return ready.load(std::memory_order_relaxed); });
@@ -71,6 +78,7 @@ bool SendFuture::State::WaitUntil(std::chrono::steady_clock::time_point when) {
     if (ready.load(std::memory_order_acquire)) {
         return true;
     }
+    Kick();
     std::unique_lock lock(mutex);
     ++waiting;
     const bool came =
@@ -84,8 +92,12 @@ void SendFuture::State::ResumeWhenReady(std::coroutine_handle<> handle) {
         std::lock_guard lock(mutex);
         if (!ready.load(std::memory_order_relaxed)) {
             coroutines.push_back(handle);
-            return;
+            handle = nullptr;
         }
+    }
+    if (!handle) {
+        Kick();
+        return;
     }
     queue->Post([handle] { handle.resume(); });
 }

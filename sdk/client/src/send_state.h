@@ -17,6 +17,15 @@
 
 namespace qmq {
 
+namespace internal {
+/// Told that somebody waits, so that what is gathered need not linger.
+class SendKicker {
+public:
+    virtual ~SendKicker() = default;
+    virtual void Kick() = 0;
+};
+}  // namespace internal
+
 /// What the futures of one batch share: the ids, and once it is known the outcome, of every message
 /// in it. While the batch is open only the producer writes, under its lock; `Complete` publishes;
 /// afterwards it never changes.
@@ -51,6 +60,7 @@ struct SendFuture::State {
     void RunCallbacks();
 
     void FillReceipt(std::uint32_t position, SendReceipt* receipt) const;
+    void Kick();
     void Wait();
     bool WaitUntil(std::chrono::steady_clock::time_point when);
     void ResumeWhenReady(std::coroutine_handle<> handle);
@@ -63,6 +73,7 @@ struct SendFuture::State {
     std::uint32_t answered_count = 0;  // Of `each`.
     std::vector<std::pair<std::uint32_t, SendCallback>> callbacks;
     std::shared_ptr<internal::CallbackQueue> queue;
+    std::weak_ptr<internal::SendKicker> producer;
 
     std::mutex mutex;
     std::condition_variable changed;

@@ -172,6 +172,7 @@ void SubscriptionCore::Run(const std::shared_ptr<Runner>& runner) {
     for (const StreamPtr& stream : Streams()) {
         stream->Flush();  // Drained: nobody will come whose acks could travel along.
     }
+    runtime_->KickProducers();  // Nor messages that handlers send.
     EndRunner(runner);
 }
 

@@ -551,7 +551,13 @@ testing::FakeCluster& StaticCluster() {
     return *cluster;
 }
 
-TEST(ExitTest, LeavingMainWithMessagesInFlightIsSafe) {
+class ExitTest : public ::testing::Test {
+protected:
+    // The child starts anew: it must not inherit what threads of the parent held.
+    ExitTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+};
+
+TEST_F(ExitTest, LeavingMainWithMessagesInFlightIsSafe) {
     EXPECT_EXIT(
         {
             static Client client = MakeClient(StaticCluster());
@@ -570,7 +576,7 @@ TEST(ExitTest, LeavingMainWithMessagesInFlightIsSafe) {
         "");
 }
 
-TEST(ExitTest, AStaticClientWithAHandlerThatBlocksForEverLetsTheProcessEnd) {
+TEST_F(ExitTest, AStaticClientWithAHandlerThatBlocksForEverLetsTheProcessEnd) {
     EXPECT_EXIT(
         {
             static Client client = MakeClient(StaticCluster());

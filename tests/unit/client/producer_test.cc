@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <coroutine>
+#include <functional>
 
 #include "qmq/id.h"
 
@@ -105,6 +106,63 @@ TEST_F(ProducerTest, ABusyConnectionGathersNoLongerThanTheLinger) {
     EXPECT_EQ(broker().held_frame_count(), 2U);
     Advance(milliseconds(1));
     EXPECT_EQ(broker().held_frame_count(), 3U);
+}
+
+TEST_F(ProducerTest, AFloodGathersEvenWhenEveryAnswerComesAtOnce) {
+    testing::FakeCluster inline_cluster;  // Answers inside the call.
+    testing::FakeBroker& only = inline_cluster.AddBroker("a");
+    auto options = Options();
+    options.transports = {inline_cluster.factory()};
+    Client other = MakeClient(std::move(options));
+    Producer producer = MakeProducer(other);
+    std::vector<SendFuture> futures;
+    for (int i = 0; i < 1'000; ++i) {
+        futures.push_back(producer.Send(Message("s")));
+        time.clock.Advance(microseconds(1));
+    }
+    EXPECT_LT(only.frame_count(), 20U);
+    // Who waits for an answer does not wait for the linger.
+    EXPECT_TRUE(futures.back().Get().ok());
+    EXPECT_THAT(only.stored(), SizeIs(1'000));
+}
+
+TEST_F(ProducerTest, TheEndOfAFloodGoesWithinTheLinger) {
+    testing::FakeCluster inline_cluster;
+    testing::FakeBroker& only = inline_cluster.AddBroker("a");
+    auto options = Options();
+    options.transports = {inline_cluster.factory()};
+    Client other = MakeClient(std::move(options));
+    Producer producer = MakeProducer(other);
+    for (int i = 0; i < 50; ++i) {
+        producer.Send(Message("s")).Detach();
+        time.clock.Advance(microseconds(1));
+    }
+    EXPECT_LT(only.stored().size(), 50U);
+    Advance(milliseconds(1));
+    EXPECT_THAT(only.stored(), SizeIs(50));
+}
+
+TEST_F(ProducerTest, CallbacksThatSendTheNextMessageDoNotLinger) {
+    testing::FakeCluster inline_cluster;
+    testing::FakeBroker& only = inline_cluster.AddBroker("a");
+    auto options = Options();
+    options.transports = {inline_cluster.factory()};
+    Client other = MakeClient(std::move(options));
+    Producer producer = MakeProducer(other);
+    int left = 1'000;
+    std::function<void(const SendReceipt&)> next = [&](const SendReceipt&) {
+        time.clock.Advance(microseconds(1));
+        if (left-- > 0) {
+            producer.Send(Message("s"), next);
+        }
+    };
+    for (int i = 0; i < 64; ++i) {
+        next({});
+    }
+    const TimePoint begin = time.clock.Now();
+    Settle();
+    EXPECT_THAT(only.stored(), SizeIs(1'000));
+    EXPECT_LT(time.clock.Now() - begin, milliseconds(3));
 }
 
 TEST_F(ProducerTest, AFullBatchDoesNotLinger) {

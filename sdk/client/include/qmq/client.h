@@ -118,7 +118,8 @@ public:
     Status WaitReady(const std::string& subject, std::chrono::milliseconds timeout);
 
     /// Stops: takes nothing new, flushes producers, lets running handlers end and sends their acks,
-    /// hands back the rest.
+    /// hands back the rest. Callbacks that are owed by then get up to 200 ms more, and threads that
+    /// are about to end up to 1 s.
     ShutdownReport Shutdown(std::chrono::milliseconds timeout);
 
     /// As `Shutdown`, without blocking: `done` is called once, on the runtime's executor, after

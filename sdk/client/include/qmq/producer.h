@@ -41,8 +41,9 @@ struct ProducerOptions {
     /// At least this durable before a message counts as persisted; the subject's own promise counts
     /// when it is higher.
     Durability durability = Durability::kDefault;
-    /// How long a message may wait for company when the connection is busy. An idle connection
-    /// sends at once. Range: [0, 1 s].
+    /// How long a message may wait for company when the connection is busy, or when messages come
+    /// in quick succession and nobody waits for their answers. Otherwise an idle connection sends
+    /// at once. Range: [0, 1 s]; zero never waits.
     std::chrono::microseconds linger{1'000};
     /// Largest batch. Ranges: [1 KiB, 4 MiB], [1, 65,536].
     std::size_t max_batch_bytes = 64 * 1024;
@@ -115,10 +116,14 @@ public:
 
     /// Takes `message` and returns at once (but see `WhenFull::kBlock`). A message that cannot be
     /// taken has a ready future, or a callback on the callback thread, with kRefused and:
-    /// kInvalidArgument (`Message::Validate`, too large), kResourceExhausted (too much pending),
-    /// kCancelled (shut down), kUnimplemented (a delay: no delay server yet). Later:
-    /// kDeadlineExceeded (no answer in time: unknown when it was sent at least once, else refused),
-    /// and what the broker refused for.
+    /// kInvalidArgument (`Message::Validate`, too large, a timeout out of range),
+    /// kResourceExhausted (too much pending), kCancelled (shut down), kUnimplemented (a delay of
+    /// 500 ms or more: no delay server yet; a shorter one is sent at once).
+    ///
+    /// Later, at the deadline: kUnknown with kDeadlineExceeded when it was sent and may have been
+    /// stored; else kRefused with the last reason: kUnavailable (no route, no connection), or what
+    /// the broker refused for. What the broker refuses for good is kRefused at once. After
+    /// shutdown: kUnknown, or kRefused with kCancelled.
     SendFuture Send(Message message);
     void Send(Message message, SendCallback callback);
     /// With a deadline of its own instead of `ProducerOptions::timeout`.

@@ -30,7 +30,8 @@ struct PullConsumerOptions {
 struct PullOptions {
     /// Most messages in one batch. Range: [1, 10,000].
     std::uint32_t max_messages = 50;
-    /// How long to wait for the first message. Zero answers at once. Range: [0, 1 h].
+    /// How long to wait for the first message. Zero answers at once with what has arrived for
+    /// earlier pulls, and asks for more. Range: [0, 1 h].
     std::chrono::milliseconds max_wait{1'000};
 };
 
@@ -49,9 +50,11 @@ public:
     PullConsumer() = default;
 
     /// Waits for a batch: as soon as one message is there, up to `max_messages` of what is there;
-    /// an empty batch once `max_wait` has passed. Nothing is fetched that was not asked for.
-    /// Errors: kInvalidArgument, kUnavailable (no broker by the deadline), kCancelled (closed). Not
-    /// from a callback or handler of the same client.
+    /// an empty batch once `max_wait` has passed. Nothing is fetched that was not asked for (each
+    /// of several broker groups is asked for one message at least); what comes too late waits for
+    /// the next pull, and goes back after a third of the ack time-out. Errors: kInvalidArgument,
+    /// kUnavailable (no broker by the deadline), kCancelled (closed). Not from a callback or
+    /// handler of the same client.
     Result<std::vector<Delivery>> Pull(const PullOptions& options);
     /// As above; `callback` on the client's callback thread, exactly once.
     void PullAsync(const PullOptions& options, Callback callback);

@@ -31,7 +31,7 @@ public:
     explicit RetryLater(std::chrono::milliseconds delay,
                         std::string reason = "the handler asked for a retry")
         : delay_(delay), reason_(std::move(reason)) {}
-    /// Negative: by the group's back-off.
+    /// Negative: by the group's back-off. Over 7 days counts as negative, and is logged.
     std::chrono::milliseconds delay() const { return delay_; }
     const char* what() const noexcept override { return reason_.c_str(); }
 
@@ -64,13 +64,17 @@ public:
 
     const Message& message() const;
 
-    /// Done with. `done` (may be empty) tells once whether the broker has recorded it: kNotFound
-    /// when it no longer was ours (lease lost: it will be or was delivered again), kUnavailable
-    /// when the connection was lost first, kCancelled after shutdown.
+    /// Done with. `done` (may be empty) tells once, on the client's callback thread, whether the
+    /// broker has recorded it: kNotFound when it, or another that was acked in the same moment, no
+    /// longer was ours (lease lost: it will be or was delivered again; or decided before),
+    /// kUnavailable when the connection was lost before the answer and it may or may not be
+    /// recorded, kCancelled when the client shut down first. Once shutdown has returned it is not
+    /// called any more.
     void Ack(UniqueFunction<void(const Status&)> done = nullptr);
     /// Failed: deliver again by the group's back-off, or as a dead letter when the attempts are
     /// used up.
     void Nack(std::string error, UniqueFunction<void(const Status&)> done = nullptr);
+    /// In `delay`, at most 7 days; for more `done` is told kInvalidArgument, and it is a `Nack`.
     void RetryIn(std::chrono::milliseconds delay,
                  std::string error = {},
                  UniqueFunction<void(const Status&)> done = nullptr);
