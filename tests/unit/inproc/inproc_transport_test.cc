@@ -27,6 +27,14 @@ public:
         std::vector<AckDone> acks;
     };
 
+    /// Lets go of what a real broker lets go of when it closes: a sink holds its session.
+    ~SilentBroker() override {
+        for (const auto& each : subscriptions) {
+            each->acks.clear();
+            each->sink.reset();
+        }
+    }
+
     void Send(std::vector<SendBatch> batches, SendDone done) override {
         if (answer_at_once) {
             return done(std::vector<BatchReceipt>(batches.size(), Persisted()));
