@@ -12,6 +12,13 @@
 
 namespace {
 
+using qmq::bench::FillLog;
+using qmq::bench::FirstAck;
+using qmq::bench::KillUnderLoadAndStart;
+using qmq::bench::Median;
+using qmq::bench::ServerProcess;
+using qmq::bench::Spread;
+
 struct Arguments {
     qmq::bench::ServerProcessOptions server;
     double gibibytes = 2;
@@ -19,7 +26,6 @@ struct Arguments {
 };
 
 void Run(const Arguments& arguments) {
-    using namespace qmq::bench;
     ServerProcess server(arguments.server);
     server.Start();
     const std::vector<std::string> subjects{"order.paid"};

@@ -132,7 +132,7 @@ private:
     std::deque<Task> tasks_;                                // guarded by mutex_
     std::map<std::pair<TimePoint, TimerId>, Task> timers_;  // guarded by mutex_
     TimerId last_timer_ = 0;                                // guarded by mutex_
-    bool stopped_ = false;  // guarded by mutex_
+    bool stopped_ = false;                                  // guarded by mutex_
 };
 
 /// A clock with executors that it drives together: time moves from timer to timer, and at each

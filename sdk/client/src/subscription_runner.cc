@@ -257,10 +257,8 @@ void SubscriptionCore::HandleManual(const RunPtr& run, DeliveryRun::Claim& claim
     if (made && !threw && decision->orphaned()) {
         // It was dropped while an exception passed that the handler then caught itself.
         Fail(run, claim.sequence, HandlerOutcome::Retry("forgotten"), decision.get());
-    } else if (threw) {
-        Fail(run, claim.sequence, outcome, decision.get());
-    } else if (!made) {
-        // A filter answered in the handler's place.
+    } else if (threw || !made) {
+        // The handler failed, or a filter answered in its place.
         Fail(run, claim.sequence, outcome, decision.get());
     }
 }

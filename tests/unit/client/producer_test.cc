@@ -290,7 +290,7 @@ TEST_F(ProducerTest, ACallbackThatThrowsTouchesNoOther) {
                 throw std::runtime_error("callback " + std::to_string(i));
             }
             if (i % 3 == 1) {
-                throw i;
+                throw i;  // NOLINT(misc-throw-by-value-catch-by-reference): any type may come.
             }
         });
     }
