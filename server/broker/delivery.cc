@@ -50,9 +50,6 @@ void Delivery::MarkReady(Group& group) {
     if (group.members.empty() || group.listed_ready) {
         return;
     }
-    if (env::Planted(env::PlantedBug::kLostWakeUp) && ++wake_count_ % 64 == 0) {
-        return;
-    }
     group.listed_ready = true;
     ready_.push_back(&group);
 }
@@ -75,6 +72,9 @@ void Delivery::Refresh(Consumer& consumer) {
 void Delivery::WakeSubjects() {
     for (Subject* subject : core_.more_readable) {
         for (auto& [name, group] : subject->groups) {
+            if (env::Planted(env::PlantedBug::kLostWakeUp) && ++wake_count_ % 8 == 0) {
+                continue;
+            }
             MarkReady(*group);
         }
         if (subject->kind == SubjectKind::kRetry) {

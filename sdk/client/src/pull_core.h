@@ -95,7 +95,6 @@ private:
     std::deque<std::shared_ptr<DeliveryRun>> ready_;
     std::deque<Request> requests_;
     std::uint64_t next_id_ = 1;
-    std::size_t next_stream_ = 0;  // Where the next lone message is asked for.
     Status route_error_ = Status::Unavailable("the route is not known yet");
     TimePoint ready_since_{};
     TimerSlot stale_timer_;
