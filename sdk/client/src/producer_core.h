@@ -87,6 +87,7 @@ private:
     LanePtr PickLane(SubjectQueue& subject, const Lane* avoid);
     void AssignOpen(SubjectQueue& subject);
     void AssignStranded();
+    void AssignSubject(SubjectQueue& subject);
     void Evacuate(Lane& lane);
     bool IsEager(const Lane& lane) const;
     bool CanSend(const Lane& lane, TimePoint now) const;
@@ -97,7 +98,7 @@ private:
     void SendFrame(const std::shared_ptr<BrokerConnection>& connection,
                    std::shared_ptr<Frame> frame);
     void SyncLane(Lock& lock, const LanePtr& lane);
-    void DropUnusedLanes();
+    bool DropUnusedLanes();
 
     // producer_answers.cc: what became of batches, and time.
     void OnFrameDone(const std::shared_ptr<Frame>& frame, std::vector<BatchReceipt> receipts);

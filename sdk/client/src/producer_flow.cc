@@ -110,14 +110,19 @@ void ProducerCore::AssignStranded() {
         return;  // The usual case, and there may be ten thousand subjects.
     }
     for (const auto& subject : subjects_) {
-        std::deque<BatchPtr> stranded = std::exchange(subject->stranded, {});
-        for (const BatchPtr& batch : stranded) {
+        AssignSubject(*subject);
+    }
+}
+
+void ProducerCore::AssignSubject(SubjectQueue& subject) {
+    if (!subject.stranded.empty()) {
+        for (const BatchPtr& batch : std::exchange(subject.stranded, {})) {
             if (batch->place == PendingBatch::Place::kStranded) {
                 Place(batch, false);
             }
         }
-        AssignOpen(*subject);
     }
+    AssignOpen(subject);
 }
 
 /// Takes everything that has not been sent off a lane that cannot carry it.
@@ -333,12 +338,18 @@ void ProducerCore::OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& 
     }
     subject.lanes = std::move(route);
     subject.route_error = Status::Ok();
-    DropUnusedLanes();
-    AssignStranded();
+    // Only this subject has a new route: to look at all of them for each answer would be the square
+    // of ten thousand.
+    AssignSubject(subject);
+    if (DropUnusedLanes()) {
+        AssignStranded();
+    }
     PumpAll(lock);
 }
 
-void ProducerCore::DropUnusedLanes() {
+/// Whether there were any: what they had has no lane now.
+bool ProducerCore::DropUnusedLanes() {
+    bool dropped = false;
     for (auto it = lanes_.begin(); it != lanes_.end();) {
         const LanePtr lane = it->second;
         if (lane->subjects > 0) {
@@ -348,7 +359,9 @@ void ProducerCore::DropUnusedLanes() {
         it = lanes_.erase(it);
         lane->connection = nullptr;
         Evacuate(*lane);
+        dropped = true;
     }
+    return dropped;
 }
 
 }  // namespace qmq::internal
