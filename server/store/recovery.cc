@@ -11,9 +11,6 @@ namespace qmq::store {
 namespace {
 
 constexpr int kReadAttempts = 3;
-/// No message takes fewer bytes of a batch: so many sequences at most are lost with a damaged
-/// range.
-constexpr std::uint64_t kLeastMessageBytes = 16;
 
 Result<Slice> ReadPersistently(env::FileSystem& files, const std::string& path) {
     Result<Slice> bytes = ReadWhole(files, path);
