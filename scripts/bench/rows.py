@@ -69,7 +69,9 @@ class Limit:
 def figure(value, unit):
     if unit == "/s":
         return compare.human(value, "rate")
-    return f"{value:.2f} x" if unit == "x" else f"{value:.3g} {unit}"
+    if unit == "x":
+        return f"{value:.2f} x"
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
 
 
 @dataclasses.dataclass(frozen=True)

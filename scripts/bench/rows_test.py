@@ -137,6 +137,11 @@ class RowsTest(unittest.TestCase):
         self.assertEqual([line.job for line in outcome.lines], ["resident, idle", "resident, with a backlog of 1 M"])
         self.assertRegex(outcome.lines[0].value, r"^[1-9][0-9.]* MB$")
 
+    def test_figures_are_written_for_people(self):
+        self.assertEqual([rows.figure(value, unit) for value, unit in
+                          [(2000, "ms"), (126.4, "ms"), (19.42, "MB"), (1.5e6, "/s"), (3.838, "x")]],
+                         ["2,000 ms", "126 ms", "19.4 MB", "1.5 M/s", "3.84 x"])
+
     def test_the_verdict_names_what_is_missed(self):
         row = self.comparison(1500.0, {"rate": rows.Limit(1.5, 4)})
         line, reached = rows.verdict([(row, self.measure(row))])
