@@ -116,6 +116,12 @@ int main(int argc, char** argv) {
         }
         qmq::env::Plant(*bug);
     }
+#else
+    if (!arguments.plant.empty()) {
+        std::fprintf(stderr,
+                     "--plant: this build has no planted bugs; configure with the dev preset\n");
+        return 2;
+    }
 #endif
     return Run(arguments);
 }
