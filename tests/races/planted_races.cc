@@ -10,6 +10,8 @@
 #include <string_view>
 
 #include "qmq/client.h"
+#include "qmq/clock.h"
+#include "qmq/executor.h"
 #include "qmq/grpc.h"
 #include "qmq/inproc.h"
 
@@ -22,10 +24,11 @@ using namespace std::chrono_literals;
 
 constexpr int kRounds = 50;
 
-/// What two threads change without a lock. Its name is what the report must contain.
+/// What two threads change without a lock. Its name is what the report must contain: not inlined,
+/// for an inlined frame is reported without the name of its class.
 struct PlantedRace {
     int counter = 0;
-    void Touch() { ++counter; }
+    [[gnu::noinline]] void Touch() { ++counter; }
 };
 
 /// A reply of the broker comes on a thread of gRPC's, while the main thread is at work.
@@ -34,7 +37,7 @@ int InGrpcCallback() {
     config.memory = true;
     config.grpc_port = 0;
     const auto node = app::ServerNode::Start(config).value();
-    const SystemClock clock;
+    const Clock& clock = SystemClock();
     ThreadPool timers({.threads = 1});
     const auto transport = GrpcTransport()
                                ->Make("grpc://127.0.0.1:" + std::to_string(node->grpc_port()),
