@@ -1,5 +1,3 @@
-#include <atomic>
-
 #include "server/env/file_system.h"
 #include "tests/integration/grpc/grpc_fixture.h"
 
@@ -150,11 +148,11 @@ TEST_F(RealBrokerTest, TensOfThousandsOfMessagesArriveOnceEachInOrder) {
     auto delivery = std::make_shared<RecordingDelivery>();
     auto stream = connection_->Subscribe(Consumer(), delivery);
     stream->Grant({kPerBatch * kBatches, 1U << 30});
-    std::atomic<std::size_t> persisted{0};
+    Inbox<bool> persisted;
     const Slice batch = MakeBatch(kPerBatch);
     for (std::size_t i = 0; i < kBatches; ++i) {
         connection_->Send({{"s", batch}}, [&](const std::vector<BatchReceipt>& receipts) {
-            persisted += receipts.front().status.ok() ? 1 : 0;
+            persisted.Put(receipts.front().status.ok());
         });
     }
     std::uint64_t next = 0;
@@ -168,7 +166,8 @@ TEST_F(RealBrokerTest, TensOfThousandsOfMessagesArriveOnceEachInOrder) {
         }
     }
     EXPECT_TRUE(Ack(*stream, 0, next - 1).ok());
-    EXPECT_EQ(persisted, kBatches);
+    ASSERT_TRUE(persisted.WaitFor(kBatches));
+    EXPECT_THAT(persisted.values(), testing::Each(true));
 }
 
 TEST_F(RealBrokerTest, ABrokenBatchIsRefusedByTheBroker) {
