@@ -23,7 +23,7 @@ protected:
         auto server = rpc::GrpcServer::Start({}, *broker_);
         EXPECT_TRUE(server.ok()) << server.status();
         server_ = std::move(server).value();
-        address_ = "localhost:" + std::to_string(server_->port());
+        address_ = "127.0.0.1:" + std::to_string(server_->port());
         transport_ = std::move(GrpcTransport()->Make("grpc://" + address_,
                                                      {SystemClock(), timers_, "client"}))
                          .value();

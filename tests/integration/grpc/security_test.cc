@@ -32,7 +32,7 @@ protected:
     }
 
     rpc::GrpcServerOptions TlsServer() {
-        const KeyPair pair = authority_.Issue("localhost");
+        const KeyPair pair = authority_.Issue("127.0.0.1");
         rpc::GrpcServerOptions options;
         options.tls_certificate_pem = pair.certificate;
         options.tls_key_pem = pair.key;

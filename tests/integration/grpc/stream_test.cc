@@ -302,9 +302,9 @@ TEST_F(StreamTest, TheTransportMayBeDestroyedInsideACallback) {
 TEST_F(StreamTest, TheLastChannelOfAProcessMayEndOnOneOfGrpcsOwnThreads) {
     // No server, which would have its part in gRPC's threads. Port 1: nobody listens there.
     for (int i = 0; i < 20; ++i) {
-        auto transport = GrpcTransport()->Make("grpc://localhost:1", {SystemClock(), timers_, "c"});
+        auto transport = GrpcTransport()->Make("grpc://127.0.0.1:1", {SystemClock(), timers_, "c"});
         auto listener = std::make_shared<RecordingConnection>();
-        transport.value()->Connect({"default", "localhost:1"}, listener).reset();
+        transport.value()->Connect({"default", "127.0.0.1:1"}, listener).reset();
         ASSERT_TRUE(listener->closed.WaitFor(1));
     }
 }

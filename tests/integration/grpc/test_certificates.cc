@@ -45,6 +45,10 @@ void Extend(X509* certificate, X509* issuer, int what, const std::string& value)
     X509_EXTENSION_free(extension);
 }
 
+bool IsNumber(const std::string& host) {
+    return host.find_first_not_of("0123456789.") == std::string::npos;
+}
+
 /// A certificate for `name`, not signed yet, valid for an hour around now.
 Certificate Blank(const Key& key, const std::string& name, long serial) {
     Certificate certificate(X509_new(), X509_free);
@@ -84,7 +88,10 @@ KeyPair TestAuthority::Issue(const std::string& host) const {
     const Key key(EVP_EC_gen("P-256"), EVP_PKEY_free);
     const Certificate certificate = Blank(key, host, 2);
     X509_set_issuer_name(certificate.get(), X509_get_subject_name(issuer.get()));
-    Extend(certificate.get(), issuer.get(), NID_subject_alt_name, "DNS:" + host);
+    Extend(certificate.get(),
+           issuer.get(),
+           NID_subject_alt_name,
+           (IsNumber(host) ? "IP:" : "DNS:") + host);
     X509_sign(certificate.get(), issuer_key.get(), EVP_sha256());
     return {KeyPem(key), CertificatePem(certificate)};
 }
