@@ -32,7 +32,7 @@ BrokerService::BrokerService(ServiceOptions options, broker::Broker& broker)
 
 template <typename Stream>
 RawReactor* BrokerService::StartStream(grpc::CallbackServerContext* context) {
-    if (const grpc::Status allowed = authenticator_.Check(*context); !allowed.ok()) {
+    if (grpc::Status allowed = authenticator_.Check(*context); !allowed.ok()) {
         return new RefusedStream(allowed);
     }
     auto stream = std::make_shared<Stream>(streams_, broker_, options_.streams);
@@ -53,7 +53,7 @@ template <typename Begin>
 grpc::ServerUnaryReactor* BrokerService::Unary(grpc::CallbackServerContext* context, Begin begin) {
     auto* reactor = new UnaryReactor;
     const std::shared_ptr<UnaryAnswer> answer = reactor->answer();
-    const grpc::Status allowed = authenticator_.Check(*context);
+    grpc::Status allowed = authenticator_.Check(*context);
     if (!allowed.ok()) {
         answer->Give([&] { return allowed; });
     } else if (Status begun = begin(answer); !begun.ok()) {
