@@ -81,6 +81,12 @@ Status ProducerCore::MakeRoom(Lock& lock, std::size_t bytes, TimePoint deadline)
     if (has_room()) {
         return Status::Ok();
     }
+    // What only gathers must not keep others out.
+    burst_ = 0;
+    PumpAll(lock);
+    if (has_room()) {
+        return Status::Ok();
+    }
     const std::string full = "the producer is full: " + Number(pending_count_) + " messages and " +
                              Number(pending_bytes_) + " bytes are not answered (limits " +
                              Number(options_.max_pending_count) + " and " +
@@ -191,12 +197,16 @@ bool ProducerCore::IsFull(const PendingBatch& batch, std::size_t next_bytes) con
 
 /// A batch that was opened by this call: when it has not left at once, it may linger. Most batches
 /// of an idle producer have left, and cost no timer.
-void ProducerCore::Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint now) {
+void ProducerCore::Linger(const SubjectQueue& subject,
+                          std::uint64_t id,
+                          TimePoint now,
+                          TimePoint deadline) {
     if (subject.open != nullptr && subject.open->id == id) {
         runtime_->NoteGathered();
         lingering_.emplace_back(now + options_.linger, subject.open);
     }
-    if (!lingering_.empty() || !timer_.armed()) {
+    // A deadline may lie before those that the timer was set for.
+    if (!lingering_.empty() || !timer_.armed() || deadline < timer_.when()) {
         ArmTimer();
     }
 }
@@ -240,7 +250,7 @@ SendFuture ProducerCore::Send(Message message,
         last_send_ = runtime_->Now();
     }
     if (first) {
-        Linger(subject, id, now);
+        Linger(subject, id, now, deadline);
     }
     if (made) {
         const RouteKey key = KeyOf(subject);

@@ -76,7 +76,7 @@ private:
     bool Joins(const PendingBatch& batch, std::size_t bytes, TimePoint deadline) const;
     void Append(PendingBatch& batch, const Message& message, TimePoint now, SendCallback callback);
     bool IsFull(const PendingBatch& batch, std::size_t next_bytes) const;
-    void Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint now);
+    void Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint now, TimePoint deadline);
     RouteKey KeyOf(const SubjectQueue& subject) const;
 
     // producer_flow.cc: batches on their way through lanes.

@@ -464,6 +464,35 @@ TEST_F(ProducerTest, AnAnswerThatNeverComesIsUnknownAtTheDeadline) {
     EXPECT_EQ(future.Get().outcome, SendOutcome::kUnknown);
 }
 
+TEST_F(ProducerTest, AShortDeadlineIsKeptBesideALongOne) {
+    Producer producer = Ready();
+    Advance(seconds(1));
+    (void)producer.Send(Message("s"));  // Sets the timer for its own, distant deadline.
+    Settle();
+    Advance(seconds(1));
+    broker().SetHoldSends(true);
+    const SendFuture future = producer.Send(Message("s"), milliseconds(100));
+    Advance(milliseconds(100));
+    EXPECT_EQ(ReceiptOf(future).outcome, SendOutcome::kUnknown);
+}
+
+TEST_F(ProducerTest, WhatOnlyGathersIsSentBeforeAnybodyIsRefused) {
+    testing::FakeCluster inline_cluster;
+    testing::FakeBroker& only = inline_cluster.AddBroker("a");
+    auto options = Options();
+    options.transports = {inline_cluster.factory()};
+    Client other = MakeClient(std::move(options));
+    ProducerOptions producer_options;
+    producer_options.max_pending_count = 20;
+    Producer producer = MakeProducer(other, producer_options);
+    for (int i = 0; i < 500; ++i) {
+        producer.Send(Message("s")).Detach();
+        time.clock.Advance(microseconds(1));
+    }
+    ASSERT_TRUE(producer.Flush(milliseconds(0)).ok());
+    EXPECT_THAT(only.stored(), SizeIs(500));
+}
+
 TEST_F(ProducerTest, ABusyBrokerIsTriedAgainWithinTheDeadline) {
     Producer producer = Ready();
     int refusals = 3;
