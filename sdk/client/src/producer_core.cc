@@ -35,6 +35,14 @@ ProducerCore::ProducerCore(std::shared_ptr<ClientRuntime> runtime,
       random_(runtime_->MakeRandom()),
       timer_(runtime_->work()) {}
 
+ProducerCore::~ProducerCore() {
+    // A frame that was never answered still has its lane, and is held by the connection.
+    for (const auto& [name, lane] : lanes_) {
+        lane->connection.reset();
+        lane->link.reset();
+    }
+}
+
 RouteKey ProducerCore::KeyOf(const SubjectQueue& subject) const {
     return {ClientRole::kProducer, subject.name, {}};
 }

@@ -37,6 +37,9 @@ public:
                  std::shared_ptr<Router> router,
                  std::shared_ptr<LinkPool> links,
                  ProducerOptions options);
+    ~ProducerCore() override;
+    ProducerCore(const ProducerCore&) = delete;
+    ProducerCore& operator=(const ProducerCore&) = delete;
 
     const ProducerOptions& options() const { return options_; }
     SendFuture Send(Message message, std::chrono::milliseconds timeout, SendCallback callback);

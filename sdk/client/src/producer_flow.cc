@@ -258,9 +258,13 @@ void ProducerCore::SendFrame(const std::shared_ptr<BrokerConnection>& connection
         }
         batches.push_back({batch->subject->name, batch->encoded, options_.durability});
     }
+    // An answer that never comes must not keep the producer, and by it the connection, for ever:
+    // all that is outstanding may have been given up.
     connection->Send(std::move(batches),
-                     [self = shared_from_this(), frame](std::vector<BatchReceipt> receipts) {
-                         self->OnFrameDone(frame, std::move(receipts));
+                     [self = weak_from_this(), frame](std::vector<BatchReceipt> receipts) {
+                         if (auto producer = self.lock()) {
+                             producer->OnFrameDone(frame, std::move(receipts));
+                         }
                      });
 }
 
