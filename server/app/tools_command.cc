@@ -65,15 +65,15 @@ public:
     }
 
     std::vector<std::unique_ptr<BrokerConnection>> Connect(const std::string& subject) {
-        Answer<Result<std::vector<BrokerGroup>>> answer;
+        Answer<Result<Route>> answer;
         DiscoverRequest request;
         request.subject = subject.empty() ? "qmq.tools" : subject;
         request.app_code = "qmq-tools";
         request.client_id = MakeClientId();
         transport_->Discover(request, SystemClock().Now() + kPatience, answer.Callback());
         std::vector<std::unique_ptr<BrokerConnection>> connections;
-        for (const BrokerGroup& group :
-             OrFail(answer.Wait("discovery"), kExitFailed, "discovery")) {
+        const Route route = OrFail(answer.Wait("discovery"), kExitFailed, "discovery");
+        for (const BrokerGroup& group : route.groups) {
             connections.push_back(transport_->Connect(group, std::make_shared<QuietListener>()));
         }
         return connections;

@@ -46,9 +46,9 @@ int InGrpcCallback() {
     PlantedRace race;
     for (int i = 0; i < kRounds; ++i) {
         std::binary_semaphore answered{0};
-        transport->Discover({.subject = "races", .app_code = "races"},
+        transport->Discover({"races", "", ClientRole::kProducer, "races", ""},
                             clock.Now() + 10s,
-                            [&](const Result<std::vector<BrokerGroup>>&) {
+                            [&](const Result<Route>&) {
                                 race.TouchPlantedRace();
                                 answered.release();
                             });

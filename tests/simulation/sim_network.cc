@@ -308,12 +308,12 @@ public:
 
     void Discover(DiscoverRequest,
                   TimePoint,
-                  UniqueFunction<void(Result<std::vector<BrokerGroup>>)> done) override {
+                  UniqueFunction<void(Result<Route>)> done) override {
         executor_.Post([this_network = &network_, done = std::move(done)]() mutable {
             if (this_network->broker_ == nullptr) {
                 done(Status::Unavailable("the simulated broker is down"));
             } else {
-                done(std::vector<BrokerGroup>{{"sim", "sim", true, true}});
+                done(Route{{{"sim", "sim", true, true}}, false});
             }
         });
     }

@@ -59,7 +59,7 @@ public:
     explicit FakeTransport(FakeCluster& cluster) : cluster_(cluster) {}
     void Discover(DiscoverRequest,
                   TimePoint,
-                  UniqueFunction<void(Result<std::vector<BrokerGroup>>)> done) override {
+                  UniqueFunction<void(Result<Route>)> done) override {
         cluster_.Discover(std::move(done));
     }
     std::unique_ptr<BrokerConnection> Connect(
@@ -617,13 +617,18 @@ void FakeCluster::SetDiscoverError(Status status) {
     discover_error_ = std::move(status);
 }
 
+void FakeCluster::SetEverySubject(bool every_subject) {
+    std::lock_guard lock(mutex_);
+    every_subject_ = every_subject;
+}
+
 std::size_t FakeCluster::discover_count() const {
     std::lock_guard lock(mutex_);
     return discover_count_;
 }
 
-void FakeCluster::Discover(UniqueFunction<void(Result<std::vector<BrokerGroup>>)> done) {
-    Result<std::vector<BrokerGroup>> answer = std::vector<BrokerGroup>();
+void FakeCluster::Discover(UniqueFunction<void(Result<Route>)> done) {
+    Result<Route> answer = Route();
     {
         std::lock_guard lock(mutex_);
         ++discover_count_;
@@ -631,8 +636,9 @@ void FakeCluster::Discover(UniqueFunction<void(Result<std::vector<BrokerGroup>>)
             answer = discover_error_;
         } else {
             for (const auto& [name, group] : route_) {
-                answer->push_back(group);
+                answer->groups.push_back(group);
             }
+            answer->every_subject = every_subject_;
         }
     }
     Task call = [done = std::move(done), answer = std::move(answer)]() mutable {

@@ -170,19 +170,22 @@ public:
     FakeBroker& broker(const std::string& name);
     void RemoveBroker(const std::string& name);  ///< From routes.
     void SetDiscoverError(Status status);
+    /// What routes say of all other subjects.
+    void SetEverySubject(bool every_subject);
     std::size_t discover_count() const;
     /// For scheme "fake".
     std::shared_ptr<TransportFactory> factory();
 
 private:
     friend class FakeTransport;
-    void Discover(UniqueFunction<void(Result<std::vector<BrokerGroup>>)> done);
+    void Discover(UniqueFunction<void(Result<Route>)> done);
 
     Executor* const executor_;
     mutable std::mutex mutex_;
     std::map<std::string, std::shared_ptr<FakeBroker>> brokers_;
     std::map<std::string, BrokerGroup> route_;
     Status discover_error_;
+    bool every_subject_ = false;
     std::size_t discover_count_ = 0;
 };
 

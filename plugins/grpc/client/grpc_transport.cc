@@ -20,7 +20,7 @@ namespace qmq {
 namespace rpc {
 namespace {
 
-using DiscoverDone = UniqueFunction<void(Result<std::vector<BrokerGroup>>)>;
+using DiscoverDone = UniqueFunction<void(Result<Route>)>;
 
 /// The channel on which a transport asks for routes: kept while it works, made anew after an error,
 /// so that the next question is not answered from the pause after the last one.
@@ -78,9 +78,9 @@ proto::DiscoverRequest ToProto(const DiscoverRequest& request) {
     return message;
 }
 
-Result<std::vector<BrokerGroup>> ReadGroups(const proto::DiscoverReply& reply,
-                                            const Endpoint& asked) {
-    std::vector<BrokerGroup> groups;
+Result<Route> ReadRoute(const proto::DiscoverReply& reply, const Endpoint& asked) {
+    Route route;
+    route.every_subject = reply.every_subject();
     for (const proto::BrokerGroup& group : reply.groups()) {
         const std::string& address = group.address().empty() ? asked.address : group.address();
         if (Status valid = CheckAddress(address); !valid.ok()) {
@@ -88,9 +88,9 @@ Result<std::vector<BrokerGroup>> ReadGroups(const proto::DiscoverReply& reply,
                                     group.name() +
                                     " that is none: " + std::string(valid.message()));
         }
-        groups.push_back({group.name(), address, group.readable(), group.writable()});
+        route.groups.push_back({group.name(), address, group.readable(), group.writable()});
     }
-    return groups;
+    return route;
 }
 
 class GrpcTransportImpl final : public Transport {
@@ -159,7 +159,7 @@ void GrpcTransportImpl::Discover(DiscoverRequest request, TimePoint deadline, Di
             }
             {
                 const LiveCalls::CallbackScope scope(*calls);
-                call->done(status.ok() ? ReadGroups(call->reply, routes->endpoint())
+                call->done(status.ok() ? ReadRoute(call->reply, routes->endpoint())
                                        : ExplainCallError(status, routes->endpoint()));
                 call->done = nullptr;
             }

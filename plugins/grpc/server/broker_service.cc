@@ -75,6 +75,7 @@ grpc::ServerUnaryReactor* BrokerService::Discover(grpc::CallbackServerContext* c
             group->set_address(options_.advertised_address);
             group->set_readable(true);
             group->set_writable(true);
+            reply->set_every_subject(true);
             return grpc::Status::OK;
         });
         return Status::Ok();

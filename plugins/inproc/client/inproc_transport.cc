@@ -18,12 +18,12 @@ public:
 
     void Discover(DiscoverRequest request,
                   TimePoint,
-                  UniqueFunction<void(Result<std::vector<BrokerGroup>>)> done) override {
+                  UniqueFunction<void(Result<Route>)> done) override {
         const TransportState::CallbackScope scope(*state_);
         if (Status valid = ValidateStoredSubject(request.subject); !valid.ok()) {
             return done(valid);
         }
-        done(std::vector<BrokerGroup>{{"inproc", "inproc", true, true}});
+        done(Route{{{"inproc", "inproc", true, true}}, true});
     }
 
     std::unique_ptr<BrokerConnection> Connect(

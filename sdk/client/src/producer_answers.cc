@@ -29,6 +29,7 @@ void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
         Lock lock(mutex_);
         Lane& lane = *frame->lane;
         --lane.in_flight;
+        lane.in_flight_batches -= static_cast<std::uint32_t>(frame->batches.size());
         if (!lane.pumping) {
             burst_ = 0;  // An answer that came over a wire: what gathered meanwhile goes.
         }
@@ -240,7 +241,7 @@ void ProducerCore::OnTimer() {
             lingering_.pop_front();
             if (batch != nullptr && batch->place == PendingBatch::Place::kOpen &&
                 batch->lane != nullptr) {
-                SealOpen(*batch->subject);
+                batch->lane->due = std::max(batch->lane->due, batch->id);
             }
         }
         while (!waiting_.empty() && waiting_.begin()->first <= now) {

@@ -73,9 +73,13 @@ struct Lane {
     std::shared_ptr<BrokerConnection> connection;  ///< Null while it is down.
     bool writable = true;
     std::uint32_t subjects = 0;  ///< That have it in their route.
-    std::uint32_t in_flight = 0;
+    std::uint32_t in_flight = 0;  ///< Frames.
+    std::uint32_t in_flight_batches = 0;
     bool pumping = false;
     TimePoint blocked_until{};  ///< By the circuit breaker.
+    /// Open batches up to this id have lingered: they go as soon as there is room, and take messages
+    /// until then.
+    std::uint64_t due = 0;
     std::deque<std::shared_ptr<PendingBatch>> queue;
     std::map<std::uint64_t, std::shared_ptr<PendingBatch>> open;  ///< By id, oldest first.
 };

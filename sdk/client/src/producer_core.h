@@ -94,6 +94,7 @@ private:
     void Evacuate(Lane& lane);
     bool IsEager(const Lane& lane) const;
     bool CanSend(const Lane& lane, TimePoint now) const;
+    static bool MayTakeOpen(const Lane& lane, bool eager);
     std::shared_ptr<Frame> TakeFrame(const LanePtr& lane);
     void Pump(Lock& lock, const LanePtr& lane);
     bool HandOver(const LanePtr& lane);

@@ -16,9 +16,15 @@ constexpr std::uint32_t kEagerFrames = 2;
 /// at most, or until somebody waits for one of them. Without this a transport that answers inside
 /// the call would never see a batch of two.
 constexpr std::uint32_t kBurstMessages = 8;
+/// So many open batches are worth to linger, whatever is answered: to send each of thousands with a
+/// message or two costs more than it saves.
+constexpr std::size_t kFewBatches = 64;
 /// A frame is closed when it has reached this; one large batch may exceed it.
 constexpr std::uint64_t kFrameBytes = 1U << 20;
-constexpr std::size_t kFrameBatches = 1'024;
+constexpr std::size_t kFrameBatches = 256;
+/// With so many batches unanswered a lane waits: what it would send next gathers meanwhile. So a
+/// flood over thousands of subjects, too fast for batches of one message each, makes larger ones.
+constexpr std::uint32_t kMaxInFlightBatches = 1'024;
 /// Frames that one thread sends before somebody else goes on for it, so that a caller of `Send` is
 /// not kept for ever by the messages of others.
 constexpr int kPumpRounds = 64;
@@ -142,16 +148,22 @@ void ProducerCore::Evacuate(Lane& lane) {
 
 bool ProducerCore::CanSend(const Lane& lane, TimePoint now) const {
     if (lane.connection == nullptr || lane.pumping ||
-        lane.in_flight >= options_.max_in_flight_frames || now < lane.blocked_until) {
+        lane.in_flight >= options_.max_in_flight_frames ||
+        lane.in_flight_batches >= kMaxInFlightBatches || now < lane.blocked_until) {
         return false;
     }
-    return !lane.queue.empty() || (IsEager(lane) && !lane.open.empty());
+    return !lane.queue.empty() || MayTakeOpen(lane, IsEager(lane));
+}
+
+bool ProducerCore::MayTakeOpen(const Lane& lane, bool eager) {
+    return !lane.open.empty() && (eager || lane.open.begin()->first <= lane.due);
 }
 
 /// Whether what is gathered goes without waiting for more.
 bool ProducerCore::IsEager(const Lane& lane) const {
     return options_.linger.count() == 0 ||
-           (lane.in_flight < kEagerFrames && burst_ < kBurstMessages);
+           (lane.in_flight < kEagerFrames && burst_ < kBurstMessages &&
+            lane.open.size() <= kFewBatches);
 }
 
 void ProducerCore::Kick() {
@@ -186,7 +198,7 @@ std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
             take(std::move(batch));
         }
     }
-    while (eager && has_room() && !lane->open.empty()) {
+    while (MayTakeOpen(*lane, eager) && has_room()) {
         BatchPtr batch = lane->open.begin()->second;
         lane->open.erase(lane->open.begin());
         batch->subject->last_count = batch->count;
@@ -198,6 +210,7 @@ std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
         return nullptr;
     }
     ++lane->in_flight;
+    lane->in_flight_batches += static_cast<std::uint32_t>(frame->batches.size());
     return frame;
 }
 

@@ -1,5 +1,6 @@
 #include "sdk/client/src/router.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace qmq::internal {
@@ -56,6 +57,7 @@ void Router::Hurry(const RouteKey& key) {
     std::lock_guard lock(mutex_);
     auto it = entries_.find(key);
     if (it != entries_.end() && !it->second->asking) {
+        common_.until = std::min(common_.until, common_.asked_at + kHurryPause);
         ArmLocked(key, *it->second, it->second->asked_at + kHurryPause);
     }
 }
@@ -88,29 +90,89 @@ void Router::ArmLocked(const RouteKey& key, Entry& entry, TimePoint when) {
 }
 
 void Router::Ask(const RouteKey& key) {
-    std::shared_ptr<Transport> transport;
-    std::uint64_t question = 0;
+    Question question{key, 0};
+    std::vector<BrokerGroup> known;
+    bool for_all = false;
     {
         std::lock_guard lock(mutex_);
         auto it = entries_.find(key);
         if (transport_ == nullptr || it == entries_.end() || it->second->asking) {
             return;
         }
-        transport = transport_;
+        const TimePoint now = runtime_->Now();
         it->second->asking = true;
-        it->second->asked_at = runtime_->Now();
-        question = ++it->second->question;
+        it->second->asked_at = now;
+        question.number = ++it->second->question;
+        if (!common_.groups.empty()) {
+            if (common_.asking) {
+                common_.joined.push_back(std::move(question));
+                return;
+            }
+            if (now < common_.until) {
+                known = common_.groups;
+            } else {
+                for_all = common_.asking = true;
+            }
+        }
     }
+    if (known.empty()) {
+        AskTransport(question, for_all);
+    } else {
+        OnAnswer(question.key, question.number, std::move(known));
+    }
+}
+
+void Router::AskTransport(const Question& question, bool for_all) {
+    std::shared_ptr<Transport> transport;
+    {
+        std::lock_guard lock(mutex_);
+        transport = transport_;
+    }
+    if (transport == nullptr) {
+        return;  // Stopped.
+    }
+    const RouteKey& key = question.key;
     DiscoverRequest request{
         key.subject, key.group, key.role, runtime_->app_code(), runtime_->client_id()};
-    transport->Discover(
-        std::move(request),
-        runtime_->Now() + kAskTimeout,
-        [self = weak_from_this(), key, question](Result<std::vector<BrokerGroup>> answer) {
-            if (auto router = self.lock()) {
-                router->OnAnswer(key, question, std::move(answer));
-            }
-        });
+    transport->Discover(std::move(request),
+                        runtime_->Now() + kAskTimeout,
+                        [self = weak_from_this(), question, for_all](Result<Route> reply) {
+                            if (auto router = self.lock()) {
+                                router->OnReply(question, for_all, std::move(reply));
+                            }
+                        });
+}
+
+void Router::OnReply(const Question& question, bool for_all, Result<Route> reply) {
+    std::vector<Question> joined;
+    std::vector<BrokerGroup> common;
+    {
+        std::lock_guard lock(mutex_);
+        const TimePoint now = runtime_->Now();
+        if (reply.ok()) {
+            // A reply of no groups says nothing of other subjects.
+            common_.groups = reply->every_subject ? reply->groups : std::vector<BrokerGroup>();
+            common_.asked_at = now;
+            common_.until = now + refresh_;
+        }
+        if (for_all) {
+            common_.asking = false;
+            joined.swap(common_.joined);
+        }
+        common = common_.groups;
+    }
+    if (reply.ok()) {
+        OnAnswer(question.key, question.number, std::move(reply->groups));
+    } else {
+        OnAnswer(question.key, question.number, reply.status());
+    }
+    for (const Question& other : joined) {
+        if (common.empty()) {
+            AskTransport(other, false);  // There is no such route any more.
+        } else {
+            OnAnswer(other.key, other.number, common);  // As known: who asked tries again.
+        }
+    }
 }
 
 std::vector<std::shared_ptr<RouteWatcher>> Router::LiveWatchers(Entry& entry) {

@@ -31,7 +31,8 @@ public:
 };
 
 /// Asks the transport which broker groups serve which subject, again and again: by back-off until
-/// it knows, then every `route_refresh`. Thread-safe.
+/// it knows, then every `route_refresh`. Where the cluster has one route for every subject, one
+/// question serves all of them. Thread-safe.
 class Router : public std::enable_shared_from_this<Router> {
 public:
     Router(std::shared_ptr<ClientRuntime> runtime,
@@ -60,7 +61,15 @@ private:
         std::vector<std::weak_ptr<RouteWatcher>> watchers;
     };
 
+    /// A question that is out for a route.
+    struct Question {
+        RouteKey key;
+        std::uint64_t number = 0;
+    };
+
     void Ask(const RouteKey& key);
+    void AskTransport(const Question& question, bool for_all);
+    void OnReply(const Question& question, bool for_all, Result<Route> reply);
     void OnAnswer(const RouteKey& key,
                   std::uint64_t question,
                   Result<std::vector<BrokerGroup>> answer);
@@ -72,6 +81,16 @@ private:
     std::mutex mutex_;
     std::shared_ptr<Transport> transport_;                // guarded by mutex_
     std::map<RouteKey, std::unique_ptr<Entry>> entries_;  // guarded by mutex_
+
+    /// The route of every subject. Guarded by mutex_.
+    struct Common {
+        std::vector<BrokerGroup> groups;  ///< Empty: there is none.
+        TimePoint asked_at{};
+        TimePoint until{};  ///< Then it is asked for again.
+        bool asking = false;
+        std::vector<Question> joined;  ///< They wait for the same answer.
+    };
+    Common common_;
 };
 
 }  // namespace qmq::internal

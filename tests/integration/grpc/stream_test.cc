@@ -459,16 +459,17 @@ TEST_F(StreamTest, DiscoverNamesTheServerThatWasAskedUnlessItAdvertisesAnother) 
     options.group_name = "group-a";
     StartServer(options);
     auto transport = MakeTransport();
-    std::promise<Result<std::vector<BrokerGroup>>> found;
+    std::promise<Result<Route>> found;
 
     (*transport)
         ->Discover({"order.paid", "", ClientRole::kProducer, "app", "id"},
                    SystemClock().Now() + kPatience,
                    [&](auto answer) { found.set_value(std::move(answer)); });
 
-    auto groups = Await(found.get_future());
-    ASSERT_TRUE(groups.ok()) << groups.status();
-    EXPECT_THAT(*groups, ElementsAre(BrokerGroup{"group-a", Address(), true, true}));
+    auto route = Await(found.get_future());
+    ASSERT_TRUE(route.ok()) << route.status();
+    EXPECT_THAT(route->groups, ElementsAre(BrokerGroup{"group-a", Address(), true, true}));
+    EXPECT_TRUE(route->every_subject);
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ class SilentTransport final : public Transport {
 public:
     void Discover(DiscoverRequest,
                   TimePoint,
-                  UniqueFunction<void(Result<std::vector<BrokerGroup>>)> done) override {
+                  UniqueFunction<void(Result<Route>)> done) override {
         done(Status::Unavailable("silent"));
     }
     std::unique_ptr<BrokerConnection> Connect(const BrokerGroup&,

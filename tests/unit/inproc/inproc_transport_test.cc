@@ -329,11 +329,12 @@ TEST_F(InprocTransportTest, AChainOfSendsFromTheirOwnAnswersEnds) {
 
 TEST_F(InprocTransportTest, AnySubjectThatIsOneIsServedByTheOneBroker) {
     Open();
-    std::optional<Result<std::vector<BrokerGroup>>> found;
+    std::optional<Result<Route>> found;
     transport_->Discover(
         {"order.paid", "", {}, "", ""}, {}, [&](auto groups) { found = std::move(groups); });
     ASSERT_TRUE(found->ok());
-    EXPECT_THAT(found->value(), SizeIs(1));
+    EXPECT_THAT(found->value().groups, SizeIs(1));
+    EXPECT_TRUE(found->value().every_subject);
     transport_->Discover(
         {"not/one", "", {}, "", ""}, {}, [&](auto groups) { found = std::move(groups); });
     EXPECT_EQ(found->status().code(), StatusCode::kInvalidArgument);

@@ -24,6 +24,14 @@ struct BrokerGroup {
     friend bool operator==(const BrokerGroup&, const BrokerGroup&) = default;
 };
 
+/// Which broker groups serve a subject.
+struct Route {
+    std::vector<BrokerGroup> groups;
+    /// The same ones serve every other subject, for every role and group, so that nobody asks for
+    /// each of thousands.
+    bool every_subject = false;
+};
+
 enum class ClientRole : std::uint8_t { kProducer = 1, kConsumer = 2 };  // [I]
 
 struct DiscoverRequest {
@@ -100,10 +108,9 @@ class Transport {
 public:
     /// Blocks until none of its threads is inside a callback, unless it is called from one.
     virtual ~Transport() = default;
-    /// Which broker groups serve a subject.
     virtual void Discover(DiscoverRequest request,
                           TimePoint deadline,
-                          UniqueFunction<void(Result<std::vector<BrokerGroup>>)> done) = 0;
+                          UniqueFunction<void(Result<Route>)> done) = 0;
     virtual std::unique_ptr<BrokerConnection> Connect(
         const BrokerGroup& group, std::shared_ptr<ConnectionListener> listener) = 0;
 };
