@@ -42,7 +42,7 @@ void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
         } else {
             lane.link->OnUnanswered(lost->status);
         }
-        for (std::size_t i = 0; i < receipts.size(); ++i) {
+        for (std::size_t i = 0; i < frame->batches.size(); ++i) {
             Apply(frame->batches[i], receipts[i], &finished);
         }
         AssignStranded();
@@ -52,6 +52,9 @@ void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
         }
     }
     Deliver(std::move(finished));
+    SpareParts::Clean(&frame->batches);
+    Lock lock(mutex_);
+    spare_.Keep(&frame->batches);
 }
 
 void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Finished* finished) {
@@ -78,27 +81,30 @@ void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Fin
 /// that only the bad one fails. They share one frame where they fit, and are as many as the batch
 /// had messages: this happens once.
 void ProducerCore::Split(const BatchPtr& batch) {
-    const BatchView view = BatchView::Trusted(batch->encoded.bytes());
+    const BatchView view = BatchView::Trusted(batch->encoded);
     BatchView::Iterator heads = view.begin_heads();
     std::uint32_t position = batch->position;
     for (auto head = heads.Next(); head.has_value(); head = heads.Next(), ++position) {
         const std::string_view message = view.body().substr(head->offset, head->bytes);
-        auto single = std::make_shared<PendingBatch>(*batch);
+        auto single =
+            std::make_shared<PendingBatch>(batch->machine.deadline(), BackoffOptions{});
+        single->machine = batch->machine;
         single->id = next_id_++;
+        single->generation = batch->generation;
+        single->subject = batch->subject;
+        single->lane = batch->lane;
+        single->state = batch->state;
         single->single = true;
         single->position = position;
         single->count = 1;
         single->bytes = message.size();
-        std::string bytes = MakeBatchHeader(1, message);
-        bytes.append(message);
-        single->encoded = Slice::Own(std::move(bytes));
-        outstanding_.emplace(std::pair(single->machine.deadline(), single->id), single);
-        generations_.insert(single->generation);
+        single->encoded = MakeBatchHeader(1, message);
+        single->encoded.append(message);
+        AddOutstanding(single);
         Place(single, false);
     }
     batch->place = PendingBatch::Place::kDone;
-    outstanding_.erase({batch->machine.deadline(), batch->id});
-    generations_.erase(generations_.find(batch->generation));
+    RemoveOutstanding(batch);
 }
 
 void ProducerCore::Finish(const BatchPtr& batch,
@@ -116,40 +122,45 @@ void ProducerCore::Finish(const BatchPtr& batch,
         outcome.durability = receipt->durability;
         outcome.first_sequence = receipt->first_sequence;
     }
-    bool complete = true;
-    if (batch->single) {
-        complete = batch->state->CompleteOne(batch->position, std::move(outcome));
-    } else {
-        batch->state->CompleteAll(std::move(outcome));
-    }
-    if (complete) {
-        finished->push_back(batch->state);
+    if (!batch->single) {
+        finished->push_back({std::move(batch->state), std::move(outcome)});
+    } else if (batch->state->CompleteOne(batch->position, std::move(outcome))) {
+        finished->push_back({std::move(batch->state), std::nullopt});
     }
     pending_count_ -= batch->count;
     pending_bytes_ -= batch->bytes;
     batch->place = PendingBatch::Place::kDone;
-    outstanding_.erase({batch->machine.deadline(), batch->id});
-    generations_.erase(generations_.find(batch->generation));
+    RemoveOutstanding(batch);
 }
 
 /// Makes futures ready and posts the callbacks of all of them as one task. Without the lock.
 void ProducerCore::Deliver(Finished finished) {
-    Finished with_callbacks;
-    for (std::shared_ptr<ProducerAccess::State>& state : finished) {
-        if (state->Publish()) {
-            with_callbacks.push_back(std::move(state));
+    std::vector<SpareParts::StatePtr> with_callbacks;
+    std::vector<SpareParts::StatePtr> ready;
+    for (FinishedBatch& one : finished) {
+        if (one.whole.has_value()) {
+            one.state->CompleteAll(std::move(*one.whole));
         }
+        (one.state->Publish() ? with_callbacks : ready).push_back(std::move(one.state));
     }
     if (!with_callbacks.empty()) {
-        runtime_->callbacks().Post([states = std::move(with_callbacks)] {
-            for (const auto& state : states) {
-                state->RunCallbacks();
-            }
-        });
+        runtime_->callbacks().Post(
+            [self = weak_from_this(), states = std::move(with_callbacks)]() mutable {
+                for (const auto& state : states) {
+                    state->RunCallbacks();
+                }
+                SpareParts::Clean(&states);
+                if (auto producer = self.lock()) {
+                    Lock lock(producer->mutex_);
+                    producer->spare_.Keep(&states);
+                }
+            });
     }
+    SpareParts::Clean(&ready);
     std::vector<Task> drained;
     {
         Lock lock(mutex_);
+        spare_.Keep(&ready);
         if (waiters_ > 0) {
             changed_.notify_all();
         }
@@ -163,19 +174,10 @@ void ProducerCore::Deliver(Finished finished) {
 }
 
 void ProducerCore::ArmTimer() {
-    while (!lingering_.empty()) {
-        const BatchPtr batch = lingering_.front().second.lock();
-        if (batch != nullptr && batch->place == PendingBatch::Place::kOpen) {
-            break;
-        }
-        lingering_.pop_front();
-    }
+    const TimePoint now = runtime_->Now();
     TimePoint next = TimePoint::max();
     if (!outstanding_.empty()) {
         next = outstanding_.begin()->first.first;
-    }
-    if (!lingering_.empty()) {
-        next = std::min(next, lingering_.front().first);
     }
     if (!waiting_.empty()) {
         next = std::min(next, waiting_.begin()->first);
@@ -183,6 +185,10 @@ void ProducerCore::ArmTimer() {
     for (const auto& [name, lane] : lanes_) {
         if (lane->blocked_until != TimePoint{}) {
             next = std::min(next, lane->blocked_until);
+        }
+        // Where there is no room an answer makes some, and sends what has lingered.
+        if (!lane->open.empty() && HasSlot(*lane, now)) {
+            next = std::min(next, lane->open.front()->opened + options_.linger);
         }
     }
     if (next == TimePoint::max()) {
@@ -236,14 +242,6 @@ void ProducerCore::OnTimer() {
         timer_.OnFired();
         const TimePoint now = runtime_->Now();
         Expire(now, &finished);
-        while (!lingering_.empty() && lingering_.front().first <= now) {
-            const BatchPtr batch = lingering_.front().second.lock();
-            lingering_.pop_front();
-            if (batch != nullptr && batch->place == PendingBatch::Place::kOpen &&
-                batch->lane != nullptr) {
-                batch->lane->due = std::max(batch->lane->due, batch->id);
-            }
-        }
         while (!waiting_.empty() && waiting_.begin()->first <= now) {
             const BatchPtr batch = waiting_.begin()->second;
             waiting_.erase(waiting_.begin());
@@ -280,11 +278,11 @@ ProducerCore::Left ProducerCore::Abandon() {
             Finish(batch, step, nullptr, &finished);
         }
         waiting_.clear();
-        lingering_.clear();
         for (const auto& [name, lane] : lanes_) {
             lane->connection = nullptr;
             lane->queue.clear();
             lane->open.clear();
+            lane->open_count = 0;
         }
         changed_.notify_all();
     }

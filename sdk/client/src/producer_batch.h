@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory_resource>
+#include <optional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,12 +36,18 @@ struct PendingBatch {
         kDone
     };
 
-    PendingBatch(TimePoint deadline, BackoffOptions backoff, std::size_t expected_bytes)
-        : machine(deadline, backoff), builder(expected_bytes) {}
+    /// By deadline and id.
+    using Outstanding =
+        std::pmr::map<std::pair<TimePoint, std::uint64_t>, std::shared_ptr<PendingBatch>>;
+
+    PendingBatch(TimePoint deadline, BackoffOptions backoff) : machine(deadline, backoff) {}
+    PendingBatch(const PendingBatch&) = delete;
+    PendingBatch& operator=(const PendingBatch&) = delete;
 
     std::uint64_t id = 0;
     std::uint64_t generation =
         0;  ///< For Flush: the id of the batch it was split from, or its own.
+    Outstanding::iterator outstanding;
     SubjectQueue* subject = nullptr;
     std::shared_ptr<Lane> lane;
     Place place = Place::kOpen;
@@ -49,7 +57,7 @@ struct PendingBatch {
     std::uint32_t count = 0;
     bool single = false;  ///< Split off: answers for one position of `state`.
     BatchBuilder builder;
-    Slice encoded;  ///< Once it has been in a frame.
+    std::string encoded;  ///< Once it has been in a frame.
     std::uint64_t bytes = 0;
     TimePoint opened{};
     WallTime opened_wall{};
@@ -67,6 +75,27 @@ struct SubjectQueue {
     std::size_t last_bytes = 0;
 };
 
+/// The subjects of a producer by name. A table of its own, because each message of a flood over
+/// thousands of subjects looks one up, and each step from node to node is a miss of the cache.
+class SubjectQueues {
+public:
+    /// Null when it is not there.
+    SubjectQueue* Find(std::string_view name) const;
+    /// One that is not there.
+    SubjectQueue& Add(std::string_view name);
+    const std::vector<std::unique_ptr<SubjectQueue>>& all() const { return all_; }
+
+private:
+    struct Slot {
+        std::size_t hash = 0;
+        SubjectQueue* subject = nullptr;
+    };
+    void Place(Slot slot);
+
+    std::vector<Slot> slots_ = std::vector<Slot>(64);  // A power of two of them, at most half of them used.
+    std::vector<std::unique_ptr<SubjectQueue>> all_;
+};
+
 /// The way of batches to one broker group.
 struct Lane {
     std::shared_ptr<BrokerLink> link;
@@ -77,11 +106,46 @@ struct Lane {
     std::uint32_t in_flight_batches = 0;
     bool pumping = false;
     TimePoint blocked_until{};  ///< By the circuit breaker.
-    /// Open batches up to this id have lingered: they go as soon as there is room, and take messages
-    /// until then.
-    std::uint64_t due = 0;
     std::deque<std::shared_ptr<PendingBatch>> queue;
-    std::map<std::uint64_t, std::shared_ptr<PendingBatch>> open;  ///< By id, oldest first.
+    /// Those that take messages, oldest first; behind an open one also some that are open no more.
+    std::deque<std::shared_ptr<PendingBatch>> open;
+    std::size_t open_count = 0;  ///< Really open.
+
+    void AddOpen(const std::shared_ptr<PendingBatch>& batch) {
+        open.push_back(batch);
+        ++open_count;
+    }
+    /// After the place of an open batch has changed.
+    void DropOpen() {
+        --open_count;
+        while (!open.empty() && open.front()->place != PendingBatch::Place::kOpen) {
+            open.pop_front();
+        }
+    }
+};
+
+/// What was made for a batch and can serve another: in a flood over many subjects the allocator
+/// would else be the dearest part, because the thread that frees is another than the one that
+/// allocates. Guarded by the producer's lock.
+class SpareParts {
+public:
+    using BatchPtr = std::shared_ptr<PendingBatch>;
+    using StatePtr = std::shared_ptr<ProducerAccess::State>;
+
+    /// Leaves of `batches` what nobody else holds, as if new. Needs no lock.
+    static void Clean(std::vector<BatchPtr>* batches);
+    static void Clean(std::vector<StatePtr>* states);
+    /// Keeps what is clean, as far as there is room.
+    void Keep(std::vector<BatchPtr>* clean);
+    void Keep(std::vector<StatePtr>* clean);
+    /// Null when there is none.
+    BatchPtr TakeBatch();
+    StatePtr TakeState();
+
+private:
+    std::vector<BatchPtr> batches_;
+    std::vector<StatePtr> states_;
+    std::size_t bytes_ = 0;  // Of what batches_ have for messages.
 };
 
 struct Frame {
@@ -90,6 +154,10 @@ struct Frame {
 };
 
 /// Batches whose futures and callbacks are due, to be handed out without the lock.
-using Finished = std::vector<std::shared_ptr<ProducerAccess::State>>;
+struct FinishedBatch {
+    std::shared_ptr<ProducerAccess::State> state;
+    std::optional<ProducerAccess::State::Outcome> whole;  ///< None: it was split, and has all.
+};
+using Finished = std::vector<FinishedBatch>;
 
 }  // namespace qmq::internal

@@ -75,7 +75,9 @@ SendFuture ProducerCore::Refuse(const Message& message, Status status, SendCallb
     }
     state->CompleteAll({SendOutcome::kRefused, std::move(status), Durability::kDefault, {}, 0, 0});
     SendFuture future = ProducerAccess::MakeFuture(state, 0);
-    Deliver({std::move(state)});
+    Finished finished;
+    finished.push_back({std::move(state), std::nullopt});
+    Deliver(std::move(finished));
     return future;
 }
 
@@ -116,15 +118,11 @@ SubjectQueue& ProducerCore::SubjectFor(std::string_view name, bool* made) {
     if (last_subject_ != nullptr && last_subject_->name == name) {
         return *last_subject_;
     }
-    auto found = by_name_.find(name);
-    if (found == by_name_.end()) {
-        auto subject = std::make_unique<SubjectQueue>();
-        subject->name = std::string(name);
-        found = by_name_.emplace(subject->name, subject.get()).first;
-        subjects_.push_back(std::move(subject));
+    last_subject_ = subjects_.Find(name);
+    if (last_subject_ == nullptr) {
+        last_subject_ = &subjects_.Add(name);
         *made = true;
     }
-    last_subject_ = found->second;
     return *last_subject_;
 }
 
@@ -141,6 +139,41 @@ bool ProducerCore::Joins(const PendingBatch& batch, std::size_t bytes, TimePoint
     return deadline >= first && deadline - first <= slack;
 }
 
+ProducerCore::BatchPtr ProducerCore::MakeBatch(const SubjectQueue& subject, TimePoint deadline) {
+    const BackoffOptions backoff{options_.initial_backoff, options_.max_backoff};
+    BatchPtr batch = spare_.TakeBatch();
+    if (batch == nullptr) {
+        batch = std::make_shared<PendingBatch>(deadline, backoff);
+    } else {
+        batch->machine = SendMachine(deadline, backoff);
+    }
+    batch->builder.Expect(subject.last_bytes);
+    batch->state = spare_.TakeState();
+    if (batch->state == nullptr) {
+        batch->state = std::make_shared<ProducerAccess::State>();
+        batch->state->queue = runtime_->callback_queue();
+        batch->state->producer = weak_from_this();
+    }
+    batch->state->ids.reserve(subject.last_count * MessageIdGenerator::kLength);
+    return batch;
+}
+
+void ProducerCore::AddOutstanding(const BatchPtr& batch) {
+    // Mostly the latest deadline of all.
+    batch->outstanding = outstanding_.emplace_hint(
+        outstanding_.end(), std::pair(batch->machine.deadline(), batch->id), batch);
+    for (FlushCall* flush : flushes_) {
+        flush->left += batch->generation < flush->mark ? 1 : 0;
+    }
+}
+
+void ProducerCore::RemoveOutstanding(const BatchPtr& batch) {
+    outstanding_.erase(batch->outstanding);
+    for (FlushCall* flush : flushes_) {
+        flush->left -= batch->generation < flush->mark ? 1 : 0;
+    }
+}
+
 PendingBatch& ProducerCore::OpenFor(SubjectQueue& subject,
                                     std::size_t bytes,
                                     TimePoint now,
@@ -151,21 +184,12 @@ PendingBatch& ProducerCore::OpenFor(SubjectQueue& subject,
         }
         SealOpen(subject);
     }
-    auto batch = std::make_shared<PendingBatch>(
-        deadline,
-        BackoffOptions{options_.initial_backoff, options_.max_backoff},
-        subject.last_bytes);
+    BatchPtr batch = MakeBatch(subject, deadline);
     batch->id = batch->generation = next_id_++;
     batch->subject = &subject;
     batch->opened = now;
     batch->opened_wall = runtime_->clock().WallNow();
-    batch->state = std::make_shared<ProducerAccess::State>();
-    batch->state->queue = runtime_->callback_queue();
-    batch->state->producer = weak_from_this();
-    batch->state->ids.reserve(subject.last_count * MessageIdGenerator::kLength);
-    batch->state->id_ends.reserve(subject.last_count);
-    outstanding_.emplace(std::pair(deadline, batch->id), batch);
-    generations_.insert(batch->generation);
+    AddOutstanding(batch);
     subject.open = std::move(batch);
     AssignOpen(subject);
     return *subject.open;
@@ -205,16 +229,13 @@ bool ProducerCore::IsFull(const PendingBatch& batch, std::size_t next_bytes) con
 
 /// A batch that was opened by this call: when it has not left at once, it may linger. Most batches
 /// of an idle producer have left, and cost no timer.
-void ProducerCore::Linger(const SubjectQueue& subject,
-                          std::uint64_t id,
-                          TimePoint now,
-                          TimePoint deadline) {
-    if (subject.open != nullptr && subject.open->id == id) {
+void ProducerCore::Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint deadline) {
+    const bool lingers = subject.open != nullptr && subject.open->id == id;
+    if (lingers) {
         runtime_->NoteGathered();
-        lingering_.emplace_back(now + options_.linger, subject.open);
     }
     // A deadline may lie before those that the timer was set for.
-    if (!lingering_.empty() || !timer_.armed() || deadline < timer_.when()) {
+    if (lingers || !timer_.armed() || deadline < timer_.when()) {
         ArmTimer();
     }
 }
@@ -243,22 +264,26 @@ SendFuture ProducerCore::Send(Message message,
     bool made = false;
     SubjectQueue& subject = SubjectFor(message.subject(), &made);
     PendingBatch& batch = OpenFor(subject, bytes, now, deadline);
+    const bool wants_future = !callback;
     Append(batch, message, now, std::move(callback));
-    SendFuture future = ProducerAccess::MakeFuture(batch.state, batch.count - 1);
-    const LanePtr lane = batch.lane;
+    SendFuture future;
+    if (wants_future) {
+        future = ProducerAccess::MakeFuture(batch.state, batch.count - 1);
+    }
+    const Lane* const lane = batch.lane.get();
     const bool first = batch.count == 1;
     const std::uint64_t id = batch.id;
     if (IsFull(batch, bytes)) {
         SealOpen(subject);
     }
     if (lane != nullptr && CanSend(*lane, now)) {
-        Pump(lock, lane);
+        Pump(lock, lanes_.find(lane->link->name())->second);
         // The time that sending took is no pause of the caller's: where every answer comes inside
         // the call it would end each burst that it begins.
         last_send_ = runtime_->Now();
     }
     if (first) {
-        Linger(subject, id, now, deadline);
+        Linger(subject, id, deadline);
     }
     if (made) {
         const RouteKey key = KeyOf(subject);
@@ -275,20 +300,20 @@ Status ProducerCore::Flush(std::chrono::milliseconds timeout) {
             "for");
     }
     Lock lock(mutex_);
-    const std::uint64_t mark = next_id_;
+    FlushCall flush{next_id_, outstanding_.size()};  // All are earlier than the next one.
+    flushes_.push_back(&flush);
     SealAll();
     PumpAll(lock);
     ++waiters_;
-    const bool done = changed_.wait_for(lock, timeout, [this, mark] {
-        return generations_.empty() || *generations_.begin() >= mark;
-    });
+    const bool done = changed_.wait_for(lock, timeout, [&flush] { return flush.left == 0; });
     --waiters_;
+    std::erase(flushes_, &flush);
     if (done) {
         return Status::Ok();
     }
     std::uint64_t left = 0;
     for (const auto& [key, batch] : outstanding_) {
-        left += batch->generation < mark ? batch->count : 0;
+        left += batch->generation < flush.mark ? batch->count : 0;
     }
     return Status::DeadlineExceeded("flush: " + Number(left) + " messages are not answered after " +
                                     Number(static_cast<std::uint64_t>(timeout.count())) + " ms");

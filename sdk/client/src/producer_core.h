@@ -5,10 +5,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "qmq/producer.h"
@@ -42,6 +40,7 @@ public:
     ProducerCore& operator=(const ProducerCore&) = delete;
 
     const ProducerOptions& options() const { return options_; }
+    /// With a callback the future is empty.
     SendFuture Send(Message message, std::chrono::milliseconds timeout, SendCallback callback);
     Status Flush(std::chrono::milliseconds timeout);
 
@@ -67,6 +66,12 @@ private:
     using BatchPtr = std::shared_ptr<PendingBatch>;
     using LanePtr = std::shared_ptr<Lane>;
 
+    /// A call of `Flush`: how many batches of earlier generations than `mark` are outstanding.
+    struct FlushCall {
+        std::uint64_t mark = 0;
+        std::size_t left = 0;
+    };
+
     // producer_core.cc: taking messages.
     Status Check(Message* message, std::chrono::milliseconds timeout) const;
     SendFuture Refuse(const Message& message, Status status, SendCallback callback);
@@ -79,7 +84,10 @@ private:
     bool Joins(const PendingBatch& batch, std::size_t bytes, TimePoint deadline) const;
     void Append(PendingBatch& batch, const Message& message, TimePoint now, SendCallback callback);
     bool IsFull(const PendingBatch& batch, std::size_t next_bytes) const;
-    void Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint now, TimePoint deadline);
+    void Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint deadline);
+    BatchPtr MakeBatch(const SubjectQueue& subject, TimePoint deadline);
+    void AddOutstanding(const BatchPtr& batch);
+    void RemoveOutstanding(const BatchPtr& batch);
     RouteKey KeyOf(const SubjectQueue& subject) const;
 
     // producer_flow.cc: batches on their way through lanes.
@@ -94,7 +102,8 @@ private:
     void Evacuate(Lane& lane);
     bool IsEager(const Lane& lane) const;
     bool CanSend(const Lane& lane, TimePoint now) const;
-    static bool MayTakeOpen(const Lane& lane, bool eager);
+    bool HasSlot(const Lane& lane, TimePoint now) const;
+    bool MayTakeOpen(const Lane& lane, bool eager, TimePoint now) const;
     std::shared_ptr<Frame> TakeFrame(const LanePtr& lane);
     void Pump(Lock& lock, const LanePtr& lane);
     bool HandOver(const LanePtr& lane);
@@ -126,14 +135,14 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;  // Room, or something answered.
     // Everything below is guarded by mutex_.
-    std::unordered_map<std::string_view, SubjectQueue*> by_name_;  // Looked up, never walked.
-    std::vector<std::unique_ptr<SubjectQueue>> subjects_;
+    SubjectQueues subjects_;
     SubjectQueue* last_subject_ = nullptr;
     std::map<std::string, LanePtr> lanes_;
-    std::map<std::pair<TimePoint, std::uint64_t>, BatchPtr> outstanding_;  // By deadline, id.
-    std::multiset<std::uint64_t> generations_;  // Of what is outstanding; for Flush.
+    std::pmr::unsynchronized_pool_resource nodes_;  // Of outstanding_.
+    PendingBatch::Outstanding outstanding_{&nodes_};
+    std::vector<FlushCall*> flushes_;
+    SpareParts spare_;
     std::multimap<TimePoint, BatchPtr> waiting_;
-    std::deque<std::pair<TimePoint, std::weak_ptr<PendingBatch>>> lingering_;
     std::uint64_t next_id_ = 1;
     std::uint64_t pending_count_ = 0;
     std::uint64_t pending_bytes_ = 0;

@@ -46,13 +46,13 @@ void ProducerCore::SealOpen(SubjectQueue& subject) {
         stranded_ = true;
         return;
     }
-    batch->lane->open.erase(batch->id);
     batch->place = PendingBatch::Place::kQueued;
-    batch->lane->queue.push_back(batch);
+    batch->lane->DropOpen();
+    batch->lane->queue.push_back(std::move(batch));
 }
 
 void ProducerCore::SealAll() {
-    for (const auto& subject : subjects_) {
+    for (const auto& subject : subjects_.all()) {
         SealOpen(*subject);
     }
 }
@@ -92,7 +92,7 @@ void ProducerCore::AssignOpen(SubjectQueue& subject) {
         stranded_ = true;
         return;
     }
-    lane->open.emplace(subject.open->id, subject.open);
+    lane->AddOpen(subject.open);
     subject.open->lane = std::move(lane);
 }
 
@@ -115,7 +115,7 @@ void ProducerCore::AssignStranded() {
     if (!std::exchange(stranded_, false)) {
         return;  // The usual case, and there may be ten thousand subjects.
     }
-    for (const auto& subject : subjects_) {
+    for (const auto& subject : subjects_.all()) {
         AssignSubject(*subject);
     }
 }
@@ -139,31 +139,35 @@ void ProducerCore::Evacuate(Lane& lane) {
             Place(batch, false);
         }
     }
-    auto open = std::exchange(lane.open, {});
-    for (const auto& [id, batch] : open) {
-        batch->lane = nullptr;
-        AssignOpen(*batch->subject);
+    lane.open_count = 0;
+    for (const BatchPtr& batch : std::exchange(lane.open, {})) {
+        if (batch->place == PendingBatch::Place::kOpen) {
+            batch->lane = nullptr;
+            AssignOpen(*batch->subject);
+        }
     }
+}
+
+bool ProducerCore::HasSlot(const Lane& lane, TimePoint now) const {
+    return lane.connection != nullptr && !lane.pumping &&
+           lane.in_flight < options_.max_in_flight_frames &&
+           lane.in_flight_batches < kMaxInFlightBatches && now >= lane.blocked_until;
 }
 
 bool ProducerCore::CanSend(const Lane& lane, TimePoint now) const {
-    if (lane.connection == nullptr || lane.pumping ||
-        lane.in_flight >= options_.max_in_flight_frames ||
-        lane.in_flight_batches >= kMaxInFlightBatches || now < lane.blocked_until) {
-        return false;
-    }
-    return !lane.queue.empty() || MayTakeOpen(lane, IsEager(lane));
+    return HasSlot(lane, now) && (!lane.queue.empty() || MayTakeOpen(lane, IsEager(lane), now));
 }
 
-bool ProducerCore::MayTakeOpen(const Lane& lane, bool eager) {
-    return !lane.open.empty() && (eager || lane.open.begin()->first <= lane.due);
+/// Whether the oldest open batch may go. One that has lingered takes messages until there is room.
+bool ProducerCore::MayTakeOpen(const Lane& lane, bool eager, TimePoint now) const {
+    return !lane.open.empty() && (eager || now - lane.open.front()->opened >= options_.linger);
 }
 
 /// Whether what is gathered goes without waiting for more.
 bool ProducerCore::IsEager(const Lane& lane) const {
     return options_.linger.count() == 0 ||
            (lane.in_flight < kEagerFrames && burst_ < kBurstMessages &&
-            lane.open.size() <= kFewBatches);
+            lane.open_count <= kFewBatches);
 }
 
 void ProducerCore::Kick() {
@@ -191,6 +195,7 @@ std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
         return bytes < kFrameBytes && frame->batches.size() < kFrameBatches;
     };
     const bool eager = IsEager(*lane);
+    const TimePoint now = runtime_->Now();
     while (has_room() && !lane->queue.empty()) {
         BatchPtr batch = std::move(lane->queue.front());
         lane->queue.pop_front();
@@ -198,9 +203,10 @@ std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
             take(std::move(batch));
         }
     }
-    while (MayTakeOpen(*lane, eager) && has_room()) {
-        BatchPtr batch = lane->open.begin()->second;
-        lane->open.erase(lane->open.begin());
+    while (has_room() && MayTakeOpen(*lane, eager, now)) {
+        BatchPtr batch = std::move(lane->open.front());
+        lane->open.pop_front();
+        lane->DropOpen();
         batch->subject->last_count = batch->count;
         batch->subject->last_bytes = batch->builder.bytes();
         batch->subject->open = nullptr;
@@ -234,7 +240,7 @@ void ProducerCore::Pump(Lock& lock, const LanePtr& lane) {
             break;  // This thread has done its share.
         }
     }
-    if (lane->blocked_until != TimePoint{}) {
+    if (lane->blocked_until != TimePoint{} || !lane->open.empty()) {
         ArmTimer();
     }
 }
@@ -267,9 +273,10 @@ void ProducerCore::SendFrame(const std::shared_ptr<BrokerConnection>& connection
         // Only the thread that took the batch into a frame touches its bytes; the checksum is
         // computed here, outside the lock.
         if (batch->encoded.empty()) {
-            batch->encoded = Slice::Own(batch->builder.Finish());
+            batch->encoded = batch->builder.Finish();
         }
-        batches.push_back({batch->subject->name, batch->encoded, options_.durability});
+        batches.push_back(
+            {batch->subject->name, Slice(batch, batch->encoded), options_.durability});
     }
     // An answer that never comes must not keep the producer, and by it the connection, for ever:
     // all that is outstanding may have been given up.
@@ -311,9 +318,8 @@ void ProducerCore::OnLinkDown(BrokerLink& link, const Status& /*status*/) {
 
 void ProducerCore::OnRouteError(const RouteKey& key, const Status& status) {
     Lock lock(mutex_);
-    auto found = by_name_.find(key.subject);
-    if (found != by_name_.end()) {
-        found->second->route_error = status;
+    if (SubjectQueue* subject = subjects_.Find(key.subject); subject != nullptr) {
+        subject->route_error = status;
     }
 }
 
@@ -324,11 +330,11 @@ void ProducerCore::OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& 
         links.push_back(links_->Get(group));
     }
     Lock lock(mutex_);
-    auto found = by_name_.find(key.subject);
-    if (found == by_name_.end() || abandoned_) {
+    SubjectQueue* const found = subjects_.Find(key.subject);
+    if (found == nullptr || abandoned_) {
         return;
     }
-    SubjectQueue& subject = *found->second;
+    SubjectQueue& subject = *found;
     std::vector<LanePtr> route;
     for (std::size_t i = 0; i < groups.size(); ++i) {
         if (links[i] == nullptr) {

@@ -6,14 +6,47 @@
 
 namespace qmq {
 
+void SendFuture::State::Reset() {
+    ready.store(false, std::memory_order_relaxed);
+    count = id_bytes = answered_count = 0;
+    ids.clear();
+    id_ends.clear();
+    whole = {};
+    each.clear();
+    callbacks.clear();
+}
+
+void SendFuture::State::AddId(std::string_view id) {
+    if (count == 0) {
+        id_bytes = static_cast<std::uint32_t>(id.size());
+    } else if (id_ends.empty() && id.size() != id_bytes) {
+        for (std::uint32_t i = 1; i <= count; ++i) {
+            id_ends.push_back(i * id_bytes);
+        }
+    }
+    ids.append(id);
+    ++count;
+    if (!id_ends.empty()) {
+        id_ends.push_back(static_cast<std::uint32_t>(ids.size()));
+    }
+}
+
+std::string_view SendFuture::State::Id(std::uint32_t position) const {
+    if (id_ends.empty()) {
+        return std::string_view(ids).substr(std::size_t{position} * id_bytes, id_bytes);
+    }
+    const std::uint32_t begin = position == 0 ? 0 : id_ends[position - 1];
+    return std::string_view(ids).substr(begin, id_ends[position] - begin);
+}
+
 void SendFuture::State::CompleteAll(Outcome result) {
     whole = std::move(result);
 }
 
 bool SendFuture::State::CompleteOne(std::uint32_t position, Outcome result) {
-    each.resize(count());
+    each.resize(count);
     each[position] = std::move(result);
-    return ++answered_count == count();
+    return ++answered_count == count;
 }
 
 bool SendFuture::State::Publish() {

@@ -39,15 +39,10 @@ struct SendFuture::State {
         std::uint32_t attempts = 0;
     };
 
-    void AddId(std::string_view id) {
-        ids.append(id);
-        id_ends.push_back(static_cast<std::uint32_t>(ids.size()));
-    }
-    std::uint32_t count() const { return static_cast<std::uint32_t>(id_ends.size()); }
-    std::string_view Id(std::uint32_t position) const {
-        const std::uint32_t begin = position == 0 ? 0 : id_ends[position - 1];
-        return std::string_view(ids).substr(begin, id_ends[position] - begin);
-    }
+    /// As if new.
+    void Reset();
+    void AddId(std::string_view id);
+    std::string_view Id(std::uint32_t position) const;
 
     /// The outcome of all messages at once.
     void CompleteAll(Outcome result);
@@ -66,8 +61,10 @@ struct SendFuture::State {
     void ResumeWhenReady(std::coroutine_handle<> handle);
 
     std::atomic<bool> ready{false};
+    std::uint32_t count = 0;
+    std::uint32_t id_bytes = 0;  // Of each, while all are equally long, as generated ones are.
     std::string ids;
-    std::vector<std::uint32_t> id_ends;
+    std::vector<std::uint32_t> id_ends;  // From when they are not.
     Outcome whole;
     std::vector<Outcome> each;         // Instead of `whole`, when the batch was split.
     std::uint32_t answered_count = 0;  // Of `each`.

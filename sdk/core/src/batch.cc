@@ -190,11 +190,8 @@ bool HeadHasTag(const MessageHead& head, std::string_view tag) {
     return false;
 }
 
-BatchBuilder::BatchBuilder() : buffer_(BatchHeader::kBytes, '\0') {}
-
-BatchBuilder::BatchBuilder(std::size_t expected_bytes) : BatchBuilder() {
-    expected_bytes_ = std::max(expected_bytes, expected_bytes_);
-}
+BatchBuilder::BatchBuilder(std::size_t expected_bytes)
+    : expected_bytes_(std::max(expected_bytes, BatchHeader::kBytes)) {}
 
 void BatchBuilder::Add(const Message& message, std::string_view id, WallTime now) {
     MessageFields fields = MessageAccess::Fields(message);
@@ -206,16 +203,20 @@ void BatchBuilder::Add(const Message& message, std::string_view id, WallTime now
     }
     if (count_ == 0) {
         buffer_.reserve(expected_bytes_);
+        buffer_.assign(BatchHeader::kBytes, '\0');
     }
     internal::Append(fields, buffer_);
     ++count_;
 }
 
 std::string BatchBuilder::Finish() {
+    if (empty()) {
+        buffer_.assign(BatchHeader::kBytes, '\0');
+    }
     expected_bytes_ = buffer_.size();
     WriteHeader(count_, std::string_view(buffer_).substr(BatchHeader::kBytes), buffer_.data());
     count_ = 0;
-    return std::exchange(buffer_, std::string(BatchHeader::kBytes, '\0'));
+    return std::exchange(buffer_, {});
 }
 
 Result<BatchView> BatchView::Parse(std::string_view bytes, const BatchLimits& limits) {

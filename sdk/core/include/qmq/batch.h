@@ -54,7 +54,7 @@ bool HeadHasTag(const MessageHead& head, std::string_view tag);
 /// Gathers messages and encodes each once. Not thread-safe.
 class BatchBuilder {
 public:
-    BatchBuilder();
+    BatchBuilder() = default;
     /// With room for a batch of about `expected_bytes`, so that filling it copies nothing.
     explicit BatchBuilder(std::size_t expected_bytes);
 
@@ -64,14 +64,18 @@ public:
 
     std::uint32_t count() const { return count_; }
     /// Bytes that `Finish` would give.
-    std::size_t bytes() const { return buffer_.size(); }
+    std::size_t bytes() const { return empty() ? BatchHeader::kBytes : buffer_.size(); }
     bool empty() const { return count_ == 0; }
 
     /// The batch, header and checksum included. The builder is empty afterwards.
     std::string Finish();
+    /// The next batch will have about so many bytes.
+    void Expect(std::size_t bytes) { expected_bytes_ = std::max(bytes, BatchHeader::kBytes); }
+    /// Gives an empty builder memory to fill: that of a batch which nobody needs any more.
+    void Reuse(std::string memory) { buffer_ = std::move(memory); }
 
 private:
-    std::string buffer_;
+    std::string buffer_;  // Means nothing while the builder is empty.
     std::uint32_t count_ = 0;
     std::size_t expected_bytes_ = BatchHeader::kBytes;  // As many as the batch before had.
 };
