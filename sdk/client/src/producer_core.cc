@@ -163,14 +163,14 @@ void ProducerCore::AddOutstanding(const BatchPtr& batch) {
     batch->outstanding = outstanding_.emplace_hint(
         outstanding_.end(), std::pair(batch->machine.deadline(), batch->id), batch);
     for (FlushCall* flush : flushes_) {
-        flush->left += batch->generation < flush->mark ? 1 : 0;
+        flush->left += static_cast<std::size_t>(batch->generation < flush->mark);
     }
 }
 
 void ProducerCore::RemoveOutstanding(const BatchPtr& batch) {
     outstanding_.erase(batch->outstanding);
     for (FlushCall* flush : flushes_) {
-        flush->left -= batch->generation < flush->mark ? 1 : 0;
+        flush->left -= static_cast<std::size_t>(batch->generation < flush->mark);
     }
 }
 

@@ -108,6 +108,118 @@ TEST_F(ProducerTest, ABusyConnectionGathersNoLongerThanTheLinger) {
     EXPECT_EQ(broker().held_frame_count(), 3U);
 }
 
+TEST_F(ProducerTest, WhatHasLingeredTakesMessagesUntilThereIsRoomForIt) {
+    ProducerOptions options;
+    options.max_in_flight_frames = 2;
+    Producer producer = Ready(options);
+    broker().SetHoldSends(true);
+    for (int i = 0; i < 3; ++i) {
+        producer.Send(Message("s")).Detach();
+    }
+    Advance(milliseconds(10));  // The third has lingered, and two frames are on their way.
+    producer.Send(Message("s")).Detach();
+    ASSERT_EQ(broker().held_frame_count(), 2U);
+    std::vector<std::size_t> counts;
+    broker().SetSendHook([&counts](const SendBatch& batch) -> std::optional<BatchReceipt> {
+        counts.push_back(BatchView::Trusted(batch.batch.bytes()).count());
+        return std::nullopt;
+    });
+    while (broker().AnswerHeld()) {
+        Settle();
+    }
+    EXPECT_THAT(broker().stored(), SizeIs(5));
+    EXPECT_THAT(counts, ElementsAre(1, 1, 2));
+}
+
+TEST_F(ProducerTest, AFloodOverThousandsOfSubjectsSendsEachMessageOnce) {
+    constexpr int kSubjects = 3'000;
+    constexpr int kRounds = 7;
+    Producer producer = Ready();
+    broker().SetHoldSends(true);
+    std::vector<SendFuture> futures;
+    for (int round = 0; round < kRounds; ++round) {
+        for (int i = 0; i < kSubjects; ++i) {
+            Message message("subject-" + std::to_string(i));
+            // Ids of all lengths, and made ones, in batches that are used again and again.
+            if ((i + round) % 3 == 0) {
+                message.SetId(std::string(static_cast<std::size_t>(i % 40 + 1), 'x') +
+                              std::to_string(round));
+            }
+            futures.push_back(producer.Send(std::move(message)));
+            if (i % 500 == 0) {
+                Advance(milliseconds(1));
+                broker().AnswerHeld();
+                Settle();
+            }
+        }
+    }
+    for (int turn = 0; turn < 1'000 && !futures.back().ready(); ++turn) {
+        broker().AnswerHeld();
+        Advance(milliseconds(1));
+    }
+    while (broker().AnswerHeld()) {
+        Settle();
+    }
+    ASSERT_THAT(broker().stored(), SizeIs(kSubjects * kRounds + 1));
+    // As many batches as are unanswered at once are far fewer than subjects.
+    EXPECT_GT(broker().frame_count(), 3U);
+    std::map<std::pair<std::string, std::uint64_t>, std::string> stored;
+    std::map<std::string, std::uint64_t> next;
+    for (const auto& message : broker().stored()) {
+        const std::uint64_t sequence = next[message.subject]++;
+        stored[{message.subject, sequence}] = message.id;
+    }
+    for (std::size_t i = 0; i < futures.size(); ++i) {
+        const SendReceipt receipt = ReceiptOf(futures[i]);
+        ASSERT_TRUE(receipt.ok()) << receipt.status;
+        const std::string subject = "subject-" + std::to_string(i % kSubjects);
+        EXPECT_EQ(receipt.message_id, (stored[{subject, i / kSubjects}])) << subject;
+    }
+}
+
+TEST_F(ProducerTest, ARouteOfEverySubjectIsAskedForOnce) {
+    cluster.SetEverySubject(true);
+    Producer producer = Ready();
+    const std::size_t before = cluster.discover_count();
+    for (int i = 0; i < 100; ++i) {
+        producer.Send(Message("subject-" + std::to_string(i))).Detach();
+    }
+    Advance(milliseconds(1));
+    EXPECT_THAT(broker().stored(), SizeIs(101));
+    EXPECT_EQ(cluster.discover_count(), before);
+    Advance(seconds(121));  // Routes are asked for again each minute.
+    EXPECT_LE(cluster.discover_count(), before + 4);
+    EXPECT_GT(cluster.discover_count(), before);
+}
+
+TEST_F(ProducerTest, SubjectsAreAskedForSinglyOnceTheirRoutesDiffer) {
+    cluster.SetEverySubject(true);
+    Producer producer = Ready();
+    for (int i = 0; i < 10; ++i) {
+        producer.Send(Message("subject-" + std::to_string(i))).Detach();
+    }
+    Settle();
+    const std::size_t before = cluster.discover_count();
+    cluster.SetEverySubject(false);
+    Advance(seconds(61));
+    EXPECT_GE(cluster.discover_count(), before + 11);
+}
+
+TEST_F(ProducerTest, ARouteOfEverySubjectIsAskedForAgainWhenASendDoesNotFit) {
+    cluster.SetEverySubject(true);
+    Producer producer = Ready();
+    const std::size_t before = cluster.discover_count();
+    broker().SetSendHook([](const SendBatch&) -> std::optional<BatchReceipt> {
+        return Refuse(Status::Unavailable("not mine any more"));
+    });
+    producer.Send(Message("other")).Detach();
+    Advance(seconds(2));
+    EXPECT_GT(cluster.discover_count(), before);
+    broker().SetSendHook(nullptr);
+    Advance(seconds(10));
+    EXPECT_THAT(broker().stored(), SizeIs(2));
+}
+
 TEST_F(ProducerTest, AFloodGathersEvenWhenEveryAnswerComesAtOnce) {
     testing::FakeCluster inline_cluster;  // Answers inside the call.
     testing::FakeBroker& only = inline_cluster.AddBroker("a");

@@ -43,7 +43,8 @@ struct ProducerOptions {
     Durability durability = Durability::kDefault;
     /// How long a message may wait for company when the connection is busy, or when messages come
     /// in quick succession and nobody waits for their answers. Otherwise an idle connection sends
-    /// at once. Range: [0, 1 s]; zero never waits.
+    /// at once. With as many frames or batches unanswered as may be, messages wait for an answer
+    /// however long ago they came. Range: [0, 1 s]; zero never waits.
     std::chrono::microseconds linger{1'000};
     /// Largest batch. Ranges: [1 KiB, 4 MiB], [1, 65,536].
     std::size_t max_batch_bytes = 64 * 1024;
