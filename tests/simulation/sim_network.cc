@@ -306,9 +306,7 @@ public:
     SimTransport(SimNetwork& network, SimExecutor& executor)
         : network_(network), executor_(executor) {}
 
-    void Discover(DiscoverRequest,
-                  TimePoint,
-                  UniqueFunction<void(Result<Route>)> done) override {
+    void Discover(DiscoverRequest, TimePoint, UniqueFunction<void(Result<Route>)> done) override {
         executor_.Post([this_network = &network_, done = std::move(done)]() mutable {
             if (this_network->broker_ == nullptr) {
                 done(Status::Unavailable("the simulated broker is down"));

@@ -57,9 +57,7 @@ private:
 class FakeTransport final : public Transport {
 public:
     explicit FakeTransport(FakeCluster& cluster) : cluster_(cluster) {}
-    void Discover(DiscoverRequest,
-                  TimePoint,
-                  UniqueFunction<void(Result<Route>)> done) override {
+    void Discover(DiscoverRequest, TimePoint, UniqueFunction<void(Result<Route>)> done) override {
         cluster_.Discover(std::move(done));
     }
     std::unique_ptr<BrokerConnection> Connect(

@@ -86,8 +86,7 @@ void ProducerCore::Split(const BatchPtr& batch) {
     std::uint32_t position = batch->position;
     for (auto head = heads.Next(); head.has_value(); head = heads.Next(), ++position) {
         const std::string_view message = view.body().substr(head->offset, head->bytes);
-        auto single =
-            std::make_shared<PendingBatch>(batch->machine.deadline(), BackoffOptions{});
+        auto single = std::make_shared<PendingBatch>(batch->machine.deadline(), BackoffOptions{});
         single->machine = batch->machine;
         single->id = next_id_++;
         single->generation = batch->generation;

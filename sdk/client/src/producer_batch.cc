@@ -17,7 +17,8 @@ bool IsOnlyHolder(const std::shared_ptr<T>& one) {
     if (one.use_count() != 1) {
         return false;
     }
-    { const std::shared_ptr<T> touch = one; }
+    std::shared_ptr<T> touch(one);
+    touch.reset();
     return true;
 }
 

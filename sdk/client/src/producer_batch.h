@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <memory_resource>
 #include <optional>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -92,7 +92,8 @@ private:
     };
     void Place(Slot slot);
 
-    std::vector<Slot> slots_ = std::vector<Slot>(64);  // A power of two of them, at most half of them used.
+    std::vector<Slot> slots_ =
+        std::vector<Slot>(64);  // A power of two of them, at most half of them used.
     std::vector<std::unique_ptr<SubjectQueue>> all_;
 };
 
@@ -101,7 +102,7 @@ struct Lane {
     std::shared_ptr<BrokerLink> link;
     std::shared_ptr<BrokerConnection> connection;  ///< Null while it is down.
     bool writable = true;
-    std::uint32_t subjects = 0;  ///< That have it in their route.
+    std::uint32_t subjects = 0;   ///< That have it in their route.
     std::uint32_t in_flight = 0;  ///< Frames.
     std::uint32_t in_flight_batches = 0;
     bool pumping = false;

@@ -12,9 +12,7 @@ namespace qmq::testing {
 /// A cluster that never answers: enough for whoever only wants to start consumers.
 class SilentTransport final : public Transport {
 public:
-    void Discover(DiscoverRequest,
-                  TimePoint,
-                  UniqueFunction<void(Result<Route>)> done) override {
+    void Discover(DiscoverRequest, TimePoint, UniqueFunction<void(Result<Route>)> done) override {
         done(Status::Unavailable("silent"));
     }
     std::unique_ptr<BrokerConnection> Connect(const BrokerGroup&,
