@@ -13,6 +13,7 @@
 
 #include "server/broker/broker.h"
 #include "server/env/simulated_file_system.h"
+#include "server/store/log_inspector.h"
 #include "tests/simulation/sim_scheduler.h"
 
 namespace qmq::simulation {
@@ -22,6 +23,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::array<const char*, 2> kGroups{"ticketing", "accounting"};
+/// A third one, which the audit knows nothing of.
+constexpr const char* kVisitors = "visitors";
 /// The second group wants only one of two tags on this one.
 constexpr const char* kFilteredSubject = "f.tagged";
 constexpr std::array<const char*, 4> kSubjects{
@@ -86,6 +89,8 @@ public:
             StartProducer(i, options_.messages / options_.producers);
         }
         PlanFaults();
+        Operate();
+        Visit();
         scheduler_.RunUntil(TimePoint(kLoadTime));
         Heal();
         while (!Finished() && scheduler_.Now() < TimePoint(kPatience)) {
@@ -339,6 +344,115 @@ private:
         });
     }
 
+    // Others, whose messages nobody counts: what they do must not disturb those who are counted.
+
+    /// Somebody looks at the broker, as its tools do.
+    void Operate() {
+        if (healed_) {
+            return;
+        }
+        if (broker_) {
+            const char* subject = kSubjects[random().Below(kSubjects.size())];
+            broker_->ListSubjects([this](const Result<std::vector<SubjectInfo>>& subjects) {
+                scheduler_.Note(subjects.ok() ? subjects->size() : 0);
+            });
+            broker_->ListGroups(subject, [this](const Result<std::vector<GroupInfo>>& groups) {
+                scheduler_.Note(groups.ok() ? groups->size() : 0);
+            });
+            if (random().Chance(0.2)) {
+                const bool again = random().Chance(0.5);
+                broker_->ResetGroup(subject,
+                                    kVisitors,
+                                    again ? StartPosition::kEarliest : StartPosition::kLatest,
+                                    [this](const Status& status) {
+                                        scheduler_.Note(static_cast<std::uint64_t>(status.code()));
+                                    });
+            }
+        }
+        After(RandomTime(2s), [this] { Operate(); });
+    }
+
+    /// A group that pulls and acks by single calls, each verdict in turn.
+    void Visit() {
+        if (healed_) {
+            return;
+        }
+        if (broker_) {
+            broker::PullRequest request;
+            request.consumer.key = {kSubjects[random().Below(kSubjects.size())],
+                                    kVisitors,
+                                    "visitor-" + std::to_string(random().Below(3)),
+                                    ConsumeSource::kBoth};
+            request.consumer.start = StartPosition::kEarliest;
+            request.consumer.ack_timeout = 1s;
+            request.consumer.retry = {.max_attempts = 3, .initial_backoff = 100ms};
+            request.max_messages = static_cast<std::uint32_t>(1 + random().Below(20));
+            request.max_wait = std::chrono::milliseconds(random().Below(300));
+            const ConsumerKey key = request.consumer.key;
+            broker_->Pull(std::move(request), [this, key](const Result<broker::PullReply>& reply) {
+                if (reply.ok()) {
+                    AckVisit(key, *reply);
+                }
+            });
+        }
+        After(RandomTime(500ms), [this] { Visit(); });
+    }
+
+    void AckVisit(const ConsumerKey& key, const broker::PullReply& reply) {
+        scheduler_.Note(reply.batches.size());
+        std::vector<AckItem> items;
+        for (const DeliveredBatch& batch : reply.batches) {
+            AckItem item;
+            item.first = batch.first_pull_sequence;
+            item.last = batch.first_pull_sequence + batch.count - 1;
+            switch (random().Below(5)) {
+                case 0:
+                    item.verdict = AckVerdict::kRetry;
+                    item.error = "asked for by a visitor";
+                    break;
+                case 1:
+                    item.verdict = AckVerdict::kDeadLetter;
+                    item.error = "not for visitors";
+                    break;
+                case 2:
+                    continue;  // Forgotten: its lease ends.
+                default:
+                    break;
+            }
+            items.push_back(std::move(item));
+        }
+        if (broker_ && !items.empty()) {
+            broker_->Ack(key, std::move(items), [this](const Result<AckReply>& acked) {
+                scheduler_.Note(acked.ok() ? acked->not_held_count : 0);
+            });
+        }
+    }
+
+    /// The disk as the world leaves it, read by what `qmq log verify` and `qmq log dump` read it
+    /// with.
+    void Inspect(SimulationReport* report) {
+        StopBroker();
+        disk_.CloseAll();
+        const auto stores = store::FindStores(disk_, "/data");
+        if (!stores.ok() || stores->size() != 2) {
+            ++report->verdict.problem_count;
+            report->verdict.problems.push_back("the stores are not found on the disk: " +
+                                               stores.status().ToString());
+            return;
+        }
+        for (const std::string& directory : *stores) {
+            const auto verified = store::VerifyStore(disk_, directory);
+            if (!verified.ok() || verified->record_count == 0) {
+                ++report->verdict.problem_count;
+                report->verdict.problems.push_back(
+                    directory + " cannot be verified: " + verified.status().ToString());
+                continue;
+            }
+            scheduler_.Note(verified->record_count);
+            scheduler_.Note(verified->problems.size());
+        }
+    }
+
     /// One message after another through a system in which nothing is wrong any more: each must
     /// come soon, by its own wake-up, since no other message, retry or reconnect comes to its help.
     void QuietPhase() {
@@ -511,6 +625,7 @@ private:
         for (const auto& [name, count] : disk_.FaultCounts()) {
             report.faults["disk_" + name] = count;
         }
+        Inspect(&report);
         report.events = scheduler_.event_count();
         report.virtual_time = scheduler_.Now().time_since_epoch();
         scheduler_.Note(report.verdict.handled);
