@@ -89,8 +89,10 @@ public:
             StartProducer(i, options_.messages / options_.producers);
         }
         PlanFaults();
-        Operate();
-        Visit();
+        if (random().Chance(0.25)) {
+            Operate();
+            Visit();
+        }
         scheduler_.RunUntil(TimePoint(kLoadTime));
         Heal();
         while (!Finished() && scheduler_.Now() < TimePoint(kPatience)) {
