@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <map>
+#include <string>
 #include <tuple>
 
 #include "server/broker/codec.h"
@@ -125,28 +127,47 @@ void State::ReplayMessages(Subject& subject,
     }
 }
 
-void State::DropUnknown() {
-    ForEachGroup([this](Group& group) {
+void State::DropUnknown(const std::function<void(Subject&, std::uint64_t)>& lost) {
+    std::map<std::string, std::uint64_t> named;  // By subject: one more than any group speaks of.
+    ForEachGroup([this, &named](Group& group) {
         for (const Origin origin : {Origin::kSubject, Origin::kRetry}) {
             const Subject* source = group.Log(origin);
             const std::uint64_t end =
                 source == nullptr || source->log == nullptr ? 0 : source->log->next_sequence();
+            std::uint64_t named_end = origin == Origin::kSubject ? group.next_sequence : 0;
+            const auto name = [&named_end](std::uint64_t sequence) {
+                named_end = std::max(named_end, sequence + 1);
+            };
             auto& queue = group.redelivery[static_cast<std::size_t>(origin)];
+            if (!queue.empty()) {
+                name(queue.rbegin()->first);
+            }
             queue.erase(queue.lower_bound(end), queue.end());
             if (group.waiting_origin() == origin) {
+                for (const Waiting& waiting : group.waiting) {
+                    name(waiting.sequence);
+                }
                 std::erase_if(group.waiting, [end](const Waiting& w) { return w.sequence >= end; });
             }
             for (auto& [id, consumer] : group.consumers) {
                 consumer->held.ForEach([&, c = consumer.get()](std::uint64_t pull, const Held& h) {
                     if (h.origin() == origin && h.sequence() >= end) {
+                        name(h.sequence());
                         c->held.MarkDone(pull);
                         ListTrim(*c);
                     }
                 });
             }
+            if (source != nullptr && named_end > end) {
+                std::uint64_t& of_subject = named[source->name];
+                of_subject = std::max(of_subject, named_end);
+            }
         }
     });
     Keep();
+    for (const auto& [subject, end] : named) {
+        lost(MakeSubject(subject), end);
+    }
 }
 
 // ---- Snapshots.

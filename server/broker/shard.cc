@@ -76,7 +76,10 @@ void Shard::AfterOpen() {
     for (store::SubjectLog* log : core_.store->Subjects()) {
         core_.OpenSubject(log->name());
     }
-    core_.state.DropUnknown();
+    core_.state.DropUnknown([this](Subject& subject, std::uint64_t end) {
+        core_.store->SkipTo(*subject.log, end);
+        subject.readable_end = subject.log->next_sequence();
+    });
     for (const std::unique_ptr<Subject>& subject : core_.state.subjects()) {
         core_.state.DropBelow(*subject);
     }

@@ -91,8 +91,9 @@ public:
 
     /// After a replay: a power cut may take a message and leave the record of its hand-out, and
     /// with it the only messages of a retry subject. Entries of messages that the log does not have
-    /// go.
-    void DropUnknown();
+    /// go. `lost` is told of each subject that some group knows more of than the log has: its next
+    /// message must not get a sequence that the group takes for one it was given.
+    void DropUnknown(const std::function<void(Subject&, std::uint64_t end)>& lost);
     /// Entries of messages that retention took go with them. Returns how many.
     std::uint64_t DropBelow(Subject& subject);
 

@@ -227,6 +227,7 @@ Status SimulatedFileSystem::Rename(const std::string& from, const std::string& t
     // One change: a power cut leaves the old name or the new one.
     Note(FolderOf(to), {to, node});
     Note(FolderOf(to), {from, nullptr});
+    on_rename_();
     return Status::Ok();
 }
 

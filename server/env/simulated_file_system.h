@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -48,6 +49,8 @@ public:
     /// Room for this many bytes from now on, files that exist included. Zero: no limit, as at
     /// first.
     void SetCapacity(std::uint64_t bytes);
+    /// Called after each rename, with the lock held: it must not call back.
+    void OnRename(std::function<void()> called) { on_rename_ = std::move(called); }
     /// Every call that needs room fails with kResourceExhausted: allocations, and writes, even
     /// where room was reserved (as on a file system that copies on write).
     void SetFull(bool full);
@@ -78,6 +81,7 @@ public:
     std::map<std::string, std::uint64_t> FaultCounts() const;
 
 private:
+    std::function<void()> on_rename_ = [] {};
     class OpenFile;
     class HeldLock;
     struct Write {

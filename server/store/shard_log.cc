@@ -129,6 +129,11 @@ SubjectLog* ShardLog::FindSubject(std::string_view name, bool make) {
     return make ? subjects_->FindOrMake(name) : subjects_->Find(name);
 }
 
+void ShardLog::SkipTo(SubjectLog& subject, std::uint64_t next_sequence) {
+    SubjectState& state = StateOf(subject);
+    state.set_next_sequence(std::max(state.next_sequence(), next_sequence));
+}
+
 std::vector<SubjectLog*> ShardLog::Subjects() {
     std::vector<SubjectLog*> all;
     all.reserve(subjects_->all().size());

@@ -40,6 +40,7 @@ public:
 
     SubjectLog* FindSubject(std::string_view name, bool make) override;
     std::vector<SubjectLog*> Subjects() override;
+    void SkipTo(SubjectLog& subject, std::uint64_t next_sequence) override;
 
     Result<Appended> AppendMessages(SubjectLog& subject,
                                     Slice batch,

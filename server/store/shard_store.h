@@ -204,6 +204,9 @@ public:
     /// A name has 1 to 4,096 bytes.
     virtual SubjectLog* FindSubject(std::string_view name, bool make) = 0;
     virtual std::vector<SubjectLog*> Subjects() = 0;
+    /// The next message of `subject` has at least this sequence. For sequences that are spoken of
+    /// although their messages are lost: they must not mean others one day.
+    virtual void SkipTo(SubjectLog& subject, std::uint64_t next_sequence) = 0;
 
     struct Appended {
         std::uint64_t first_sequence = 0;

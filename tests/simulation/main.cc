@@ -24,6 +24,7 @@ struct Arguments {
     std::string plant;
     bool expect_caught = false;
     bool repeat = false;
+    bool cut_after_rename = false;
     std::string trace;
 };
 
@@ -44,7 +45,10 @@ int Run(const Arguments& arguments) {
     std::uint64_t ran = 0;
     for (std::uint64_t i = 0; i < arguments.count; ++i) {
         const std::uint64_t seed = arguments.seed + i * arguments.stride;
-        const SimulationReport report = RunSimulation({.seed = seed, .trace = arguments.trace});
+        const SimulationReport report =
+            RunSimulation({.seed = seed,
+                           .cut_after_rename = arguments.cut_after_rename,
+                           .trace = arguments.trace});
         ++ran;
         messages += report.verdict.sent;
         duplicates += report.verdict.duplicates;
@@ -105,6 +109,9 @@ int main(int argc, char** argv) {
     app.add_flag("--repeat", arguments.repeat, "Run each twice: the event hash must be the same");
     app.add_option("--plant", arguments.plant, "A planted bug to switch on");
     app.add_flag("--expect-caught", arguments.expect_caught, "Succeed when a seed fails");
+    app.add_flag("--cut-after-rename",
+                 arguments.cut_after_rename,
+                 "More power cuts, each right after a rename");
     app.add_option("--trace", arguments.trace, "Print what happens to the message with this id");
     CLI11_PARSE(app, argc, argv);
 #ifdef QMQ_PLANTED_BUGS

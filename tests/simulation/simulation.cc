@@ -512,6 +512,14 @@ private:
 
     void PlanFaults() {
         DurablePoint();
+        if (options_.cut_after_rename) {
+            // What was written aside has taken its place: all it builds on must be on the disk.
+            disk_.OnRename([this] {
+                if (!healed_ && random().Chance(0.1)) {
+                    After(RandomTime(10ms), [this] { Restart(true); });
+                }
+            });
+        }
         for (int i = 0; i < options_.restarts; ++i) {
             After(1s + RandomTime(kLoadTime - 2s), [this, i] { Restart(i % 2 == 0); });
         }
