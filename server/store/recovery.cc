@@ -282,6 +282,9 @@ Status Recovery::OnRecord(Segment& segment, const SegmentScanner::Step& step) {
     if (record.header.kind == RecordKind::kMark) {
         OnMark(segment, record);
     }
+    if (RefuseSecondUse(record)) {
+        return Status::Ok();
+    }
     SubjectState* const subject = record.has_messages() ? IndexMessages(segment, step) : nullptr;
     if (record.header.offset < replay_from_) {
         return Status::Ok();
@@ -315,6 +318,24 @@ void Recovery::OnMark(const Segment& segment, const Record& record) {
     }
 }
 
+/// No log of ours has one sequence twice, but what is damaged may say anything. The first one
+/// stays. The action and the messages of the other are one, so it goes as a whole.
+bool Recovery::RefuseSecondUse(const Record& record) {
+    const SubjectState* const subject =
+        record.has_messages() ? subjects_.Find(record.subject) : nullptr;
+    if (subject == nullptr || record.header.offset < replay_from_ ||
+        record.first_sequence >= subject->next_sequence()) {
+        return false;
+    }
+    AddCorruption(record.header.offset,
+                  record.end(),
+                  "subject \"" + subject->name() + "\": sequence " +
+                      std::to_string(record.first_sequence) +
+                      " is used a second time; the next one was to be " +
+                      std::to_string(subject->next_sequence()));
+    return true;
+}
+
 SubjectState* Recovery::IndexMessages(Segment& segment, const SegmentScanner::Step& step) {
     const Record& record = step.record;
     const bool is_known = subjects_.Find(record.subject) != nullptr;
@@ -325,15 +346,6 @@ SubjectState* Recovery::IndexMessages(Segment& segment, const SegmentScanner::St
     if (!is_known) {
         subject->set_first_sequence(record.first_sequence);
         subject->set_next_sequence(record.first_sequence);
-    }
-    const bool is_new = record.header.offset >= replay_from_;
-    if (is_new && record.first_sequence < subject->next_sequence()) {
-        AddCorruption(record.header.offset,
-                      record.header.offset,
-                      "subject \"" + subject->name() + "\": sequence " +
-                          std::to_string(record.first_sequence) +
-                          " is used a second time; the next one was to be " +
-                          std::to_string(subject->next_sequence()));
     }
     SubjectIndex& index = (*segment.memory)[subject->id()];
     if (!IndexRecord(*subject,
@@ -350,7 +362,7 @@ SubjectState* Recovery::IndexMessages(Segment& segment, const SegmentScanner::St
     }
     subject->set_next_sequence(
         std::max(subject->next_sequence(), record.first_sequence + record.count));
-    if (is_new) {
+    if (record.header.offset >= replay_from_) {
         last_seen_.resize(std::max<std::size_t>(last_seen_.size(), subject->id() + 1));
         last_seen_[subject->id()] = record.header.offset;
     }

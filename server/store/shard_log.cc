@@ -107,8 +107,9 @@ Status ShardLog::Begin(RecoveredLog recovered) {
         return appended.status();
     }
     Status status = WriteSpans();
-    if (status.ok()) {
-        status = open_->file->Sync();
+    // Two files, when the mark that ends a segment came first.
+    for (std::size_t i = 0; status.ok() && i < dirty_.size(); ++i) {
+        status = dirty_[i]->Sync();
     }
     if (status.ok()) {
         status = files_.SyncDirectory(options_.directory);

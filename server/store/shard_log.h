@@ -74,6 +74,7 @@ private:
         std::shared_ptr<env::File> file;
         LogOffset base;
         std::uint64_t position;
+        bool is_written_over;
     };
     struct PreparedSegment {
         std::uint32_t number = 0;

@@ -79,7 +79,7 @@ void ShardLog::NoteLeftovers() {
     for (const LogOffset record : round_.records()) {
         Segment* const segment = segments_.Find(segments_.NumberOf(record));
         const std::uint64_t position = record - segment->base();
-        leftovers_.push_back({segment->file, segment->base(), position});
+        leftovers_.push_back({segment->file, segment->base(), position, false});
     }
 }
 
@@ -91,17 +91,20 @@ Status ShardLog::EraseLeftovers() {
     Status status;
     env::File* unsynced = nullptr;
     const auto sync = [&] { return unsynced == nullptr ? Status::Ok() : unsynced->Sync(); };
-    for (const Leftover& left : leftovers_) {
+    for (Leftover& left : leftovers_) {
         SegmentScanner scanner(*left.file, left.base, options_.segment_bytes);
         const Result<bool> is_whole = scanner.HasRecordAt(left.position);
-        if (is_whole.ok() && !is_whole.value()) {
+        const bool must_write = !is_whole.ok() || is_whole.value();
+        // What an earlier call has begun to write over may be whole on the disk all the same.
+        if (!must_write && !left.is_written_over) {
             continue;
         }
         if (unsynced != left.file.get()) {
             status = sync();
             unsynced = left.file.get();
         }
-        if (status.ok()) {
+        if (status.ok() && must_write) {
+            left.is_written_over = true;
             status = left.file->WriteAt(left.position, {&part, 1});
         }
         if (!status.ok()) {

@@ -212,6 +212,31 @@ TEST_F(FailureTest, WhileADiskIsTooFullToTakeBackNothingIsCalledRefused) {
     EXPECT_TRUE(was_blocked);
 }
 
+TEST_F(FailureTest, WhatAFullDiskTookBackDoesNotComeBackAfterAPowerCut) {
+    int taken_back_late = 0;
+    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+        env::SimulatedFileSystem disk(seed);
+        TestStore test(disk);
+        ASSERT_TRUE(test.Open().ok());
+        for (int i = 0; i < 10; ++i) {
+            ASSERT_TRUE(test.Append("orders", {"refused"}).ok());
+        }
+        disk.SetFull(true);
+        Status status = test.store->Write();
+        // While it cannot take it back nothing is appended; from then on it counts as refused.
+        for (; status.code() == StatusCode::kUnavailable; ++taken_back_late) {
+            const auto next = test.store->AppendAction("x");
+            status = next.ok() ? Status::Ok() : Status::Unavailable("still there");
+        }
+        test.Kill();
+        disk.CutPower();
+        disk.SetFull(false);
+        ASSERT_TRUE(test.Open().ok());
+        EXPECT_THAT(test.BodiesIn("orders"), IsEmpty()) << "seed " << seed;
+    }
+    EXPECT_GT(taken_back_late, 0);
+}
+
 TEST_F(FailureTest, NoRoomForTheNextSegmentRefusesTheAppendAndNothingElse) {
     ASSERT_TRUE(test_.Open().ok());
     disk_.SetCapacity(100U << 10);

@@ -1,6 +1,7 @@
 #include "server/env/planted_bug.h"
 #include "server/env/simulated_file_system.h"
 #include "server/store/log_inspector.h"
+#include "server/store/record.h"
 #include "tests/unit/store/store_fixture.h"
 
 namespace qmq::store {
@@ -10,6 +11,7 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 /// Where a record lies on the simulated disk.
 struct RecordPlace {
@@ -162,6 +164,54 @@ TEST_F(RecoveryTest, SyncedRecordsThatVanishedAreCorruptionAndAppendsGoOnBehindT
     ASSERT_TRUE(test_.Reopen().ok());
     EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("kept", "new"));
     EXPECT_EQ(report().corruptions.size(), 1U) << "it is told of again";
+}
+
+TEST_F(RecoveryTest, ARecordThatUsesASequenceAgainGoesAsAWhole) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
+    ASSERT_TRUE(test_.Put("orders", {"first"}).ok());
+    const Slice batch = MakeBatch({"second"});
+    Record again;
+    again.header.kind = RecordKind::kMove;
+    again.header.offset = test_.store->written();
+    again.header.incarnation = 1;
+    again.action = "moved";
+    again.subject = "orders";
+    again.first_sequence = 1;
+    again.count = 1;
+    again.batch = batch.bytes();
+    const std::string path = LastMessages().path;
+    test_.Kill();
+    ASSERT_TRUE(disk_.Damage(path, again.header.offset, EncodeRecord(again)).ok());
+    ASSERT_TRUE(test_.Open().ok());
+    EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("kept", "first"));
+    EXPECT_THAT(test_.listener->events, Not(Contains("action moved")));
+    ASSERT_EQ(report().corruptions.size(), 1U);
+    EXPECT_THAT(report().corruptions[0].reason, HasSubstr("is used a second time"));
+    EXPECT_FALSE(report().corruptions[0].committed);
+    ASSERT_TRUE(test_.Put("orders", {"next"}).ok());
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("kept", "first", "next"));
+    EXPECT_THAT(report().corruptions, IsEmpty()) << "it has been written over";
+}
+
+TEST_F(RecoveryTest, AStartThatEndsASegmentSyncsItsMark) {
+    ASSERT_TRUE(test_.Open().ok());
+    // Room for a mark is left, and for no record that says more.
+    const std::uint64_t room =
+        test_.options.segment_bytes - RecordHeader::kBytes - test_.store->written();
+    Record action;
+    action.header.kind = RecordKind::kAction;
+    const std::string text(room - EncodedBytes(action), 'a');
+    ASSERT_TRUE(test_.Act(text).ok());
+    ASSERT_EQ(test_.store->written(), test_.options.segment_bytes - RecordHeader::kBytes);
+    ASSERT_TRUE(test_.Reopen().ok());
+    ASSERT_GT(test_.store->written(), test_.options.segment_bytes);
+    test_.Kill();
+    disk_.CutPower();
+    ASSERT_TRUE(test_.Open().ok());
+    EXPECT_THAT(report().corruptions, IsEmpty());
+    EXPECT_THAT(test_.listener->events, Contains("action " + text));
 }
 
 TEST_F(RecoveryTest, ASubjectWhoseFirstRecordsAreDamagedStartsAboveThem) {
