@@ -178,7 +178,7 @@ void Delivery::Forget(Consumer& consumer) {
 
 Delivery::Plan Delivery::MakePlan(const Consumer& consumer) const {
     Plan plan;
-    plan.next_pull = consumer.held.next();
+    plan.next_pull = core_.state.NextPull(consumer);
     plan.next_sequence = consumer.group->next_sequence;
     plan.bytes = kFrameBytes;
     if (consumer.sink != nullptr) {
@@ -249,7 +249,7 @@ Delivery::Outcome Delivery::Commit(Consumer& consumer, Plan& plan) {
     }
     HandedOut action;
     action.consumer = NamesOf(consumer);
-    action.first_pull_sequence = consumer.held.next();
+    action.first_pull_sequence = core_.state.NextPull(consumer);
     action.time_ms = core_.WallMs();
     action.next_sequence = plan.next_sequence;
     action.from_sequence = group.next_sequence;

@@ -37,10 +37,22 @@ void HeldTable::SkipTo(std::uint64_t pull) {
         }
         return;
     }
-    while (!ring_.empty()) {
-        CutFront();
+    // The done ones, too: `MarkHeld` may want them back.
+    for (; !ring_.empty(); ++base_) {
+        stragglers_.emplace_hint(stragglers_.end(), base_, ring_.front());
+        ring_.pop_front();
     }
     base_ = pull;
+}
+
+void HeldTable::SkipBack(std::uint64_t next_then) {
+    while (!ring_.empty() && next() > next_then) {
+        QMQ_CHECK(!ring_.back().held(), "what was skipped is not held");
+        ring_.pop_back();
+    }
+    if (ring_.empty()) {
+        base_ = next_then;
+    }
 }
 
 void HeldTable::CutFront() {

@@ -62,10 +62,10 @@ static_assert(sizeof(Held) == 24);
 
 /// What a consumer holds, by pull sequence.
 ///
-/// Pull sequences are dense and most messages are done soon, so a ring from `base_` on has them,
-/// and its done front is cut off. A handler may work on one message for hours while thousands are
-/// done behind it: when little of the ring is still held, its oldest become stragglers, kept one by
-/// one, so that memory follows what is held and not what has passed.
+/// Pull sequences are dense within a process and most messages are done soon, so a ring from
+/// `base_` on has them, and its done front is cut off. A handler may work on one message for hours
+/// while thousands are done behind it: when little of the ring is still held, its oldest become
+/// stragglers, kept one by one, so that memory follows what is held and not what has passed.
 class HeldTable {
 public:
     /// The first pull sequence will be `first`. Only on an empty table.
@@ -133,6 +133,8 @@ public:
     }
     /// The next one pushed gets `next`, or a later one.
     void SkipTo(std::uint64_t next);
+    /// Takes `SkipTo` back, when `next` was the next one then and all that came since is popped.
+    void SkipBack(std::uint64_t next);
 
     void MarkDone(std::uint64_t pull) { Set(pull, false); }
     /// Takes `MarkDone` back, while no `Trim` has come between.

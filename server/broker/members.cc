@@ -401,6 +401,7 @@ void Members::GoneTooLong(Consumer& consumer) {
 }
 
 void Members::AfterReplay() {
+    core_.state.BeginPulls(core_.store->recovery().incarnation);
     core_.state.ForEachGroup([this](Group& group) {
         group.durable = group.placed;
         group.idle_since_ms = core_.Now();

@@ -142,6 +142,13 @@ void State::ForEachGroup(const std::function<void(Group&)>& visit) const {
     }
 }
 
+void State::BeginPulls(std::uint64_t incarnation) {
+    // Room for 2^40 hand-outs to one consumer by one process, and for 2^23 processes below the
+    // largest signed number, which is what the native protocol has.
+    constexpr unsigned kPullBits = 40;
+    least_pull_ = (incarnation - 1) << kPullBits;
+}
+
 // ---- Changes.
 
 void State::Place(Group& group, std::uint64_t next_sequence, bool reset) {
@@ -176,8 +183,8 @@ void State::HandOut(Consumer& consumer, const HandedOut& action) {
     group.next_sequence = std::max(group.next_sequence, action.next_sequence);
 }
 
-/// The log tells pull sequences densely. Only where damage took records does one not meet the
-/// other.
+/// The log tells the pull sequences of one process densely. Only where damage took records does the
+/// next one lie below.
 void State::Align(Consumer& consumer, std::uint64_t first_pull_sequence) {
     if (consumer.held.next() > first_pull_sequence) {
         Release(consumer, PullRange{0, UINT64_MAX}, true);
@@ -185,7 +192,10 @@ void State::Align(Consumer& consumer, std::uint64_t first_pull_sequence) {
         consumer.held = HeldTable();
         consumer.held.Begin(first_pull_sequence);
     }
-    consumer.held.SkipTo(first_pull_sequence);
+    if (const std::uint64_t before = consumer.held.next(); before < first_pull_sequence) {
+        undo_.emplace_back([&consumer, before] { consumer.held.SkipBack(before); });
+        consumer.held.SkipTo(first_pull_sequence);
+    }
 }
 
 void State::Put(Consumer& consumer, const HandOutRun& run, std::int64_t time_ms) {

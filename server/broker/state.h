@@ -51,6 +51,14 @@ public:
     /// The group whose retries wait in `retry`.
     Group& RetryGroup(Subject& retry);
 
+    /// After a replay. `incarnation` counts the processes of this log from 1; no two have the same.
+    void BeginPulls(std::uint64_t incarnation);
+    /// The pull sequence that the consumer's next message gets: one that no process before has
+    /// given, whatever of its hand-outs a power cut took.
+    std::uint64_t NextPull(const Consumer& consumer) const {
+        return std::max(consumer.held.next(), least_pull_);
+    }
+
     /// From when the leases of what is handed out are counted.
     void SetNow(ShardMs now_ms) { now_ms_ = now_ms; }
 
@@ -141,6 +149,7 @@ private:
     // For finding only: its order is never used.
     std::unordered_map<std::string_view, Subject*, NameHash, std::equal_to<>> by_name_;
     std::uint64_t last_serial_ = 0;
+    std::uint64_t least_pull_ = 0;  ///< That this process gives.
     ShardMs now_ms_ = 0;
     std::int64_t replay_time_ms_ = 0;  ///< About when what is replayed happened.
     std::int64_t moved_since_ms_ = 0;  ///< Of the move whose messages come next in the replay.

@@ -203,7 +203,7 @@ TEST_F(ConsumerTest, AfterARestartConsumersHaveSecondsToComeBackEvenWithoutGrace
 }
 
 // A power cut takes the tail of the log, where hand-outs are: the consumer has seen pull sequences
-// that the broker does not know of, and gives to other messages.
+// that the broker does not know of. It must not give them to other messages.
 TEST_F(ConsumerTest, AResumePointBeyondTheLogHoldsOnlyWhatTheLogKnows) {
     Open();
     Member first = Join("orders", "billing");
@@ -212,12 +212,34 @@ TEST_F(ConsumerTest, AResumePointBeyondTheLogHoldsOnlyWhatTheLogKnows) {
     Member again = Join(Resuming(first, 200));
     EXPECT_EQ(again.sink->subscribed->held_below, 2U);
     Send("orders", {"c"});
-    EXPECT_THAT(Pulls(again), ElementsAre(2));
+    EXPECT_THAT(Pulls(again), ElementsAre(1ULL << 40U));
     // Its answer was lost too: it asks the same again, and must not take c for what it had.
     again.session.reset();
     Member third = Join(Resuming(first, 200));
     EXPECT_EQ(third.sink->subscribed->held_below, 2U);
     EXPECT_THAT(third.bodies(), ElementsAre("c"));
+}
+
+TEST_F(ConsumerTest, AnAckOfWhatAPowerCutTookHitsNothingElseHoweverManyProcessesLater) {
+    Open();
+    Member first = Join("orders", "billing");
+    Send("orders", {"a", "b"});
+    CrashAndOpen();
+    {
+        // It is given c, but neither that nor the answer reaches it.
+        const Member again = Join(Resuming(first, 3));
+        Send("orders", {"c"});
+        EXPECT_THAT(again.bodies(), ElementsAre("c"));
+    }
+    CrashAndOpen();
+    Member third = Join(Resuming(first, 3));
+    EXPECT_THAT(third.bodies(), ElementsAre("c"));
+    EXPECT_EQ(Ack(third, 2, 2)->not_held_count, 1U);
+    EXPECT_EQ(Info("orders", "billing").in_flight_count, 3U);
+    EXPECT_EQ(Ack(third, 1ULL << 40U, 1ULL << 40U)->not_held_count, 0U);
+    // Two processes, two ranges of numbers.
+    Send("orders", {"d"});
+    EXPECT_THAT(Pulls(third), ElementsAre(1ULL << 40U, 2ULL << 40U));
 }
 
 TEST_F(ConsumerTest, AForgottenConsumerHoldsNothingWhenItComesBack) {

@@ -100,5 +100,25 @@ TEST(HeldTableTest, ALongGapCostsNoMemory) {
     EXPECT_THAT(All(table), ::testing::ElementsAre(5, 10, 1ULL << 40U));
 }
 
+TEST(HeldTableTest, SkippingIsTakenBackWithWhatWasDoneBefore) {
+    for (const std::uint64_t far : {20ULL, 1ULL << 40U}) {
+        HeldTable table;
+        table.Begin(5);
+        table.Push(At(1005));
+        table.Push(At(1006));
+        table.Trim();
+        table.MarkDone(5);
+        table.SkipTo(far);
+        table.Push(At(far + 1000));
+        table.Pop();
+        table.SkipBack(7);
+        table.MarkHeld(5);
+        EXPECT_EQ(table.next(), 7U);
+        table.Push(At(1007));
+        EXPECT_THAT(All(table), ::testing::ElementsAre(5, 6, 7));
+        EXPECT_EQ(table.count(), 3U);
+    }
+}
+
 }  // namespace
 }  // namespace qmq::broker

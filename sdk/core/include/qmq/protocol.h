@@ -136,8 +136,8 @@ struct SubscribeReply {
 };
 
 /// Messages on their way to a consumer. Message i has pull sequence `first_pull_sequence + i`, the
-/// consumer's own dense count by which it acks, and sequence `first_sequence + i` in its subject
-/// (or its retry subject).
+/// consumer's own count by which it acks (it rises, and jumps where the broker has started anew),
+/// and sequence `first_sequence + i` in its subject (or its retry subject).
 struct DeliveredBatch {
     std::uint64_t first_pull_sequence = 0;
     std::uint64_t first_sequence = 0;
