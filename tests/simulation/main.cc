@@ -15,6 +15,7 @@
 namespace {
 
 using qmq::simulation::RunSimulation;
+using qmq::simulation::SimulationOptions;
 using qmq::simulation::SimulationReport;
 
 struct Arguments {
@@ -45,10 +46,9 @@ int Run(const Arguments& arguments) {
     std::uint64_t ran = 0;
     for (std::uint64_t i = 0; i < arguments.count; ++i) {
         const std::uint64_t seed = arguments.seed + i * arguments.stride;
-        const SimulationReport report =
-            RunSimulation({.seed = seed,
-                           .cut_after_rename = arguments.cut_after_rename,
-                           .trace = arguments.trace});
+        const SimulationOptions options{
+            .seed = seed, .cut_after_rename = arguments.cut_after_rename, .trace = arguments.trace};
+        const SimulationReport report = RunSimulation(options);
         ++ran;
         messages += report.verdict.sent;
         duplicates += report.verdict.duplicates;
@@ -57,7 +57,7 @@ int Run(const Arguments& arguments) {
         for (const auto& [name, count] : report.faults) {
             faults[name] += count;
         }
-        if (arguments.repeat && RunSimulation({.seed = seed}).hash != report.hash) {
+        if (arguments.repeat && RunSimulation(options).hash != report.hash) {
             std::printf("FAIL simulate: seed %llu gave another hash the second time\n",
                         static_cast<unsigned long long>(seed));
             return 1;
@@ -111,7 +111,7 @@ int main(int argc, char** argv) {
     app.add_flag("--expect-caught", arguments.expect_caught, "Succeed when a seed fails");
     app.add_flag("--cut-after-rename",
                  arguments.cut_after_rename,
-                 "More power cuts, each right after a rename");
+                 "Power cuts right after a rename with odd seeds, too");
     app.add_option("--trace", arguments.trace, "Print what happens to the message with this id");
     CLI11_PARSE(app, argc, argv);
 #ifdef QMQ_PLANTED_BUGS

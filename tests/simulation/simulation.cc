@@ -179,6 +179,10 @@ private:
                       std::to_string(report.torn_tail_bytes) + ", corruptions " +
                       std::to_string(report.corruptions.size()));
             for (const auto& each : report.corruptions) {
+                if (each.committed) {
+                    damage_.push_back(each.path + " from " + std::to_string(each.file_offset) +
+                                      ": " + each.reason);
+                }
                 Trace("",
                       "    " + std::to_string(each.begin) + " to " + std::to_string(each.end) +
                           (each.committed ? " committed: " : ": ") + each.reason);
@@ -512,11 +516,16 @@ private:
 
     void PlanFaults() {
         DurablePoint();
-        if (options_.cut_after_rename) {
+        if (options_.cut_after_rename || options_.seed % 2 == 0) {
             // What was written aside has taken its place: all it builds on must be on the disk.
             disk_.OnRename([this] {
-                if (!healed_ && random().Chance(0.1)) {
-                    After(RandomTime(10ms), [this] { Restart(true); });
+                if (random().Chance(0.1)) {
+                    After(RandomTime(10ms), [this] {
+                        if (!healed_) {
+                            Fault("cut_after_rename");
+                            Restart(true);
+                        }
+                    });
                 }
             });
         }
@@ -621,6 +630,10 @@ private:
             report.verdict.problems.push_back(
                 "message " + late_ + " did not come within a second, though nothing was wrong");
         }
+        for (const std::string& damage : damage_) {
+            ++report.verdict.problem_count;
+            report.verdict.problems.push_back("a start found damage in what was synced: " + damage);
+        }
         if (audit_.told_count() != to_tell_) {
             ++report.verdict.problem_count;
             report.verdict.problems.push_back(std::to_string(to_tell_ - audit_.told_count()) +
@@ -662,6 +675,7 @@ private:
     bool power_was_cut_ = false;
     bool healed_ = false;
     std::string late_;
+    std::vector<std::string> damage_;
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ struct SimulationOptions {
     int consumers_per_group = 3;
     int messages = 500;
     int restarts = 2;  ///< At least; half of them power cuts.
-    /// Now and then the power goes right after a file has been renamed.
+    /// Now and then the power goes right after a file has been renamed. With even seeds always.
     bool cut_after_rename = false;
     /// Prints what happens to this message, and every fault, with the virtual time.
     std::string trace = {};
