@@ -14,6 +14,7 @@
 #include "server/broker/broker.h"
 #include "server/env/simulated_file_system.h"
 #include "server/store/log_inspector.h"
+#include "tests/simulation/bit_rot.h"
 #include "tests/simulation/sim_scheduler.h"
 
 namespace qmq::simulation {
@@ -58,7 +59,8 @@ public:
           scheduler_(options.seed),
           wires_(scheduler_, 1),
           network_(scheduler_, wires_),
-          disk_(scheduler_.random().Next()) {
+          disk_(scheduler_.random().Next()),
+          rot_(options.seed, disk_, audit_) {
         for (const char* group : kGroups) {
             audit_.AddGroup(group);
         }
@@ -179,7 +181,7 @@ private:
                       std::to_string(report.torn_tail_bytes) + ", corruptions " +
                       std::to_string(report.corruptions.size()));
             for (const auto& each : report.corruptions) {
-                if (each.committed) {
+                if (each.committed && !rot_.Explains(each)) {
                     damage_.push_back(each.path + " from " + std::to_string(each.file_offset) +
                                       ": " + each.reason);
                 }
@@ -214,6 +216,10 @@ private:
             power_was_cut_ = true;
             if (random().Chance(0.3)) {
                 CrashProducer();  // On the same machine.
+            }
+        } else if (options_.seed % 5 == 3 && !healed_) {
+            if (const std::string fault = rot_.Strike(); !fault.empty()) {
+                Fault(fault);
             }
         }
         After(10ms + RandomTime(2s), [this] { StartBroker(); });
@@ -662,6 +668,7 @@ private:
     SimExecutor wires_;
     SimNetwork network_;
     env::SimulatedFileSystem disk_;
+    BitRot rot_;
     std::unique_ptr<SimExecutor> broker_executor_;
     std::unique_ptr<SimExecutor> broker_io_;
     std::unique_ptr<broker::Broker> broker_;

@@ -87,12 +87,20 @@ void Audit::OnPowerCut() {
     }
 }
 
+void Audit::OnDamaged(const std::string& id) {
+    const std::lock_guard lock(mutex_);
+    sent_[id].damaged = true;
+}
+
 void Audit::AddGroup(const std::string& group) {
     const std::lock_guard lock(mutex_);
     groups_.push_back(group);
 }
 
 bool Audit::MustCome(const Sent& sent) {
+    if (sent.damaged) {
+        return false;
+    }
     return (sent.told && sent.outcome == SendOutcome::kPersisted) ||
            (!sent.groups.empty() && !sent.may_be_gone);
 }

@@ -12,8 +12,8 @@
 namespace qmq::testing {
 
 /// Joins what producers were told with what consumers saw, and says what does not fit. It knows
-/// nothing of the system between them, nor of what was done to it, but for the power cuts that it
-/// is told of.
+/// nothing of the system between them, nor of what was done to it, but for the power cuts and the
+/// damage that it is told of.
 ///
 /// What must hold:
 ///   1. A message told "persisted" reaches every group whose filter lets it through (nothing is
@@ -30,7 +30,8 @@ namespace qmq::testing {
 ///
 /// A power cut excuses what was not promised to survive it: messages told less than "fsync", and,
 /// for a message and group whose ack was not confirmed and synced by then, rules 5 and 6 from then
-/// on: of what happened to it any part may be forgotten.
+/// on: of what happened to it any part may be forgotten. Damage excuses the message that it hits
+/// from rules 1 and 4.
 ///
 /// Thread-safe.
 class Audit {
@@ -62,6 +63,8 @@ public:
     void OnDurablePoint();
     /// The broker's machine lost power.
     void OnPowerCut();
+    /// The disk has lost what it had of this message.
+    void OnDamaged(const std::string& id);
     /// The group exists from here on: it must see all that is sent later.
     void AddGroup(const std::string& group);
 
@@ -105,6 +108,7 @@ private:
         std::uint32_t frames = 0;
         Durability reached = Durability::kFsync;
         bool may_be_gone = false;  // It was seen, and a power cut may have taken it.
+        bool damaged = false;
         std::map<std::string, Seen> groups;
     };
 
