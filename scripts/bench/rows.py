@@ -281,7 +281,7 @@ ROWS = [
     beside_kafka("publish-fsync", "publish, pipelined, `fsync`", "fsync", "publish --seconds 3", "Kafka *without* fsync",
                  Limit(1.0, 2)),
     Comparison("shared-commits", "publish, 64 connections, one in flight each, `fsync`",
-               "--durability fsync publish --seconds 3 --durability fsync --connections 64 --window 1", [
+               "--durability fsync publish --seconds 3 --durability fsync --connections 64 --window 1 --inline-callbacks", [
         Against(f"{BUILD}/tests/bench/fdatasync_rate {shlex.quote(tempfile.gettempdir())}", "single fdatasyncs",
                 limits={"rate": Limit(5, 20)})]),
     Comparison("consume", "consume, an ack for each, backlog of 1 M",
@@ -292,7 +292,7 @@ ROWS = [
     beside_kafka("both", "publish and consume (ack each) at once", "page_cache", "both --seconds 3",
                  "Kafka *without* acks", Limit(1.5, 3)),
     Comparison("latency", "send → handler, 1 k/s, `page_cache`",
-               "--durability page_cache latency --seconds 5 --durability page_cache", [
+               "--durability page_cache latency --seconds 5 --durability page_cache --inline-callbacks", [
         Against(client("nats", "latency --seconds 5"), "NATS", "nats",
                 limits={"p50_us": Limit(1.5, 1.0, False), "p99_us": Limit(2.0, 1.0, False)})]),
     Alone("inproc", "`inproc:` in memory: send → handler → ack", in_process),

@@ -118,6 +118,7 @@ public:
             // many threads.
             options.runtime.executor = &work_;
             options.runtime.callbacks = &work_;
+            options.inline_callbacks = arguments.inline_callbacks;
             clients_.push_back(
                 OrFail(Client::Create(std::move(options)), kExitUsage, "cannot make a client"));
         }

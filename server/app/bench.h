@@ -29,6 +29,7 @@ struct BenchArguments {
     std::uint32_t batch_bytes = 0;  ///< 0: as the SDK does.
     std::int64_t linger_us = -1;    ///< Negative: as the SDK does.
     std::string durability;
+    bool inline_callbacks = false;
     bool json = false;
 };
 

@@ -18,6 +18,9 @@ std::string Settings(const BenchArguments& arguments) {
         text += ", " + std::to_string(arguments.connections) + " connections x " +
                 std::to_string(arguments.window) + " in flight";
     }
+    if (arguments.inline_callbacks) {
+        text += ", inline callbacks";
+    }
     if (arguments.subjects != 1) {
         text += ", " + std::to_string(arguments.subjects) + " subjects";
     }
@@ -104,6 +107,9 @@ void AddBenchCommand(CLI::App& program) {
     command->add_option("--durability",
                         arguments->durability,
                         "memory, page_cache or fsync; else the subject's own");
+    command->add_flag("--inline-callbacks",
+                      arguments->inline_callbacks,
+                      "Callbacks on the transport's threads (ClientOptions::inline_callbacks)");
     command->add_flag("--json", arguments->json, "One JSON object on one line");
     command->callback([arguments] {
         const BenchResult result = RunBench(*arguments);

@@ -255,9 +255,10 @@ Status Shard::Flush() {
             core_.appended_end = core_.store->written();
         }
     }
+    // Messages first: each answer costs a system call or two, and a consumer waits for them.
+    delivery_.OnWritten(status);
     sends_.OnWritten(status);
     acks_.OnWritten(status);
-    delivery_.OnWritten(status);
     return status;
 }
 

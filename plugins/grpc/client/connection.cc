@@ -28,15 +28,19 @@ void ConnectionCore::Start(Executor& timers, const Clock& clock) {
     const bool begun = calls_->Begin(weak_from_this(), &live_id_);
     auto wire = begun ? MakeWire(options_, endpoint_)
                       : Result<Wire>(Status::Cancelled("the client was shut down"));
-    if (!wire.ok()) {
+    // A channel connects when it is used first. With one for both streams the threads of gRPC
+    // that serve them wait for each other, and hand over to a third.
+    auto consume_wire = wire.ok() ? MakeWire(options_, endpoint_) : wire;
+    if (!consume_wire.ok()) {
         {
             const std::lock_guard lock(mutex_);
             closing_ = true;
-            reason_ = wire.status().WithContext("broker " + endpoint_.address);
+            reason_ = consume_wire.status().WithContext("broker " + endpoint_.address);
         }
         return Report();
     }
     wire_ = std::move(wire).value();
+    consume_wire_ = std::move(consume_wire).value();
     stub_ = proto::Broker::NewStub(wire_.channel);
     std::shared_ptr<PublishCall> publish;
     {
@@ -110,7 +114,7 @@ std::shared_ptr<ConsumeCall> ConnectionCore::consume() {
         consume_ = fresh;
         ++open_calls_;
     }
-    fresh->Start(wire_, kConsume);
+    fresh->Start(consume_wire_, kConsume);
     return fresh;
 }
 

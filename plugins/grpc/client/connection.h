@@ -19,8 +19,9 @@
 
 namespace qmq::rpc {
 
-/// A connection: a channel, its Publish stream (whose opening says that it is ready), its Consume
-/// stream once somebody subscribes, and unary calls. When either stream ends, everything ends.
+/// A connection: the Publish stream (whose opening says that it is ready), the Consume stream once
+/// somebody subscribes, each on a channel of its own, and unary calls on the first. When either
+/// stream ends, everything ends.
 ///
 /// Alive while `GrpcConnection` or one of its calls is. Thread-safe.
 class ConnectionCore final : public Cancelable,
@@ -74,6 +75,7 @@ private:
     const std::shared_ptr<LiveCalls> calls_;
     std::shared_ptr<ConnectionListener> listener_;  // Null once it was told of the end.
     Wire wire_;
+    Wire consume_wire_;
     std::unique_ptr<proto::Broker::Stub> stub_;
     std::uint64_t live_id_ = 0;
 

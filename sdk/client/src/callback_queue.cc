@@ -21,7 +21,7 @@ CallbackQueue::CallbackQueue(const void* client,
       logger_(logger),
       inline_at_end_(inline_at_end) {}
 
-void CallbackQueue::Post(Task task) {
+void CallbackQueue::Add(Task task, bool may_run) {
     {
         std::lock_guard lock(mutex_);
         if (finished_) {
@@ -33,7 +33,7 @@ void CallbackQueue::Post(Task task) {
         }
         scheduled_ = true;
     }
-    Schedule();
+    may_run ? Drain() : Schedule();
 }
 
 void CallbackQueue::Schedule() {

@@ -37,7 +37,9 @@ public:
     }
 
     /// Takes `task`. After `Finish` it is destroyed without running.
-    void Post(Task task);
+    void Post(Task task) { Add(std::move(task), false); }
+    /// As `Post`, but it may run inside of the call, when no other callback runs.
+    void PostOrRun(Task task) { Add(std::move(task), true); }
 
     /// Runs user code as a callback of this client, and keeps what it throws away from the rest.
     /// For tasks that consist of several calls.
@@ -62,6 +64,7 @@ public:
     void Drop();
 
 private:
+    void Add(Task task, bool may_run);
     void Schedule();
     void Drain();
     void RunOne(Task& task) noexcept;

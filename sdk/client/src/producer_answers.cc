@@ -25,13 +25,15 @@ bool IsNoAnswer(const BatchReceipt& receipt) {
 void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
                                std::vector<BatchReceipt> receipts) {
     Finished finished;
+    bool from_wire = false;
     {
         Lock lock(mutex_);
         Lane& lane = *frame->lane;
         --lane.in_flight;
         lane.in_flight_batches -= static_cast<std::uint32_t>(frame->batches.size());
-        if (!lane.pumping) {
-            burst_ = 0;  // An answer that came over a wire: what gathered meanwhile goes.
+        from_wire = !lane.pumping;
+        if (from_wire) {
+            burst_ = 0;  // What gathered meanwhile goes.
         }
         receipts.resize(frame->batches.size(),
                         {MissingReceipt(), SendOutcome::kUnknown, Durability::kDefault, 0});
@@ -51,7 +53,7 @@ void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
             ArmTimer();
         }
     }
-    Deliver(std::move(finished));
+    Deliver(std::move(finished), from_wire);
     SpareParts::Clean(&frame->batches);
     Lock lock(mutex_);
     spare_.Keep(&frame->batches);
@@ -133,7 +135,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
 }
 
 /// Makes futures ready and posts the callbacks of all of them as one task. Without the lock.
-void ProducerCore::Deliver(Finished finished) {
+void ProducerCore::Deliver(Finished finished, bool from_wire) {
     std::vector<SpareParts::StatePtr> with_callbacks;
     std::vector<SpareParts::StatePtr> ready;
     for (FinishedBatch& one : finished) {
@@ -143,17 +145,21 @@ void ProducerCore::Deliver(Finished finished) {
         (one.state->Publish() ? with_callbacks : ready).push_back(std::move(one.state));
     }
     if (!with_callbacks.empty()) {
-        runtime_->callbacks().Post(
-            [self = weak_from_this(), states = std::move(with_callbacks)]() mutable {
-                for (const auto& state : states) {
-                    state->RunCallbacks();
-                }
-                SpareParts::Clean(&states);
-                if (auto producer = self.lock()) {
-                    Lock lock(producer->mutex_);
-                    producer->spare_.Keep(&states);
-                }
-            });
+        Task callbacks = [self = weak_from_this(), states = std::move(with_callbacks)]() mutable {
+            for (const auto& state : states) {
+                state->RunCallbacks();
+            }
+            SpareParts::Clean(&states);
+            if (auto producer = self.lock()) {
+                Lock lock(producer->mutex_);
+                producer->spare_.Keep(&states);
+            }
+        };
+        if (from_wire && runtime_->inline_callbacks()) {
+            runtime_->callbacks().PostOrRun(std::move(callbacks));
+        } else {
+            runtime_->callbacks().Post(std::move(callbacks));
+        }
     }
     SpareParts::Clean(&ready);
     std::vector<Task> drained;

@@ -121,7 +121,7 @@ private:
                 const SendStep& step,
                 const BatchReceipt* receipt,
                 Finished* finished);
-    void Deliver(Finished finished);
+    void Deliver(Finished finished, bool from_wire = false);
     void ArmTimer();
     void OnTimer();
     void Expire(TimePoint now, Finished* finished);

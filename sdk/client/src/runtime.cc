@@ -39,6 +39,7 @@ ClientRuntime::ClientRuntime(const ClientOptions& options)
       app_code_(options.app_code),
       reconnect_backoff_{options.initial_reconnect_backoff, options.max_reconnect_backoff},
       handler_threads_(options.handler_threads),
+      inline_callbacks_(options.inline_callbacks),
       random_(SeededBy(options.runtime.seed)),
       own_work_(OwnPool(options.runtime.executor, 1, "qmq-work")),
       own_callbacks_(OwnPool(options.runtime.callbacks, 1, "qmq-callback")),

@@ -44,6 +44,7 @@ public:
     const std::string& client_id() const { return client_id_; }
     const std::string& app_code() const { return app_code_; }
     BackoffOptions reconnect_backoff() const { return reconnect_backoff_; }
+    bool inline_callbacks() const { return inline_callbacks_; }
 
     /// A producer has left messages in an open batch although nothing is on its way, because they
     /// come in quick succession. Whoever knows that no more will come says so by `KickProducers`.
@@ -72,6 +73,7 @@ private:
     std::string app_code_;
     BackoffOptions reconnect_backoff_;
     std::size_t handler_threads_;
+    const bool inline_callbacks_;
 
     std::mutex mutex_;
     Random random_;  // guarded by mutex_

@@ -75,8 +75,8 @@ ClientOptions OptionsFor(testing::FakeCluster& cluster, const std::string& id = 
     return options;
 }
 
-Client MakeClient(testing::FakeCluster& cluster, const std::string& id = "client-1") {
-    Result<Client> client = Client::Create(OptionsFor(cluster, id));
+Client Make(ClientOptions options) {
+    Result<Client> client = Client::Create(std::move(options));
     EXPECT_TRUE(client.ok()) << client.status();
     return std::move(*client);
 }
@@ -89,20 +89,43 @@ SubscriptionOptions Consumer(const std::string& group = "g") {
     return options;
 }
 
-/// With the transport's callbacks on a thread of their own, and inside the calls, as inproc has it.
-class LifetimeTest : public ::testing::TestWithParam<bool> {
+enum class Threads : std::uint8_t {
+    kInside,   ///< The transport calls back inside the calls, as inproc does.
+    kOwn,      ///< On a thread of its own.
+    kOwnInline  ///< Likewise, and the client's callbacks run there too.
+};
+
+class LifetimeTest : public ::testing::TestWithParam<Threads> {
 protected:
     LifetimeTest() { cluster.AddBroker("a"); }
+
+    static ClientOptions OptionsFor(testing::FakeCluster& of, const std::string& id = "client-1") {
+        ClientOptions options = qmq::OptionsFor(of, id);
+        options.inline_callbacks = GetParam() == Threads::kOwnInline;
+        return options;
+    }
+    static Client MakeClient(testing::FakeCluster& of, const std::string& id = "client-1") {
+        return Make(OptionsFor(of, id));
+    }
+    ThreadPool* TransportThreads() {
+        return GetParam() == Threads::kInside ? nullptr : &transport_threads;
+    }
 
     testing::FakeBroker& broker() { return cluster.broker("a"); }
 
     ThreadPool transport_threads{{1, 1U << 20, "transport"}};
-    testing::FakeCluster cluster{GetParam() ? &transport_threads : nullptr};
+    testing::FakeCluster cluster{TransportThreads()};
 };
 
-INSTANTIATE_TEST_SUITE_P(Transport, LifetimeTest, ::testing::Bool(), [](const auto& param) {
-    return param.param ? std::string("Threaded") : std::string("Inline");
-});
+INSTANTIATE_TEST_SUITE_P(
+    Transport,
+    LifetimeTest,
+    ::testing::Values(Threads::kInside, Threads::kOwn, Threads::kOwnInline),
+    [](const auto& param) {
+        return param.param == Threads::kInside ? std::string("Inline")
+               : param.param == Threads::kOwn  ? std::string("Threaded")
+                                               : std::string("ThreadedWithInlineCallbacks");
+    });
 
 TEST_P(LifetimeTest, SendsAndHandlesWithManyThreads) {
     constexpr int kSenders = 4;
@@ -273,7 +296,7 @@ TEST_P(LifetimeTest, CloseWaitsForHandlersAndSaysHowManyStillRun) {
 }
 
 TEST_P(LifetimeTest, TwoClientsInOneProcessAreIndependent) {
-    testing::FakeCluster other_cluster(GetParam() ? &transport_threads : nullptr);
+    testing::FakeCluster other_cluster(TransportThreads());
     testing::FakeBroker& other_broker = other_cluster.AddBroker("a");
     Client client = MakeClient(cluster);
     std::optional<Client> other(MakeClient(other_cluster));
@@ -560,7 +583,7 @@ protected:
 TEST_F(ExitTest, LeavingMainWithMessagesInFlightIsSafe) {
     EXPECT_EXIT(
         {
-            static Client client = MakeClient(StaticCluster());
+            static Client client = Make(OptionsFor(StaticCluster()));
             static Producer producer = *client.MakeProducer();
             StaticCluster().broker("a").SetHoldSends(true);
             for (int i = 0; i < 100; ++i) {
@@ -579,7 +602,7 @@ TEST_F(ExitTest, LeavingMainWithMessagesInFlightIsSafe) {
 TEST_F(ExitTest, AStaticClientWithAHandlerThatBlocksForEverLetsTheProcessEnd) {
     EXPECT_EXIT(
         {
-            static Client client = MakeClient(StaticCluster());
+            static Client client = Make(OptionsFor(StaticCluster()));
             auto* began = new Signal;
             auto* never = new Signal;
             (void)client.Subscribe(Consumer(), [began, never](const Message&) {
