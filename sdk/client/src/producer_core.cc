@@ -231,9 +231,6 @@ bool ProducerCore::IsFull(const PendingBatch& batch, std::size_t next_bytes) con
 /// of an idle producer have left, and cost no timer.
 void ProducerCore::Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint deadline) {
     const bool lingers = subject.open != nullptr && subject.open->id == id;
-    if (lingers) {
-        runtime_->NoteGathered();
-    }
     // A deadline may lie before those that the timer was set for.
     if (lingers || !timer_.armed() || deadline < timer_.when()) {
         ArmTimer();
@@ -284,6 +281,9 @@ SendFuture ProducerCore::Send(Message message,
     }
     if (first) {
         Linger(subject, id, deadline);
+    }
+    if (CallScope::InsideClient(runtime_.get()) && subject.open != nullptr) {
+        runtime_->NoteGathered();
     }
     if (made) {
         const RouteKey key = KeyOf(subject);

@@ -46,8 +46,10 @@ public:
     BackoffOptions reconnect_backoff() const { return reconnect_backoff_; }
     bool inline_callbacks() const { return inline_callbacks_; }
 
-    /// A producer has left messages in an open batch although nothing is on its way, because they
-    /// come in quick succession. Whoever knows that no more will come says so by `KickProducers`.
+    /// A callback or handler has left messages in an open batch although nothing is on its way,
+    /// because they come in quick succession. Who runs them knows when no more will come, and says
+    /// so by `KickProducers`. (For other threads nobody knows: what they send gathers for the
+    /// linger, and must not be sent in pieces because callbacks have run.)
     void NoteGathered() { gathered_.store(true, std::memory_order_relaxed); }
     void KickProducers() {
         if (gathered_.load(std::memory_order_relaxed) && gathered_.exchange(false)) {

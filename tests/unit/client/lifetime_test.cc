@@ -90,8 +90,8 @@ SubscriptionOptions Consumer(const std::string& group = "g") {
 }
 
 enum class Threads : std::uint8_t {
-    kInside,   ///< The transport calls back inside the calls, as inproc does.
-    kOwn,      ///< On a thread of its own.
+    kInside,    ///< The transport calls back inside the calls, as inproc does.
+    kOwn,       ///< On a thread of its own.
     kOwnInline  ///< Likewise, and the client's callbacks run there too.
 };
 
@@ -117,15 +117,15 @@ protected:
     testing::FakeCluster cluster{TransportThreads()};
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Transport,
-    LifetimeTest,
-    ::testing::Values(Threads::kInside, Threads::kOwn, Threads::kOwnInline),
-    [](const auto& param) {
-        return param.param == Threads::kInside ? std::string("Inline")
-               : param.param == Threads::kOwn  ? std::string("Threaded")
-                                               : std::string("ThreadedWithInlineCallbacks");
-    });
+INSTANTIATE_TEST_SUITE_P(Transport,
+                         LifetimeTest,
+                         ::testing::Values(Threads::kInside, Threads::kOwn, Threads::kOwnInline),
+                         [](const auto& param) {
+                             return param.param == Threads::kInside ? std::string("Inline")
+                                    : param.param == Threads::kOwn
+                                        ? std::string("Threaded")
+                                        : std::string("ThreadedWithInlineCallbacks");
+                         });
 
 TEST_P(LifetimeTest, SendsAndHandlesWithManyThreads) {
     constexpr int kSenders = 4;
