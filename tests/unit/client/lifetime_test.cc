@@ -211,6 +211,26 @@ TEST_P(LifetimeTest, AClientMayBeDestroyedInsideItsOwnCallback) {
     EXPECT_EQ(producer.Send(Message("s")).Get().status.code(), StatusCode::kCancelled);
 }
 
+TEST_P(LifetimeTest, OnlyInlineCallbacksRunOnTheTransportsThread) {
+    Client client = MakeClient(cluster);
+    Producer producer = *client.MakeProducer();
+    ASSERT_TRUE(producer.Send(Message("s")).Get().ok());  // It is connected from here on.
+    std::promise<std::thread::id> transport;
+    transport_threads.Post([&] { transport.set_value(std::this_thread::get_id()); });
+    const std::thread::id transport_thread = transport.get_future().get();
+    // An answer that overtakes the end of the call goes to the callback thread in any case.
+    bool on_transport = false;
+    for (int i = 0; i < (GetParam() == Threads::kOwnInline ? 10'000 : 50) && !on_transport; ++i) {
+        std::promise<std::thread::id> callback;
+        producer.Send(Message("s"),
+                      [&](const SendReceipt&) { callback.set_value(std::this_thread::get_id()); });
+        const std::thread::id callback_thread = callback.get_future().get();
+        EXPECT_NE(callback_thread, std::this_thread::get_id());
+        on_transport = callback_thread == transport_thread;
+    }
+    EXPECT_EQ(on_transport, GetParam() == Threads::kOwnInline);
+}
+
 TEST_P(LifetimeTest, AClientMayBeDestroyedInsideItsOwnHandler) {
     std::optional<Client> client(MakeClient(cluster));
     Signal done;

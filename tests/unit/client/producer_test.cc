@@ -391,6 +391,30 @@ TEST_F(ProducerTest, ACallbackComesOnceAndNeverInsideTheCall) {
     EXPECT_EQ(calls, 2);
 }
 
+TEST_F(ProducerTest, AnInlineCallbackDoesNotComeInsideTheCallEither) {
+    testing::FakeCluster inline_cluster;
+    inline_cluster.AddBroker("a");
+    auto options = Options();
+    options.transports = {inline_cluster.factory()};
+    options.inline_callbacks = true;
+    Client other = MakeClient(std::move(options));
+    Producer producer = MakeProducer(other);
+    Settle();
+    bool inside = false;
+    int calls = 0;
+    for (int i = 0; i < 3; ++i) {
+        inside = true;
+        producer.Send(Message("s"), [&](const SendReceipt& receipt) {
+            ++calls;
+            EXPECT_TRUE(receipt.ok());
+            EXPECT_FALSE(inside);
+        });
+        inside = false;
+        Settle();
+    }
+    EXPECT_EQ(calls, 3);
+}
+
 TEST_F(ProducerTest, ACallbackThatThrowsTouchesNoOther) {
     Producer producer = Ready();
     broker().SetHoldSends(true);
