@@ -46,7 +46,7 @@ struct ClientOptions {
     std::vector<std::shared_ptr<TransportFactory>> transports;
     /// Threads for handlers without an executor of their own. Range: [1, 1,024].
     std::size_t handler_threads = 4;
-    /// Runs the callbacks of sends on the transport's threads, where an answer has come over a
+    /// Lets the callbacks of sends run on the transport's threads, where an answer has come over a
     /// wire, instead of on a thread of the client's own: an answer costs a wake-up less. A callback
     /// that blocks then holds up what else comes over that connection, and over others that share
     /// its threads (those of gRPC are the process's).
