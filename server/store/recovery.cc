@@ -282,10 +282,13 @@ Status Recovery::OnRecord(Segment& segment, const SegmentScanner::Step& step) {
     if (record.header.kind == RecordKind::kMark) {
         OnMark(segment, record);
     }
-    if (RefuseSecondUse(record)) {
+    SubjectState* subject = record.has_messages() ? subjects_.Find(record.subject) : nullptr;
+    if (subject != nullptr && RefuseSecondUse(*subject, record)) {
         return Status::Ok();
     }
-    SubjectState* const subject = record.has_messages() ? IndexMessages(segment, step) : nullptr;
+    if (record.has_messages()) {
+        subject = IndexMessages(segment, step, subject);
+    }
     if (record.header.offset < replay_from_) {
         return Status::Ok();
     }
@@ -320,30 +323,29 @@ void Recovery::OnMark(const Segment& segment, const Record& record) {
 
 /// No log of ours has one sequence twice, but what is damaged may say anything. The first one
 /// stays. The action and the messages of the other are one, so it goes as a whole.
-bool Recovery::RefuseSecondUse(const Record& record) {
-    const SubjectState* const subject =
-        record.has_messages() ? subjects_.Find(record.subject) : nullptr;
-    if (subject == nullptr || record.header.offset < replay_from_ ||
-        record.first_sequence >= subject->next_sequence()) {
+bool Recovery::RefuseSecondUse(const SubjectState& subject, const Record& record) {
+    if (record.header.offset < replay_from_ || record.first_sequence >= subject.next_sequence()) {
         return false;
     }
     AddCorruption(record.header.offset,
                   record.end(),
-                  "subject \"" + subject->name() + "\": sequence " +
+                  "subject \"" + subject.name() + "\": sequence " +
                       std::to_string(record.first_sequence) +
                       " is used a second time; the next one was to be " +
-                      std::to_string(subject->next_sequence()));
+                      std::to_string(subject.next_sequence()));
     return true;
 }
 
-SubjectState* Recovery::IndexMessages(Segment& segment, const SegmentScanner::Step& step) {
+/// `subject` is null when nothing has named it yet.
+SubjectState* Recovery::IndexMessages(Segment& segment,
+                                      const SegmentScanner::Step& step,
+                                      SubjectState* subject) {
     const Record& record = step.record;
-    const bool is_known = subjects_.Find(record.subject) != nullptr;
-    SubjectState* const subject = subjects_.FindOrMake(record.subject);
     if (subject == nullptr) {
-        return nullptr;
-    }
-    if (!is_known) {
+        subject = subjects_.FindOrMake(record.subject);
+        if (subject == nullptr) {
+            return nullptr;
+        }
         subject->set_first_sequence(record.first_sequence);
         subject->set_next_sequence(record.first_sequence);
     }

@@ -65,8 +65,10 @@ private:
     Status OnRecord(Segment& segment, const SegmentScanner::Step& step);
     void OnMark(const Segment& segment, const Record& record);
     void OnScanEnd(Segment& segment, const SegmentScanner::Step& step);
-    bool RefuseSecondUse(const Record& record);
-    SubjectState* IndexMessages(Segment& segment, const SegmentScanner::Step& step);
+    bool RefuseSecondUse(const SubjectState& subject, const Record& record);
+    SubjectState* IndexMessages(Segment& segment,
+                                const SegmentScanner::Step& step,
+                                SubjectState* subject);
     void OnMissingSegments(std::uint32_t first, std::uint32_t end);
     /// Something valid lies behind what looked like the end.
     void CloseTail();

@@ -440,6 +440,11 @@ private:
         }
     }
 
+    static void Complain(SimulationReport* report, std::string problem) {
+        ++report->verdict.problem_count;
+        report->verdict.problems.push_back(std::move(problem));
+    }
+
     /// The disk as the world leaves it, read by what `qmq log verify` and `qmq log dump` read it
     /// with.
     void Inspect(SimulationReport* report) {
@@ -447,17 +452,14 @@ private:
         disk_.CloseAll();
         const auto stores = store::FindStores(disk_, "/data");
         if (!stores.ok() || stores->size() != 2) {
-            ++report->verdict.problem_count;
-            report->verdict.problems.push_back("the stores are not found on the disk: " +
-                                               stores.status().ToString());
+            Complain(report, "the stores are not found on the disk: " + stores.status().ToString());
             return;
         }
         for (const std::string& directory : *stores) {
             const auto verified = store::VerifyStore(disk_, directory);
             if (!verified.ok() || verified->record_count == 0) {
-                ++report->verdict.problem_count;
-                report->verdict.problems.push_back(
-                    directory + " cannot be verified: " + verified.status().ToString());
+                Complain(report,
+                         directory + " cannot be verified: " + verified.status().ToString());
                 continue;
             }
             scheduler_.Note(verified->record_count);
@@ -632,18 +634,16 @@ private:
         SimulationReport report;
         report.verdict = audit_.Judge();
         if (!late_.empty()) {
-            ++report.verdict.problem_count;
-            report.verdict.problems.push_back(
+            Complain(
+                &report,
                 "message " + late_ + " did not come within a second, though nothing was wrong");
         }
         for (const std::string& damage : damage_) {
-            ++report.verdict.problem_count;
-            report.verdict.problems.push_back("a start found damage in what was synced: " + damage);
+            Complain(&report, "a start found damage in what was synced: " + damage);
         }
         if (audit_.told_count() != to_tell_) {
-            ++report.verdict.problem_count;
-            report.verdict.problems.push_back(std::to_string(to_tell_ - audit_.told_count()) +
-                                              " sends were never answered");
+            Complain(&report,
+                     std::to_string(to_tell_ - audit_.told_count()) + " sends were never answered");
         }
         const NetworkCounts& packets = network_.counts();
         report.faults = faults_;
