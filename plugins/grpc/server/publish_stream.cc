@@ -24,6 +24,7 @@ Status PublishStream::OnFrame(Slice frame) {
     frame = {};
     {
         const std::lock_guard lock(mutex_);
+        stop_and_wait_.OnFrame(unanswered_);
         unanswered_ += requests->size();
         for (const PublishRequest& request : *requests) {
             unanswered_bytes_ += BytesOf(request);

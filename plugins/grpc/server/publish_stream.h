@@ -6,6 +6,7 @@
 
 #include "plugins/grpc/codec/publish_frames.h"
 #include "plugins/grpc/server/server_stream.h"
+#include "plugins/grpc/server/stop_and_wait.h"
 #include "server/broker/broker.h"
 
 namespace qmq::rpc {
@@ -28,13 +29,15 @@ private:
     Status OnFrame(Slice frame) override;
     bool HasRoom() const override {
         return unanswered_ < limits_.max_unanswered &&
-               unanswered_bytes_ < limits_.max_unanswered_bytes;
+               unanswered_bytes_ < limits_.max_unanswered_bytes &&
+               (unanswered_ == 0 || !stop_and_wait_.expected());
     }
     bool OwesAnswers() const override { return unanswered_ > 0; }
     void Answered(std::uint64_t id, std::size_t bytes, std::vector<BatchReceipt> receipts);
 
     broker::Broker& broker_;
     const StreamLimits limits_;
+    StopAndWait stop_and_wait_;         // guarded by mutex_
     std::size_t unanswered_ = 0;        // guarded by mutex_
     std::size_t unanswered_bytes_ = 0;  // guarded by mutex_
 };
