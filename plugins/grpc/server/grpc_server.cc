@@ -116,6 +116,7 @@ Status GrpcServerImpl::Serve(const GrpcServerOptions& options) {
     if (grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService()) {
         health->SetServingStatus(kServiceName, true);
     }
+    service_.streams().poller_rest().Start(*server_);
     return Status::Ok();
 }
 
@@ -127,6 +128,7 @@ void GrpcServerImpl::Shutdown(TimePoint deadline) {
         if (grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService()) {
             health->SetServingStatus(false);
         }
+        service_.streams().poller_rest().Stop();
         service_.streams().DrainAll();
         const auto left = std::max(deadline - clock_.Now(), TimePoint::duration(0));
         server_->Shutdown(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),

@@ -132,6 +132,7 @@ void ServerStream::Advance(std::unique_lock<std::mutex> lock) {
 }
 
 void ServerStream::OnReadDone(bool ok) {
+    registry_->poller_rest().OnFrame();
     {
         std::unique_lock lock(mutex_);
         if (!ok) {

@@ -15,20 +15,24 @@
 #include "qmq/status.h"
 
 #include "plugins/grpc/codec/byte_buffer.h"
+#include "plugins/grpc/server/poller_rest.h"
 
 namespace qmq::rpc {
 
 class ServerStream;
 
-/// The streams of a server that are open, so that it can end them. Thread-safe.
+/// The streams of a server that are open, so that it can end them, and what they share.
+/// Thread-safe.
 class StreamRegistry {
 public:
     void Add(ServerStream* stream);
     void Remove(ServerStream* stream);
     /// Ends all of them, and those that come later.
     void DrainAll();
+    PollerRest& poller_rest() { return poller_rest_; }
 
 private:
+    PollerRest poller_rest_;
     std::mutex mutex_;
     bool draining_ = false;            // guarded by mutex_
     std::set<ServerStream*> streams_;  // guarded by mutex_
