@@ -20,6 +20,11 @@ constexpr std::size_t kMessageEntryBytes = 8;
 /// An index can hold no more than a segment of 4 GiB has room for.
 constexpr std::uint64_t kMostEntries = (std::uint64_t{4} << 30U) / 8;
 
+/// Room from the start, so that thousands of subjects with some messages each do not all grow theirs
+/// by one and two.
+constexpr std::size_t kFirstBatches = 8;
+constexpr std::size_t kFirstMessages = 32;
+
 Status Damaged(LogOffset base, const std::string& what) {
     return Status::DataLoss("index of the segment at log offset " + std::to_string(base) + ": " +
                             what);
@@ -99,6 +104,10 @@ bool SubjectIndex::Add(std::uint64_t first_sequence,
     entry.position = position;
     entry.record_bytes = record_bytes;
     entry.first_message = static_cast<std::uint32_t>(messages.size());
+    if (batches.empty()) {
+        batches.reserve(kFirstBatches);
+        messages.reserve(std::max<std::size_t>(kFirstMessages, batch.count()));
+    }
     BatchView::Iterator heads = batch.begin_heads();
     while (const std::optional<MessageHead> head = heads.Next()) {
         messages.push_back({head->offset, TagMask(*head)});

@@ -21,10 +21,10 @@ constexpr std::uint32_t kBurstMessages = 8;
 constexpr std::size_t kFewBatches = 64;
 /// A frame is closed when it has reached this; one large batch may exceed it.
 constexpr std::uint64_t kFrameBytes = 1U << 20;
-constexpr std::size_t kFrameBatches = 512;
+constexpr std::size_t kFrameBatches = 256;
 /// With so many batches unanswered a lane waits: what it would send next gathers meanwhile. So a
 /// flood over thousands of subjects, too fast for batches of one message each, makes larger ones.
-constexpr std::uint32_t kMaxInFlightBatches = 1'024;
+constexpr std::uint32_t kMaxInFlightBatches = 256;
 /// Frames that one thread sends before somebody else goes on for it, so that a caller of `Send` is
 /// not kept for ever by the messages of others.
 constexpr int kPumpRounds = 64;
