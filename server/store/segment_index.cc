@@ -20,8 +20,8 @@ constexpr std::size_t kMessageEntryBytes = 8;
 /// An index can hold no more than a segment of 4 GiB has room for.
 constexpr std::uint64_t kMostEntries = (std::uint64_t{4} << 30U) / 8;
 
-/// Room from the start, so that thousands of subjects with some messages each do not all grow theirs
-/// by one and two.
+/// Room from the start, so that thousands of subjects with some messages each do not all grow
+/// theirs by one and two.
 constexpr std::size_t kFirstBatches = 8;
 constexpr std::size_t kFirstMessages = 32;
 
