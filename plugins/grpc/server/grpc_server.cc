@@ -93,9 +93,9 @@ Status GrpcServerImpl::Serve(const GrpcServerOptions& options) {
         }
     }
     grpc::EnableDefaultHealthCheckService(true);
-    if (options.reflection) {
-        grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    }
+    // So that grpcurl may ask for the protocol. Every server of a process that is linked with it
+    // has it: its library sees to that.
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
     SetArguments(options, &builder);
     LimitThreads(&builder);

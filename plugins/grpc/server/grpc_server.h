@@ -54,8 +54,6 @@ struct GrpcServerOptions {
     std::chrono::milliseconds keepalive_interval{10'000};
     std::chrono::milliseconds keepalive_timeout{5'000};
 
-    /// Whether grpcurl may ask for the protocol.
-    bool reflection = true;
     const Clock* clock = nullptr;  ///< The system's when null.
 };
 
