@@ -32,8 +32,12 @@ struct PollerRest::SelfCall {
     grpc::ByteBuffer reply;
 };
 
+bool PollerRest::IsPossible() {
+    return gpr_cpu_num_cores() <= kMostProcessors;
+}
+
 void PollerRest::Start(grpc::Server& server) {
-    if (gpr_cpu_num_cores() <= kMostProcessors) {
+    if (IsPossible()) {
         const std::lock_guard lock(mutex_);
         server_ = &server;
     }
@@ -52,7 +56,7 @@ bool PollerRest::resting() const {
 }
 
 void PollerRest::OnWindow() {
-    const TimePoint now = clock_.Now();
+    const TimePoint now = SystemClock().Now();
     std::shared_ptr<SelfCall> call;
     {
         const std::lock_guard lock(mutex_);

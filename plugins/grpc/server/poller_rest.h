@@ -21,9 +21,10 @@ namespace qmq::rpc {
 /// Where gRPC has more than two, because there are more processors, all of them work. Thread-safe.
 class PollerRest {
 public:
-    explicit PollerRest(const Clock& clock = SystemClock()) : clock_(clock) {}
     ~PollerRest() { Stop(); }
 
+    /// Whether gRPC has no more than two polling threads on this machine.
+    static bool IsPossible();
     /// From now on a thread of `server`, which has been started, may rest.
     void Start(grpc::Server& server);
     /// Before the server is shut down: wakes the thread, and waits until it no longer rests.
@@ -45,7 +46,6 @@ private:
     void OnWindow();
     void Rest();
 
-    const Clock& clock_;
     std::atomic<std::uint64_t> frame_count_{0};
 
     mutable std::mutex mutex_;
