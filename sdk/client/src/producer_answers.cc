@@ -123,6 +123,10 @@ void ProducerCore::Finish(const BatchPtr& batch,
         outcome.durability = receipt->durability;
         outcome.first_sequence = receipt->first_sequence;
     }
+    if (!batch->staged.empty()) {
+        Prepare(*batch);  // It was never sent.
+        TakeStaged({&batch, 1});
+    }
     if (!batch->single) {
         finished->push_back({std::move(batch->state), std::move(outcome)});
     } else if (batch->state->CompleteOne(batch->position, std::move(outcome))) {
@@ -225,9 +229,13 @@ void ProducerCore::NoteLanguish(const BatchPtr& batch) {
     }
 }
 
-void ProducerCore::Expire(TimePoint now, Finished* finished) {
+void ProducerCore::Expire(Lock& lock, TimePoint now, Finished* finished) {
     while (!outstanding_.empty() && outstanding_.begin()->first.first <= now) {
         const BatchPtr batch = outstanding_.begin()->second;
+        if (batch->place == PendingBatch::Place::kEncoding) {
+            WaitEncoded(lock, *batch);
+            continue;
+        }
         if (batch->place == PendingBatch::Place::kOpen) {
             SealOpen(*batch->subject);
         }
@@ -246,7 +254,7 @@ void ProducerCore::OnTimer() {
         Lock lock(mutex_);
         timer_.OnFired();
         const TimePoint now = runtime_->Now();
-        Expire(now, &finished);
+        Expire(lock, now, &finished);
         while (!waiting_.empty() && waiting_.begin()->first <= now) {
             const BatchPtr batch = waiting_.begin()->second;
             waiting_.erase(waiting_.begin());
@@ -277,6 +285,10 @@ ProducerCore::Left ProducerCore::Abandon() {
         const Status why = Status::Cancelled("the client was shut down before the answer");
         while (!outstanding_.empty()) {
             const BatchPtr batch = outstanding_.begin()->second;
+            if (batch->place == PendingBatch::Place::kEncoding) {
+                WaitEncoded(lock, *batch);
+                continue;
+            }
             const SendStep step = batch->machine.OnDeadline(why);
             auto& count = step.outcome == SendOutcome::kUnknown ? left.unknown : left.refused;
             count += batch->count;

@@ -1,12 +1,15 @@
 #include "sdk/client/src/producer_batch.h"
 
-#include <functional>
+#include <algorithm>
 #include <utility>
 
 namespace qmq::internal {
 
 namespace {
 
+/// Batches whose staged messages are looked for at the same time.
+constexpr std::size_t kAbreast = 16;
+constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kMaxSpares = 16'384;
 constexpr std::size_t kMaxSpareBytes = 8U << 20;
 
@@ -22,7 +25,83 @@ bool IsOnlyHolder(const std::shared_ptr<T>& one) {
     return true;
 }
 
+using BatchSpan = std::span<const std::shared_ptr<PendingBatch>>;
+
+void PrefetchMessage(const StagedMessage* message, std::size_t bytes) {
+    const char* const begin = reinterpret_cast<const char*>(message);
+    for (std::size_t at = 0; at < sizeof(StagedMessage) + bytes; at += kCacheLine) {
+        __builtin_prefetch(begin + at);
+    }
+}
+
+/// The staged messages of at most `kAbreast` batches, those of each in order. The messages of one
+/// batch lie far from each other, and each says only where the one before is: so the memory is
+/// asked for one of every batch at once.
+void ListStaged(BatchSpan batches, std::vector<StagedMessage*>* list) {
+    struct Walk {
+        StagedMessage* at;
+        std::size_t end;
+    };
+    std::array<Walk, kAbreast> walks{};
+    std::size_t total = 0;
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+        const StagedMessages& staged = batches[i]->staged;
+        total += staged.count();
+        walks[i] = {staged.last(), total};
+        if (staged.last() != nullptr) {
+            PrefetchMessage(staged.last(), batches[i]->bytes / std::max(batches[i]->count, 1U));
+        }
+    }
+    list->resize(total);
+    for (std::size_t left = total; left > 0;) {
+        for (Walk& walk : walks) {
+            if (walk.at == nullptr) {
+                continue;
+            }
+            (*list)[--walk.end] = walk.at;
+            --left;
+            const std::size_t bytes = walk.at->bytes;
+            walk.at = walk.at->before;
+            if (walk.at != nullptr) {
+                PrefetchMessage(walk.at, bytes);
+            }
+        }
+    }
+}
+
+void MoveStaged(PendingBatch& batch, std::span<StagedMessage* const> messages) {
+    if (messages.empty()) {
+        return;
+    }
+    ProducerAccess::State& state = *batch.state;
+    batch.builder.Expect(batch.bytes + BatchHeader::kBytes);
+    for (StagedMessage* const message : messages) {
+        batch.builder.AddEncoded(message->encoded());
+        if (message->callback) {
+            state.callbacks.emplace_back(state.count, std::move(message->callback));
+        }
+        state.AddId(message->id());
+        MessageStage::Drop(message);
+    }
+    batch.staged.Forget();
+}
+
 }  // namespace
+
+void TakeStaged(BatchSpan batches) {
+    std::vector<StagedMessage*> messages;
+    while (!batches.empty()) {
+        const BatchSpan some = batches.first(std::min(batches.size(), kAbreast));
+        ListStaged(some, &messages);
+        std::span<StagedMessage* const> rest(messages);
+        for (const std::shared_ptr<PendingBatch>& batch : some) {
+            const std::uint32_t count = batch->staged.count();
+            MoveStaged(*batch, rest.first(count));
+            rest = rest.subspan(count);
+        }
+        batches = batches.subspan(some.size());
+    }
+}
 
 void SpareParts::Clean(std::vector<BatchPtr>* batches) {
     std::erase_if(*batches, [](const BatchPtr& batch) {
@@ -47,9 +126,13 @@ void SpareParts::Clean(std::vector<StatePtr>* states) {
 
 void SpareParts::Keep(std::vector<BatchPtr>* clean) {
     for (BatchPtr& batch : *clean) {
-        const std::size_t bytes = batch->encoded.capacity();
-        if (batches_.size() < kMaxSpares && bytes_ + bytes <= kMaxSpareBytes) {
-            bytes_ += bytes;
+        if (batches_.size() < kMaxSpares) {
+            const std::size_t bytes = batch->encoded.capacity();
+            if (bytes_ + bytes <= kMaxSpareBytes) {
+                bytes_ += bytes;
+                memory_.push_back(std::move(batch->encoded));
+            }
+            batch->encoded = {};
             batches_.push_back(std::move(batch));
         }
     }
@@ -63,19 +146,17 @@ void SpareParts::Keep(std::vector<StatePtr>* clean) {
     }
 }
 
-SubjectQueue* SubjectQueues::Find(std::string_view name) const {
-    const std::size_t hash = std::hash<std::string_view>()(name);
+SubjectQueue* SubjectQueues::Find(std::string_view name, std::size_t hash) const {
     for (std::size_t i = hash;; ++i) {
         const Slot& slot = slots_[i & (slots_.size() - 1)];
-        if (slot.subject == nullptr || (slot.hash == hash && slot.subject->name == name)) {
+        if (slot.subject == nullptr || (slot.hash == hash && slot.subject->Is(name))) {
             return slot.subject;
         }
     }
 }
 
 SubjectQueue& SubjectQueues::Add(std::string_view name) {
-    all_.push_back(std::make_unique<SubjectQueue>());
-    all_.back()->name = std::string(name);
+    all_.push_back(std::make_unique<SubjectQueue>(name));
     if (all_.size() * 2 > slots_.size()) {
         for (const Slot& slot : std::exchange(slots_, std::vector<Slot>(slots_.size() * 2))) {
             if (slot.subject != nullptr) {
@@ -83,7 +164,7 @@ SubjectQueue& SubjectQueues::Add(std::string_view name) {
             }
         }
     }
-    Place({std::hash<std::string_view>()(name), all_.back().get()});
+    Place({Hash(name), all_.back().get()});
     return *all_.back();
 }
 
@@ -101,8 +182,6 @@ SpareParts::BatchPtr SpareParts::TakeBatch() {
     }
     BatchPtr batch = std::move(batches_.back());
     batches_.pop_back();
-    bytes_ -= batch->encoded.capacity();
-    batch->builder.Reuse(std::exchange(batch->encoded, {}));
     return batch;
 }
 
@@ -113,6 +192,16 @@ SpareParts::StatePtr SpareParts::TakeState() {
     StatePtr state = std::move(states_.back());
     states_.pop_back();
     return state;
+}
+
+std::string SpareParts::TakeMemory() {
+    if (memory_.empty()) {
+        return {};
+    }
+    std::string memory = std::move(memory_.back());
+    memory_.pop_back();
+    bytes_ -= memory.capacity();
+    return memory;
 }
 
 }  // namespace qmq::internal

@@ -1,12 +1,15 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
 #include <memory_resource>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "qmq/batch.h"
@@ -16,6 +19,7 @@
 
 #include "sdk/client/src/broker_link.h"
 #include "sdk/client/src/broker_selector.h"
+#include "sdk/client/src/message_stage.h"
 #include "sdk/client/src/send_machine.h"
 #include "sdk/client/src/send_state.h"
 
@@ -25,11 +29,17 @@ namespace qmq::internal {
 struct SubjectQueue;
 struct Lane;
 
+/// So many open batches are a flood over many subjects: their messages are staged, and they are
+/// worth to linger, whatever is answered; to send each of thousands with a message or two costs
+/// more than it saves.
+inline constexpr std::size_t kFewBatches = 64;
+
 /// Messages of one subject that share one fate, from the first one taken to the answer.
 struct PendingBatch {
     enum class Place : std::uint8_t {
         kOpen,      ///< Takes messages.
         kQueued,    ///< In its lane's queue.
+        kEncoding,  ///< In a frame that one thread, without the lock, fills with what was staged.
         kInFlight,  ///< In a frame.
         kWaiting,   ///< For its next attempt.
         kStranded,  ///< No broker group is available.
@@ -44,43 +54,73 @@ struct PendingBatch {
     PendingBatch(const PendingBatch&) = delete;
     PendingBatch& operator=(const PendingBatch&) = delete;
 
+    Place place = Place::kOpen;
+    bool single = false;  ///< Split off: answers for one position of `state`.
+    std::uint32_t count = 0;
+    std::uint64_t bytes = 0;
+    std::shared_ptr<ProducerAccess::State> state;  ///< Null until somebody needs it.
+    StagedMessages staged;                         ///< Those that come behind `builder`'s.
+    BatchBuilder builder;
+    std::string encoded;  ///< Once it has been in a frame.
+    std::shared_ptr<Lane> lane;
+    SubjectQueue* subject = nullptr;
+    TimePoint opened{};
     std::uint64_t id = 0;
     std::uint64_t generation =
         0;  ///< For Flush: the id of the batch it was split from, or its own.
     Outstanding::iterator outstanding;
-    SubjectQueue* subject = nullptr;
-    std::shared_ptr<Lane> lane;
-    Place place = Place::kOpen;
     SendMachine machine;
-    std::shared_ptr<ProducerAccess::State> state;
     std::uint32_t position = 0;  ///< Of its first message in `state`.
-    std::uint32_t count = 0;
-    bool single = false;  ///< Split off: answers for one position of `state`.
-    BatchBuilder builder;
-    std::string encoded;  ///< Once it has been in a frame.
-    std::uint64_t bytes = 0;
-    TimePoint opened{};
-    WallTime opened_wall{};
 };
 
-struct SubjectQueue {
-    std::string name;
+/// Moves what is staged for `batches`, each of which has a state, to where it belongs.
+void TakeStaged(std::span<const std::shared_ptr<PendingBatch>> batches);
+
+/// What an open batch has so far: what each message looks at, beside the name of its subject.
+struct Gathered {
+    std::uint32_t count = 0;
+    std::uint64_t bytes = 0;
+    TimePoint deadline{};
+    const Lane* lane = nullptr;
+    StagedMessages staged;
+};
+
+/// The first two lines of the cache have what each message touches.
+struct alignas(128) SubjectQueue {
+    explicit SubjectQueue(std::string_view subject_name)
+        : name_bytes(subject_name.size()), name(subject_name) {
+        name.copy(name_front.data(), name_front.size());
+    }
+    bool Is(std::string_view other) const {
+        const std::string_view front(name_front.data(), std::min(name_bytes, name_front.size()));
+        return other.size() == name_bytes && other.substr(0, front.size()) == front &&
+               (name_bytes == front.size() || other == name);
+    }
+
+    std::array<char, 40> name_front{};
+    const std::size_t name_bytes;
+    std::shared_ptr<PendingBatch> open;
+    Gathered gathered;  ///< Of `open`, while there is one.
+    const std::string name;
     std::vector<std::shared_ptr<Lane>> lanes;  ///< Its route.
     BrokerSelector selector;
-    std::shared_ptr<PendingBatch> open;
     std::deque<std::shared_ptr<PendingBatch>> stranded;
     Status route_error = Status::Unavailable("the route of the subject is not known yet");
-    /// Of the batch before, to reserve for the next.
-    std::size_t last_count = 0;
-    std::size_t last_bytes = 0;
+    std::size_t last_bytes = 0;  ///< Of the batch before, to reserve for the next.
 };
 
 /// The subjects of a producer by name. A table of its own, because each message of a flood over
 /// thousands of subjects looks one up, and each step from node to node is a miss of the cache.
 class SubjectQueues {
 public:
+    static std::size_t Hash(std::string_view name) { return std::hash<std::string_view>()(name); }
+    /// `Find` will be called soon.
+    void Prefetch(std::size_t hash) const {
+        __builtin_prefetch(&slots_[hash & (slots_.size() - 1)]);
+    }
     /// Null when it is not there.
-    SubjectQueue* Find(std::string_view name) const;
+    SubjectQueue* Find(std::string_view name) const { return Find(name, Hash(name)); }
+    SubjectQueue* Find(std::string_view name, std::size_t hash) const;
     /// One that is not there.
     SubjectQueue& Add(std::string_view name);
     const std::vector<std::unique_ptr<SubjectQueue>>& all() const { return all_; }
@@ -142,16 +182,21 @@ public:
     /// Null when there is none.
     BatchPtr TakeBatch();
     StatePtr TakeState();
+    /// To write messages to; empty when there is none.
+    std::string TakeMemory();
 
 private:
     std::vector<BatchPtr> batches_;
     std::vector<StatePtr> states_;
-    std::size_t bytes_ = 0;  // Of what batches_ have for messages.
+    std::vector<std::string> memory_;
+    std::size_t bytes_ = 0;  // Of memory_.
 };
 
 struct Frame {
     std::shared_ptr<Lane> lane;
     std::vector<std::shared_ptr<PendingBatch>> batches;
+    bool staged =
+        false;  ///< Some of them have staged messages, and are "encoding" until they are moved.
 };
 
 /// Batches whose futures and callbacks are due, to be handed out without the lock.

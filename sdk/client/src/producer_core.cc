@@ -32,6 +32,7 @@ ProducerCore::ProducerCore(std::shared_ptr<ClientRuntime> runtime,
       router_(std::move(router)),
       links_(std::move(links)),
       options_(options),
+      wall_(runtime_->Now(), runtime_->clock().WallNow()),
       random_(runtime_->MakeRandom()),
       timer_(runtime_->work()) {}
 
@@ -113,12 +114,12 @@ Status ProducerCore::MakeRoom(Lock& lock, std::size_t bytes, TimePoint deadline)
     return came ? Status::Ok() : Status::ResourceExhausted(full + " for the whole timeout");
 }
 
-SubjectQueue& ProducerCore::SubjectFor(std::string_view name, bool* made) {
+SubjectQueue& ProducerCore::SubjectFor(std::string_view name, std::size_t hash, bool* made) {
     *made = false;
-    if (last_subject_ != nullptr && last_subject_->name == name) {
+    if (last_subject_ != nullptr && last_subject_->Is(name)) {
         return *last_subject_;
     }
-    last_subject_ = subjects_.Find(name);
+    last_subject_ = subjects_.Find(name, hash);
     if (last_subject_ == nullptr) {
         last_subject_ = &subjects_.Add(name);
         *made = true;
@@ -126,20 +127,18 @@ SubjectQueue& ProducerCore::SubjectFor(std::string_view name, bool* made) {
     return *last_subject_;
 }
 
-bool ProducerCore::Joins(const PendingBatch& batch, std::size_t bytes, TimePoint deadline) const {
-    if (batch.count >= options_.max_batch_count ||
-        batch.builder.bytes() + bytes > options_.max_batch_bytes) {
+bool ProducerCore::Joins(const Gathered& gathered, std::size_t bytes, TimePoint deadline) const {
+    if (IsFull(gathered, bytes)) {
         return false;
     }
     // A batch has one deadline, its first message's: a message may join when its own is not much
     // later, so that it is answered at most a hundredth of its time too early.
     const auto slack = std::max<std::chrono::nanoseconds>(
         {options_.linger, options_.timeout / 100, std::chrono::milliseconds(1)});
-    const TimePoint first = batch.machine.deadline();
-    return deadline >= first && deadline - first <= slack;
+    return deadline >= gathered.deadline && deadline - gathered.deadline <= slack;
 }
 
-ProducerCore::BatchPtr ProducerCore::MakeBatch(const SubjectQueue& subject, TimePoint deadline) {
+ProducerCore::BatchPtr ProducerCore::MakeBatch(TimePoint deadline) {
     const BackoffOptions backoff{options_.initial_backoff, options_.max_backoff};
     BatchPtr batch = spare_.TakeBatch();
     if (batch == nullptr) {
@@ -147,15 +146,19 @@ ProducerCore::BatchPtr ProducerCore::MakeBatch(const SubjectQueue& subject, Time
     } else {
         batch->machine = SendMachine(deadline, backoff);
     }
-    batch->builder.Expect(subject.last_bytes);
-    batch->state = spare_.TakeState();
-    if (batch->state == nullptr) {
-        batch->state = std::make_shared<ProducerAccess::State>();
-        batch->state->queue = runtime_->callback_queue();
-        batch->state->producer = weak_from_this();
-    }
-    batch->state->ids.reserve(subject.last_count * MessageIdGenerator::kLength);
     return batch;
+}
+
+const std::shared_ptr<ProducerAccess::State>& ProducerCore::StateOf(PendingBatch& batch) {
+    if (batch.state == nullptr) {
+        batch.state = spare_.TakeState();
+    }
+    if (batch.state == nullptr) {
+        batch.state = std::make_shared<ProducerAccess::State>();
+        batch.state->queue = runtime_->callback_queue();
+        batch.state->producer = weak_from_this();
+    }
+    return batch.state;
 }
 
 void ProducerCore::AddOutstanding(const BatchPtr& batch) {
@@ -174,25 +177,52 @@ void ProducerCore::RemoveOutstanding(const BatchPtr& batch) {
     }
 }
 
-PendingBatch& ProducerCore::OpenFor(SubjectQueue& subject,
-                                    std::size_t bytes,
-                                    TimePoint now,
-                                    TimePoint deadline) {
+void ProducerCore::OpenFor(SubjectQueue& subject,
+                           std::size_t bytes,
+                           TimePoint now,
+                           TimePoint deadline) {
     if (subject.open != nullptr) {
-        if (Joins(*subject.open, bytes, deadline)) {
-            return *subject.open;
+        if (Joins(subject.gathered, bytes, deadline)) {
+            return;
         }
         SealOpen(subject);
     }
-    BatchPtr batch = MakeBatch(subject, deadline);
+    BatchPtr batch = MakeBatch(deadline);
     batch->id = batch->generation = next_id_++;
     batch->subject = &subject;
     batch->opened = now;
-    batch->opened_wall = runtime_->clock().WallNow();
     AddOutstanding(batch);
+    ++open_count_;
+    subject.gathered.deadline = deadline;
     subject.open = std::move(batch);
     AssignOpen(subject);
-    return *subject.open;
+}
+
+WallTime ProducerCore::WallAt(TimePoint now) {
+    // A reading of the wall clock serves for the messages of the next millisecond: they are told
+    // by the steady one.
+    if (now - wall_.first >= std::chrono::milliseconds(1)) {
+        wall_ = {now, runtime_->clock().WallNow()};
+    }
+    return wall_.second;
+}
+
+/// Encodes a message before it is known which batch it is for.
+StagedMessage* ProducerCore::Stage(const Message& message,
+                                   std::size_t bytes,
+                                   TimePoint now,
+                                   SendCallback* callback) {
+    char generated[MessageIdGenerator::kLength];
+    if (message.id().empty()) {
+        runtime_->ids().Next(generated);
+    }
+    const auto [staged, to] = stage_.Take(bytes);
+    const std::string_view id =
+        EncodeMessage(message, std::string_view(generated, sizeof(generated)), WallAt(now), to);
+    staged->id_at = static_cast<std::uint16_t>(id.data() - to);
+    staged->id_bytes = static_cast<std::uint16_t>(id.size());
+    staged->callback = std::move(*callback);
+    return staged;
 }
 
 void ProducerCore::Append(PendingBatch& batch,
@@ -205,26 +235,21 @@ void ProducerCore::Append(PendingBatch& batch,
         runtime_->ids().Next(generated);
         id = std::string_view(generated, sizeof(generated));
     }
-    const std::size_t before = batch.builder.bytes();
-    // One reading of the wall clock a batch: the others are told by the steady one.
-    const WallTime created =
-        batch.opened_wall +
-        std::chrono::duration_cast<std::chrono::milliseconds>(now - batch.opened);
-    batch.builder.Add(message, id, created);
-    const std::size_t bytes = batch.builder.bytes() - before;
-    batch.state->AddId(id);
-    if (callback) {
-        batch.state->callbacks.emplace_back(batch.count, std::move(callback));
+    if (batch.builder.empty()) {
+        batch.builder.Reuse(spare_.TakeMemory());
+        batch.builder.Expect(batch.subject->last_bytes);
     }
-    ++batch.count;
-    batch.bytes += bytes;
-    ++pending_count_;
-    pending_bytes_ += bytes;
+    batch.builder.Add(message, id, WallAt(now));
+    ProducerAccess::State& state = *StateOf(batch);
+    if (callback) {
+        state.callbacks.emplace_back(state.count, std::move(callback));
+    }
+    state.AddId(id);
 }
 
-bool ProducerCore::IsFull(const PendingBatch& batch, std::size_t next_bytes) const {
-    return batch.count >= options_.max_batch_count ||
-           batch.builder.bytes() + next_bytes > options_.max_batch_bytes;
+bool ProducerCore::IsFull(const Gathered& gathered, std::size_t next_bytes) const {
+    return gathered.count >= options_.max_batch_count ||
+           BatchHeader::kBytes + gathered.bytes + next_bytes > options_.max_batch_bytes;
 }
 
 /// A batch that was opened by this call: when it has not left at once, it may linger. Most batches
@@ -258,19 +283,36 @@ SendFuture ProducerCore::Send(Message message,
     // A clock that stands still says nothing about the rate.
     const auto gap = now - std::exchange(last_send_, now);
     burst_ = gap.count() > 0 && gap <= kBurstGap ? burst_ + 1 : 0;
-    bool made = false;
-    SubjectQueue& subject = SubjectFor(message.subject(), &made);
-    PendingBatch& batch = OpenFor(subject, bytes, now, deadline);
+    const std::size_t hash = SubjectQueues::Hash(message.subject());
     const bool wants_future = !callback;
-    Append(batch, message, now, std::move(callback));
+    StagedMessage* staged = nullptr;
+    if (open_count_ > kFewBatches) {
+        subjects_.Prefetch(hash);  // It comes while the message is encoded.
+        staged = Stage(message, bytes, now, &callback);
+    }
+    bool made = false;
+    SubjectQueue& subject = SubjectFor(message.subject(), hash, &made);
+    OpenFor(subject, bytes, now, deadline);
+    Gathered& gathered = subject.gathered;
+    if (staged == nullptr && !gathered.staged.empty()) {
+        staged = Stage(message, bytes, now, &callback);  // Behind those that were staged.
+    }
+    if (staged != nullptr) {
+        gathered.staged.Add(staged);
+    } else {
+        Append(*subject.open, message, now, std::move(callback));
+    }
+    gathered.bytes += bytes;
+    pending_bytes_ += bytes;
+    ++pending_count_;
     SendFuture future;
     if (wants_future) {
-        future = ProducerAccess::MakeFuture(batch.state, batch.count - 1);
+        future = ProducerAccess::MakeFuture(StateOf(*subject.open), gathered.count);
     }
-    const Lane* const lane = batch.lane.get();
-    const bool first = batch.count == 1;
-    const std::uint64_t id = batch.id;
-    if (IsFull(batch, bytes)) {
+    const bool first = ++gathered.count == 1;
+    const std::uint64_t id = first ? subject.open->id : 0;
+    const Lane* const lane = gathered.lane;
+    if (IsFull(gathered, bytes)) {
         SealOpen(subject);
     }
     if (lane != nullptr && CanSend(*lane, now)) {

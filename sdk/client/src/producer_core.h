@@ -76,21 +76,25 @@ private:
     Status Check(Message* message, std::chrono::milliseconds timeout) const;
     SendFuture Refuse(const Message& message, Status status, SendCallback callback);
     Status MakeRoom(Lock& lock, std::size_t bytes, TimePoint deadline);
-    SubjectQueue& SubjectFor(std::string_view name, bool* made);
-    PendingBatch& OpenFor(SubjectQueue& subject,
-                          std::size_t bytes,
-                          TimePoint now,
-                          TimePoint deadline);
-    bool Joins(const PendingBatch& batch, std::size_t bytes, TimePoint deadline) const;
+    SubjectQueue& SubjectFor(std::string_view name, std::size_t hash, bool* made);
+    void OpenFor(SubjectQueue& subject, std::size_t bytes, TimePoint now, TimePoint deadline);
+    bool Joins(const Gathered& gathered, std::size_t bytes, TimePoint deadline) const;
+    StagedMessage* Stage(const Message& message,
+                         std::size_t bytes,
+                         TimePoint now,
+                         SendCallback* callback);
     void Append(PendingBatch& batch, const Message& message, TimePoint now, SendCallback callback);
-    bool IsFull(const PendingBatch& batch, std::size_t next_bytes) const;
+    bool IsFull(const Gathered& gathered, std::size_t next_bytes) const;
+    WallTime WallAt(TimePoint now);
+    const std::shared_ptr<ProducerAccess::State>& StateOf(PendingBatch& batch);
     void Linger(const SubjectQueue& subject, std::uint64_t id, TimePoint deadline);
-    BatchPtr MakeBatch(const SubjectQueue& subject, TimePoint deadline);
+    BatchPtr MakeBatch(TimePoint deadline);
     void AddOutstanding(const BatchPtr& batch);
     void RemoveOutstanding(const BatchPtr& batch);
     RouteKey KeyOf(const SubjectQueue& subject) const;
 
     // producer_flow.cc: batches on their way through lanes.
+    BatchPtr CloseOpen(SubjectQueue& subject);
     void SealOpen(SubjectQueue& subject);
     void SealAll();
     void Place(const BatchPtr& batch, bool first);
@@ -108,6 +112,9 @@ private:
     void Pump(Lock& lock, const LanePtr& lane);
     bool HandOver(const LanePtr& lane);
     void PumpAll(Lock& lock);
+    void Prepare(PendingBatch& batch);
+    void Encode(Frame& frame);
+    void WaitEncoded(Lock& lock, const PendingBatch& batch);
     void SendFrame(const std::shared_ptr<BrokerConnection>& connection,
                    std::shared_ptr<Frame> frame);
     void SyncLane(Lock& lock, const LanePtr& lane);
@@ -124,7 +131,7 @@ private:
     void Deliver(Finished finished, bool from_wire = false);
     void ArmTimer();
     void OnTimer();
-    void Expire(TimePoint now, Finished* finished);
+    void Expire(Lock& lock, TimePoint now, Finished* finished);
     void NoteLanguish(const BatchPtr& batch);
 
     const std::shared_ptr<ClientRuntime> runtime_;
@@ -135,7 +142,9 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;  // Room, or something answered.
     // Everything below is guarded by mutex_.
+    MessageStage stage_;
     SubjectQueues subjects_;
+    std::size_t open_count_ = 0;  // Subjects that have an open batch.
     SubjectQueue* last_subject_ = nullptr;
     std::map<std::string, LanePtr> lanes_;
     std::pmr::unsynchronized_pool_resource nodes_;  // Of outstanding_.
@@ -148,8 +157,9 @@ private:
     std::uint64_t pending_bytes_ = 0;
     std::uint32_t waiters_ = 0;
     TimePoint last_send_{};
-    std::uint32_t burst_ = 0;  // Messages in quick succession, the last one included.
-    bool stranded_ = false;    // Some subject has a batch without a lane.
+    std::pair<TimePoint, WallTime> wall_;  // The wall clock's last reading, and when that was.
+    std::uint32_t burst_ = 0;              // Messages in quick succession, the last one included.
+    bool stranded_ = false;                // Some subject has a batch without a lane.
     bool closing_ = false;
     bool abandoned_ = false;
     std::vector<Task> drained_;

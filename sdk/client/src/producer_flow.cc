@@ -16,9 +16,6 @@ constexpr std::uint32_t kEagerFrames = 2;
 /// at most, or until somebody waits for one of them. Without this a transport that answers inside
 /// the call would never see a batch of two.
 constexpr std::uint32_t kBurstMessages = 8;
-/// So many open batches are worth to linger, whatever is answered: to send each of thousands with a
-/// message or two costs more than it saves.
-constexpr std::size_t kFewBatches = 64;
 /// A frame is closed when it has reached this; one large batch may exceed it.
 constexpr std::uint64_t kFrameBytes = 1U << 20;
 constexpr std::size_t kFrameBatches = 256;
@@ -32,14 +29,27 @@ constexpr std::chrono::milliseconds kProbePause{100};
 
 }  // namespace
 
-void ProducerCore::SealOpen(SubjectQueue& subject) {
+/// Null when there is none. The batch has then all that was gathered for it.
+ProducerCore::BatchPtr ProducerCore::CloseOpen(SubjectQueue& subject) {
     BatchPtr batch = std::move(subject.open);
     subject.open = nullptr;
     if (batch == nullptr) {
+        return nullptr;
+    }
+    --open_count_;
+    Gathered gathered = std::exchange(subject.gathered, {});
+    batch->count = gathered.count;
+    batch->bytes = gathered.bytes;
+    batch->staged = std::move(gathered.staged);
+    subject.last_bytes = batch->bytes + BatchHeader::kBytes;
+    return batch;
+}
+
+void ProducerCore::SealOpen(SubjectQueue& subject) {
+    BatchPtr batch = CloseOpen(subject);
+    if (batch == nullptr) {
         return;
     }
-    subject.last_count = batch->count;
-    subject.last_bytes = batch->builder.bytes();
     if (batch->lane == nullptr) {
         batch->place = PendingBatch::Place::kStranded;
         subject.stranded.push_back(std::move(batch));
@@ -93,6 +103,7 @@ void ProducerCore::AssignOpen(SubjectQueue& subject) {
         return;
     }
     lane->AddOpen(subject.open);
+    subject.gathered.lane = lane.get();
     subject.open->lane = std::move(lane);
 }
 
@@ -143,6 +154,7 @@ void ProducerCore::Evacuate(Lane& lane) {
     for (const BatchPtr& batch : std::exchange(lane.open, {})) {
         if (batch->place == PendingBatch::Place::kOpen) {
             batch->lane = nullptr;
+            batch->subject->gathered.lane = nullptr;
             AssignOpen(*batch->subject);
         }
     }
@@ -186,7 +198,13 @@ std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
     frame->lane = lane;
     std::uint64_t bytes = 0;
     const auto take = [&](BatchPtr batch) {
-        batch->place = PendingBatch::Place::kInFlight;
+        if (batch->staged.empty()) {
+            batch->place = PendingBatch::Place::kInFlight;
+        } else {
+            batch->place = PendingBatch::Place::kEncoding;
+            frame->staged = true;
+            Prepare(*batch);
+        }
         batch->machine.OnSent();
         bytes += batch->bytes;
         frame->batches.push_back(std::move(batch));
@@ -207,9 +225,7 @@ std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
         BatchPtr batch = std::move(lane->open.front());
         lane->open.pop_front();
         lane->DropOpen();
-        batch->subject->last_count = batch->count;
-        batch->subject->last_bytes = batch->builder.bytes();
-        batch->subject->open = nullptr;
+        CloseOpen(*batch->subject);
         take(std::move(batch));
     }
     if (frame->batches.empty()) {
@@ -233,6 +249,9 @@ void ProducerCore::Pump(Lock& lock, const LanePtr& lane) {
         lane->pumping = true;
         auto connection = lane->connection;
         lock.unlock();
+        if (frame->staged) {
+            Encode(*frame);
+        }
         SendFrame(connection, std::move(frame));
         lock.lock();
         lane->pumping = false;
@@ -263,6 +282,35 @@ void ProducerCore::PumpAll(Lock& lock) {
     for (const LanePtr& lane : lanes) {
         Pump(lock, lane);
     }
+}
+
+/// Gives a batch what its staged messages will be moved to.
+void ProducerCore::Prepare(PendingBatch& batch) {
+    (void)StateOf(batch);
+    if (batch.builder.empty()) {
+        batch.builder.Reuse(spare_.TakeMemory());
+    }
+}
+
+/// Without the lock, as far as it goes: that takes as long as thousands of messages are.
+void ProducerCore::Encode(Frame& frame) {
+    TakeStaged(frame.batches);
+    Lock lock(mutex_);
+    for (const BatchPtr& batch : frame.batches) {
+        if (batch->place == PendingBatch::Place::kEncoding) {
+            batch->place = PendingBatch::Place::kInFlight;
+        }
+    }
+    if (waiters_ > 0) {
+        changed_.notify_all();
+    }
+}
+
+/// A batch in a thread's hands cannot be answered for.
+void ProducerCore::WaitEncoded(Lock& lock, const PendingBatch& batch) {
+    ++waiters_;
+    changed_.wait(lock, [&batch] { return batch.place != PendingBatch::Place::kEncoding; });
+    --waiters_;
 }
 
 void ProducerCore::SendFrame(const std::shared_ptr<BrokerConnection>& connection,

@@ -53,6 +53,17 @@ std::string Hex(std::uint32_t value) {
     return text;
 }
 
+MessageFields FieldsOf(const Message& message, std::string_view id, WallTime now) {
+    MessageFields fields = MessageAccess::Fields(message);
+    if (fields.id.empty()) {
+        fields.id = id;
+    }
+    if (fields.created == WallTime{}) {
+        fields.created = now;
+    }
+    return fields;
+}
+
 // A batch whose header may lie elsewhere than its body.
 struct Pieces {
     std::string_view header;  // `kBytes` of it.
@@ -193,20 +204,29 @@ bool HeadHasTag(const MessageHead& head, std::string_view tag) {
 BatchBuilder::BatchBuilder(std::size_t expected_bytes)
     : expected_bytes_(std::max(expected_bytes, BatchHeader::kBytes)) {}
 
-void BatchBuilder::Add(const Message& message, std::string_view id, WallTime now) {
-    MessageFields fields = MessageAccess::Fields(message);
-    if (fields.id.empty()) {
-        fields.id = id;
-    }
-    if (fields.created == WallTime{}) {
-        fields.created = now;
-    }
+std::string_view EncodeMessage(const Message& message,
+                               std::string_view id,
+                               WallTime now,
+                               char* to) {
+    return internal::Encode(FieldsOf(message, id, now), to);
+}
+
+void BatchBuilder::Begin() {
     if (count_ == 0) {
         buffer_.reserve(expected_bytes_);
         buffer_.assign(BatchHeader::kBytes, '\0');
     }
-    internal::Append(fields, buffer_);
     ++count_;
+}
+
+void BatchBuilder::Add(const Message& message, std::string_view id, WallTime now) {
+    Begin();
+    internal::Append(FieldsOf(message, id, now), buffer_);
+}
+
+void BatchBuilder::AddEncoded(std::string_view message) {
+    Begin();
+    buffer_.append(message);
 }
 
 std::string BatchBuilder::Finish() {

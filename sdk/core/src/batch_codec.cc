@@ -179,10 +179,13 @@ std::size_t EncodedBytes(const MessageFields& fields) {
 }
 
 void Append(const MessageFields& fields, std::string& out) {
-    const std::size_t bytes = EncodedBytes(fields);
     const std::size_t begin = out.size();
-    out.resize(begin + bytes);  // Grows by doubling, so the copies are few.
-    char* to = out.data() + begin;
+    out.resize(begin + EncodedBytes(fields));  // Grows by doubling, so the copies are few.
+    Encode(fields, out.data() + begin);
+}
+
+std::string_view Encode(const MessageFields& fields, char* to) {
+    const std::size_t bytes = EncodedBytes(fields);
     const bool has_attempt = fields.attempt > 1;
     const int flags = (fields.deliver_at ? kFlagDeliverAt : 0) | (has_attempt ? kFlagAttempt : 0) |
                       (fields.key.empty() ? 0 : kFlagKey);
@@ -197,6 +200,7 @@ void Append(const MessageFields& fields, std::string& out) {
     if (has_attempt) {
         to = Store(to, static_cast<std::uint16_t>(std::min(fields.attempt, kMaxAttempt)));
     }
+    const std::string_view id(to, fields.id.size());
     to = StoreBytes(to, fields.id);
     to = StoreBytes(to, fields.tags);
     if (!fields.key.empty()) {
@@ -208,6 +212,7 @@ void Append(const MessageFields& fields, std::string& out) {
     to = StoreBytes(to, fields.properties);
     to = StoreBytes(to, fields.extra_properties);
     StoreBytes(to, fields.body);
+    return id;
 }
 
 }  // namespace qmq::internal

@@ -62,6 +62,8 @@ struct MessageFields {
     std::uint8_t tag_count = 0;
 };
 std::size_t EncodedBytes(const MessageFields& fields);
+/// Writes it to `to`, which has `EncodedBytes` of room. Returns the id as it lies there.
+std::string_view Encode(const MessageFields& fields, char* to);
 /// Appends it to `out`. Allocates only when `out` has to grow.
 void Append(const MessageFields& fields, std::string& out);
 

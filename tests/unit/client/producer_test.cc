@@ -177,6 +177,121 @@ TEST_F(ProducerTest, AFloodOverThousandsOfSubjectsSendsEachMessageOnce) {
     }
 }
 
+/// What a flood over many subjects has when one frame is on its way: most messages wait, a few in
+/// batches that were begun when there were few subjects.
+class ManySubjectsTest : public ProducerTest {
+protected:
+    static constexpr int kSubjects = 500;
+    static constexpr int kRounds = 5;
+
+    static std::string SubjectOf(int i) { return "subject-" + std::to_string(i); }
+    /// Sends `kRounds` messages to each subject.
+    void Flood(Producer& producer) {
+        receipts.resize(static_cast<std::size_t>(kSubjects) * kRounds);
+        for (int round = 0; round < kRounds; ++round) {
+            for (int i = 0; i < kSubjects; ++i) {
+                const std::size_t slot =
+                    static_cast<std::size_t>(round) * kSubjects + static_cast<std::size_t>(i);
+                producer.Send(Message(SubjectOf(i))
+                                  .SetId(std::to_string(slot))
+                                  .SetBody(std::string(slot % 400, 'x')),
+                              [this, slot](const SendReceipt& receipt) {
+                                  receipts[slot].push_back(receipt);
+                              });
+            }
+        }
+    }
+    void AnswerAll() {
+        for (int turn = 0; turn < 1'000; ++turn) {
+            broker().AnswerHeld();
+            Advance(milliseconds(1));
+        }
+    }
+    void ExpectOneReceiptEach(SendOutcome outcome) {
+        for (std::size_t slot = 0; slot < receipts.size(); ++slot) {
+            ASSERT_THAT(receipts[slot], SizeIs(1)) << slot;
+            EXPECT_EQ(receipts[slot][0].outcome, outcome) << receipts[slot][0].status;
+            EXPECT_EQ(receipts[slot][0].message_id, std::to_string(slot));
+        }
+    }
+
+    std::vector<std::vector<SendReceipt>> receipts;
+};
+
+TEST_F(ManySubjectsTest, EveryMessageIsStoredInTheOrderOfItsSubjectAndAnsweredOnce) {
+    Producer producer = Ready();
+    broker().SetHoldSends(true);
+    Flood(producer);
+    AnswerAll();
+    ExpectOneReceiptEach(SendOutcome::kPersisted);
+    std::map<std::string, std::vector<std::string>> stored;
+    for (const auto& message : broker().stored()) {
+        stored[message.subject].push_back(message.id);
+    }
+    for (int i = 0; i < kSubjects; ++i) {
+        const std::vector<std::string>& ids = stored[SubjectOf(i)];
+        ASSERT_THAT(ids, SizeIs(kRounds));
+        for (int round = 0; round < kRounds; ++round) {
+            EXPECT_EQ(ids[static_cast<std::size_t>(round)], std::to_string(round * kSubjects + i));
+        }
+    }
+}
+
+TEST_F(ManySubjectsTest, ABatchStaysWithinItsCountAndItsBytes) {
+    ProducerOptions options;
+    options.max_batch_count = 4;
+    options.max_batch_bytes = 1'024;
+    Producer producer = Ready(options);
+    broker().SetHoldSends(true);
+    broker().SetSendHook([](const SendBatch& batch) -> std::optional<BatchReceipt> {
+        EXPECT_LE(batch.batch.size(), 1'024U);
+        EXPECT_LE(BatchView::Trusted(batch.batch.bytes()).count(), 4U);
+        return std::nullopt;
+    });
+    Flood(producer);
+    AnswerAll();
+    ExpectOneReceiptEach(SendOutcome::kPersisted);
+}
+
+TEST_F(ManySubjectsTest, WhatIsNotAnsweredInTimeIsSaidSo) {
+    Producer producer = Ready();
+    broker().SetHoldSends(true);
+    Flood(producer);
+    Advance(seconds(60));
+    for (std::size_t slot = 0; slot < receipts.size(); ++slot) {
+        ASSERT_THAT(receipts[slot], SizeIs(1)) << slot;
+        EXPECT_FALSE(receipts[slot][0].ok());
+        EXPECT_EQ(receipts[slot][0].message_id, std::to_string(slot));
+    }
+}
+
+TEST_F(ManySubjectsTest, WhatWaitsAtShutdownIsAnsweredAsRefused) {
+    broker().SetConnectError(Status::Unavailable("connection refused"));
+    Producer producer = MakeProducer(client);
+    Flood(producer);
+    const ShutdownReport report = client.Shutdown(milliseconds(0));
+    EXPECT_EQ(report.sends_refused, static_cast<std::uint64_t>(kSubjects) * kRounds);
+    Settle();
+    ExpectOneReceiptEach(SendOutcome::kRefused);
+}
+
+TEST_F(ManySubjectsTest, FuturesAndCallbacksOfOneBatchAreEachAnswered) {
+    Producer producer = Ready();
+    broker().SetHoldSends(true);
+    Flood(producer);
+    std::vector<SendFuture> futures;
+    for (int i = 0; i < kSubjects; ++i) {
+        futures.push_back(producer.Send(Message(SubjectOf(i)).SetId("future-" + SubjectOf(i))));
+    }
+    AnswerAll();
+    ExpectOneReceiptEach(SendOutcome::kPersisted);
+    for (int i = 0; i < kSubjects; ++i) {
+        EXPECT_EQ(ReceiptOf(futures[static_cast<std::size_t>(i)]).message_id,
+                  "future-" + SubjectOf(i));
+        EXPECT_EQ(ReceiptOf(futures[static_cast<std::size_t>(i)]).sequence, kRounds);
+    }
+}
+
 TEST_F(ProducerTest, ARouteOfEverySubjectIsAskedForOnce) {
     cluster.SetEverySubject(true);
     Producer producer = Ready();

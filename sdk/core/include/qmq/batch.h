@@ -51,6 +51,12 @@ std::uint32_t TagBit(std::string_view tag);
 std::uint32_t TagMask(const MessageHead& head);
 bool HeadHasTag(const MessageHead& head, std::string_view tag);
 
+/// Writes `message` as a batch has it, for `BatchBuilder::AddEncoded`: with `id` when it has none
+/// of its own, and `now` when it has no creation time. The caller has checked `message.Validate()`;
+/// `to` has room for `message.encoded_bytes()`, and an `id` that is needed has
+/// `MessageIdGenerator::kLength` bytes. Returns the id as it lies there.
+std::string_view EncodeMessage(const Message& message, std::string_view id, WallTime now, char* to);
+
 /// Gathers messages and encodes each once. Not thread-safe.
 class BatchBuilder {
 public:
@@ -61,6 +67,8 @@ public:
     /// Appends `message` with `id` when it has none of its own, and `now` when it has no creation
     /// time. The caller has checked `message.Validate()`.
     void Add(const Message& message, std::string_view id, WallTime now);
+    /// Appends what `EncodeMessage` has written.
+    void AddEncoded(std::string_view message);
 
     std::uint32_t count() const { return count_; }
     /// Bytes that `Finish` would give.
@@ -75,6 +83,8 @@ public:
     void Reuse(std::string memory) { buffer_ = std::move(memory); }
 
 private:
+    void Begin();
+
     std::string buffer_;  // Means nothing while the builder is empty.
     std::uint32_t count_ = 0;
     std::size_t expected_bytes_ = BatchHeader::kBytes;  // As many as the batch before had.

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "qmq/producer.h"
+
+namespace qmq::internal {
+
+class StageChunk;
+
+/// A message that waits for its batch to be taken, and behind it in memory its encoded bytes.
+struct StagedMessage {
+    StagedMessage* before = nullptr;  ///< The one of the same batch that came before.
+    StageChunk* chunk = nullptr;
+    std::uint32_t bytes = 0;
+    std::uint16_t id_at = 0;
+    std::uint16_t id_bytes = 0;
+    SendCallback callback;
+
+    std::string_view encoded() const { return {reinterpret_cast<const char*>(this + 1), bytes}; }
+    std::string_view id() const { return encoded().substr(id_at, id_bytes); }
+};
+
+/// The staged messages of one batch, and their owner.
+class StagedMessages {
+public:
+    StagedMessages() = default;
+    StagedMessages(StagedMessages&& other) noexcept
+        : last_(std::exchange(other.last_, nullptr)), count_(std::exchange(other.count_, 0)) {}
+    StagedMessages& operator=(StagedMessages&& other) noexcept {
+        StagedMessages before(std::move(*this));
+        std::swap(last_, other.last_);
+        std::swap(count_, other.count_);
+        return *this;
+    }
+    StagedMessages(const StagedMessages&) = delete;
+    StagedMessages& operator=(const StagedMessages&) = delete;
+    ~StagedMessages();
+
+    bool empty() const { return last_ == nullptr; }
+    std::uint32_t count() const { return count_; }
+    StagedMessage* last() const { return last_; }
+    void Add(StagedMessage* message) {
+        message->before = std::exchange(last_, message);
+        ++count_;
+    }
+    /// Of messages that the caller drops.
+    void Forget() {
+        last_ = nullptr;
+        count_ = 0;
+    }
+
+private:
+    StagedMessage* last_ = nullptr;
+    std::uint32_t count_ = 0;
+};
+
+/// Where the messages of a flood over many subjects wait: one behind the other in the order in
+/// which they came, so that taking one writes where the cache expects it, whichever of the
+/// thousands of open batches it is for. `Take` needs the producer's lock; `Drop` needs none.
+class MessageStage {
+public:
+    MessageStage();
+    MessageStage(const MessageStage&) = delete;
+    MessageStage& operator=(const MessageStage&) = delete;
+    ~MessageStage();
+
+    /// Room for a message of so many encoded bytes, to be written to `bytes`.
+    struct Room {
+        StagedMessage* message = nullptr;
+        char* bytes = nullptr;
+    };
+    Room Take(std::size_t bytes);
+    /// Of a message that was taken.
+    static void Drop(StagedMessage* message);
+
+    class Spares;
+
+private:
+    void Begin(std::size_t bytes);
+
+    std::shared_ptr<Spares> spares_;
+    StageChunk* chunk_ = nullptr;
+    char* at_ = nullptr;
+    char* end_ = nullptr;
+    std::int64_t taken_ = 0;  // Of chunk_.
+};
+
+}  // namespace qmq::internal
