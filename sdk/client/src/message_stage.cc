@@ -4,6 +4,8 @@
 #include <limits>
 #include <new>
 
+#include "sdk/client/src/prefetch.h"
+
 namespace qmq::internal {
 
 namespace {
@@ -40,8 +42,8 @@ public:
         spares_ = std::move(spares);
         users_.store(kOpen, std::memory_order_relaxed);
     }
-    /// One of its messages is dropped.
-    void Leave() { Change(-1); }
+    /// So many of its messages are dropped.
+    void Leave(std::int64_t messages) { Change(-messages); }
     /// No more messages come than these.
     void Close(std::int64_t messages) { Change(messages - kOpen); }
 
@@ -104,6 +106,12 @@ StagedMessages::~StagedMessages() {
     }
 }
 
+DroppedMessages::~DroppedMessages() {
+    for (const auto& [chunk, messages] : runs_) {
+        chunk->Leave(messages);
+    }
+}
+
 MessageStage::MessageStage() : spares_(std::make_shared<Spares>()) {}
 
 MessageStage::~MessageStage() {
@@ -122,6 +130,8 @@ MessageStage::Room MessageStage::Take(std::size_t bytes) {
     message->bytes = static_cast<std::uint32_t>(bytes);
     at_ += needed;
     ++taken_;
+    // The next one's, which is likely as large: it is there by then.
+    PrefetchToWrite(at_, std::min(needed, static_cast<std::size_t>(end_ - at_)));
     return {message, reinterpret_cast<char*>(message + 1)};
 }
 
@@ -143,7 +153,7 @@ void MessageStage::Begin(std::size_t bytes) {
 void MessageStage::Drop(StagedMessage* message) {
     StageChunk* const chunk = message->chunk;
     message->~StagedMessage();
-    chunk->Leave();
+    chunk->Leave(1);
 }
 
 }  // namespace qmq::internal

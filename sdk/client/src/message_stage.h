@@ -93,4 +93,24 @@ private:
     std::int64_t taken_ = 0;  // Of chunk_.
 };
 
+/// Gives the memory of many messages back, when all of them are destroyed: at once for those that
+/// lie side by side, as those of one time do, whatever batches they are for.
+class DroppedMessages {
+public:
+    DroppedMessages() = default;
+    DroppedMessages(const DroppedMessages&) = delete;
+    DroppedMessages& operator=(const DroppedMessages&) = delete;
+    ~DroppedMessages();
+
+    void Add(const StagedMessage& message) {
+        if (runs_.empty() || runs_.back().first != message.chunk) {
+            runs_.emplace_back(message.chunk, 0);
+        }
+        ++runs_.back().second;
+    }
+
+private:
+    std::vector<std::pair<StageChunk*, std::int64_t>> runs_;
+};
+
 }  // namespace qmq::internal

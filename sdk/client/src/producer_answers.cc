@@ -217,12 +217,12 @@ void ProducerCore::NoteLanguish(const BatchPtr& batch) {
     if (batch->lane != nullptr || batch->machine.in_flight()) {
         return;
     }
-    if (!batch->subject->route_error.ok()) {
+    if (!batch->subject->details->route_error.ok()) {
         batch->machine.OnNoRoute(
-            batch->subject->route_error.WithContext("subject " + batch->subject->name));
+            batch->subject->details->route_error.WithContext("subject " + batch->subject->details->name));
         return;
     }
-    for (const LanePtr& lane : batch->subject->lanes) {
+    for (const LanePtr& lane : batch->subject->details->lanes) {
         if (lane->connection == nullptr) {
             batch->machine.OnNoRoute(lane->link->last_error());
         }

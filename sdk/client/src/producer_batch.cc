@@ -8,8 +8,7 @@ namespace qmq::internal {
 namespace {
 
 /// Batches whose staged messages are looked for at the same time.
-constexpr std::size_t kAbreast = 16;
-constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kAbreast = 8;
 constexpr std::size_t kMaxSpares = 16'384;
 constexpr std::size_t kMaxSpareBytes = 8U << 20;
 
@@ -28,16 +27,13 @@ bool IsOnlyHolder(const std::shared_ptr<T>& one) {
 using BatchSpan = std::span<const std::shared_ptr<PendingBatch>>;
 
 void PrefetchMessage(const StagedMessage* message, std::size_t bytes) {
-    const char* const begin = reinterpret_cast<const char*>(message);
-    for (std::size_t at = 0; at < sizeof(StagedMessage) + bytes; at += kCacheLine) {
-        __builtin_prefetch(begin + at);
-    }
+    Prefetch(message, sizeof(StagedMessage) + bytes);
 }
 
 /// The staged messages of at most `kAbreast` batches, those of each in order. The messages of one
 /// batch lie far from each other, and each says only where the one before is: so the memory is
 /// asked for one of every batch at once.
-void ListStaged(BatchSpan batches, std::vector<StagedMessage*>* list) {
+void ListStaged(BatchSpan batches, std::vector<StagedMessage*>* list, DroppedMessages* dropped) {
     struct Walk {
         StagedMessage* at;
         std::size_t end;
@@ -59,6 +55,7 @@ void ListStaged(BatchSpan batches, std::vector<StagedMessage*>* list) {
                 continue;
             }
             (*list)[--walk.end] = walk.at;
+            dropped->Add(*walk.at);
             --left;
             const std::size_t bytes = walk.at->bytes;
             walk.at = walk.at->before;
@@ -81,7 +78,7 @@ void MoveStaged(PendingBatch& batch, std::span<StagedMessage* const> messages) {
             state.callbacks.emplace_back(state.count, std::move(message->callback));
         }
         state.AddId(message->id());
-        MessageStage::Drop(message);
+        std::destroy_at(message);
     }
     batch.staged.Forget();
 }
@@ -92,7 +89,8 @@ void TakeStaged(BatchSpan batches) {
     std::vector<StagedMessage*> messages;
     while (!batches.empty()) {
         const BatchSpan some = batches.first(std::min(batches.size(), kAbreast));
-        ListStaged(some, &messages);
+        DroppedMessages dropped;
+        ListStaged(some, &messages, &dropped);
         std::span<StagedMessage* const> rest(messages);
         for (const std::shared_ptr<PendingBatch>& batch : some) {
             const std::uint32_t count = batch->staged.count();
@@ -156,16 +154,22 @@ SubjectQueue* SubjectQueues::Find(std::string_view name, std::size_t hash) const
 }
 
 SubjectQueue& SubjectQueues::Add(std::string_view name) {
-    all_.push_back(std::make_unique<SubjectQueue>(name));
+    SubjectQueue& added = all_.emplace_back(name);
     if (all_.size() * 2 > slots_.size()) {
         for (const Slot& slot : std::exchange(slots_, std::vector<Slot>(slots_.size() * 2))) {
             if (slot.subject != nullptr) {
                 Place(slot);
             }
         }
+        SetHint();
     }
-    Place({Hash(name), all_.back().get()});
-    return *all_.back();
+    Place({Hash(name), &added});
+    return added;
+}
+
+void SubjectQueues::SetHint() {
+    hint_.slots.store(slots_.data(), std::memory_order_relaxed);
+    hint_.count.store(slots_.size(), std::memory_order_relaxed);
 }
 
 void SubjectQueues::Place(Slot slot) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -20,6 +21,7 @@
 #include "sdk/client/src/broker_link.h"
 #include "sdk/client/src/broker_selector.h"
 #include "sdk/client/src/message_stage.h"
+#include "sdk/client/src/prefetch.h"
 #include "sdk/client/src/send_machine.h"
 #include "sdk/client/src/send_state.h"
 
@@ -85,22 +87,10 @@ struct Gathered {
     StagedMessages staged;
 };
 
-/// The first two lines of the cache have what each message touches.
-struct alignas(128) SubjectQueue {
-    explicit SubjectQueue(std::string_view subject_name)
-        : name_bytes(subject_name.size()), name(subject_name) {
-        name.copy(name_front.data(), name_front.size());
-    }
-    bool Is(std::string_view other) const {
-        const std::string_view front(name_front.data(), std::min(name_bytes, name_front.size()));
-        return other.size() == name_bytes && other.substr(0, front.size()) == front &&
-               (name_bytes == front.size() || other == name);
-    }
+/// What is not looked at for each message.
+struct SubjectDetails {
+    explicit SubjectDetails(std::string_view subject_name) : name(subject_name) {}
 
-    std::array<char, 40> name_front{};
-    const std::size_t name_bytes;
-    std::shared_ptr<PendingBatch> open;
-    Gathered gathered;  ///< Of `open`, while there is one.
     const std::string name;
     std::vector<std::shared_ptr<Lane>> lanes;  ///< Its route.
     BrokerSelector selector;
@@ -109,32 +99,65 @@ struct alignas(128) SubjectQueue {
     std::size_t last_bytes = 0;  ///< Of the batch before, to reserve for the next.
 };
 
+/// Two lines of the cache: what each message looks at.
+struct alignas(2 * kCacheLine) SubjectQueue {
+    explicit SubjectQueue(std::string_view name)
+        : name_bytes(name.size()), details(std::make_unique<SubjectDetails>(name)) {
+        name.copy(name_front.data(), name_front.size());
+    }
+    bool Is(std::string_view other) const {
+        const std::string_view front(name_front.data(), std::min(name_bytes, name_front.size()));
+        return other.size() == name_bytes && other.substr(0, front.size()) == front &&
+               (name_bytes == front.size() || other == details->name);
+    }
+
+    std::array<char, 40> name_front{};
+    const std::size_t name_bytes;
+    std::shared_ptr<PendingBatch> open;
+    Gathered gathered;  ///< Of `open`, while there is one.
+    const std::unique_ptr<SubjectDetails> details;
+};
+static_assert(sizeof(SubjectQueue) == 2 * kCacheLine);
+
 /// The subjects of a producer by name. A table of its own, because each message of a flood over
 /// thousands of subjects looks one up, and each step from node to node is a miss of the cache.
 class SubjectQueues {
 public:
     static std::size_t Hash(std::string_view name) { return std::hash<std::string_view>()(name); }
-    /// `Find` will be called soon.
-    void Prefetch(std::size_t hash) const {
-        __builtin_prefetch(&slots_[hash & (slots_.size() - 1)]);
+    /// `Find` will be called a little later; `PrefetchSubject` in between. Needs no lock.
+    void PrefetchSlot(std::size_t hash) const {
+        const std::size_t count = hint_.count.load(std::memory_order_relaxed);
+        Prefetch(hint_.slots.load(std::memory_order_relaxed) + (hash & (count - 1)), sizeof(Slot));
+    }
+    /// Most subjects are in the first slot that is looked at.
+    void PrefetchSubject(std::size_t hash) const {
+        Prefetch(slots_[hash & (slots_.size() - 1)].subject, sizeof(SubjectQueue));
     }
     /// Null when it is not there.
     SubjectQueue* Find(std::string_view name) const { return Find(name, Hash(name)); }
     SubjectQueue* Find(std::string_view name, std::size_t hash) const;
     /// One that is not there.
     SubjectQueue& Add(std::string_view name);
-    const std::vector<std::unique_ptr<SubjectQueue>>& all() const { return all_; }
+    std::pmr::deque<SubjectQueue>& all() { return all_; }
 
 private:
     struct Slot {
         std::size_t hash = 0;
         SubjectQueue* subject = nullptr;
     };
+    /// Where the slots are, or were a moment ago: nothing is read there, it is only prefetched.
+    struct Hint {
+        std::atomic<const Slot*> slots{nullptr};
+        std::atomic<std::size_t> count{1};
+    };
     void Place(Slot slot);
+    void SetHint();
 
     std::vector<Slot> slots_ =
         std::vector<Slot>(64);  // A power of two of them, at most half of them used.
-    std::vector<std::unique_ptr<SubjectQueue>> all_;
+    std::pmr::monotonic_buffer_resource memory_;  // So that they lie side by side.
+    std::pmr::deque<SubjectQueue> all_{&memory_};
+    Hint hint_;
 };
 
 /// The way of batches to one broker group.

@@ -45,7 +45,7 @@ ProducerCore::~ProducerCore() {
 }
 
 RouteKey ProducerCore::KeyOf(const SubjectQueue& subject) const {
-    return {ClientRole::kProducer, subject.name, {}};
+    return {ClientRole::kProducer, subject.details->name, {}};
 }
 
 Status ProducerCore::Check(Message* message, std::chrono::milliseconds timeout) const {
@@ -114,12 +114,14 @@ Status ProducerCore::MakeRoom(Lock& lock, std::size_t bytes, TimePoint deadline)
     return came ? Status::Ok() : Status::ResourceExhausted(full + " for the whole timeout");
 }
 
-SubjectQueue& ProducerCore::SubjectFor(std::string_view name, std::size_t hash, bool* made) {
+SubjectQueue& ProducerCore::SubjectFor(std::string_view name,
+                                       std::optional<std::size_t> hash,
+                                       bool* made) {
     *made = false;
     if (last_subject_ != nullptr && last_subject_->Is(name)) {
         return *last_subject_;
     }
-    last_subject_ = subjects_.Find(name, hash);
+    last_subject_ = subjects_.Find(name, hash.has_value() ? *hash : SubjectQueues::Hash(name));
     if (last_subject_ == nullptr) {
         last_subject_ = &subjects_.Add(name);
         *made = true;
@@ -192,7 +194,7 @@ void ProducerCore::OpenFor(SubjectQueue& subject,
     batch->subject = &subject;
     batch->opened = now;
     AddOutstanding(batch);
-    ++open_count_;
+    open_count_.store(open_count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     subject.gathered.deadline = deadline;
     subject.open = std::move(batch);
     AssignOpen(subject);
@@ -237,7 +239,7 @@ void ProducerCore::Append(PendingBatch& batch,
     }
     if (batch.builder.empty()) {
         batch.builder.Reuse(spare_.TakeMemory());
-        batch.builder.Expect(batch.subject->last_bytes);
+        batch.builder.Expect(batch.subject->details->last_bytes);
     }
     batch.builder.Add(message, id, WallAt(now));
     ProducerAccess::State& state = *StateOf(batch);
@@ -265,6 +267,12 @@ void ProducerCore::Linger(const SubjectQueue& subject, std::uint64_t id, TimePoi
 SendFuture ProducerCore::Send(Message message,
                               std::chrono::milliseconds timeout,
                               SendCallback callback) {
+    // A flood over many subjects: this one's is asked for now, to be there when it is looked at.
+    const bool many = open_count_.load(std::memory_order_relaxed) > kFewBatches;
+    const std::size_t hash = many ? SubjectQueues::Hash(message.subject()) : 0;
+    if (many) {
+        subjects_.PrefetchSlot(hash);
+    }
     if (Status bad = Check(&message, timeout); !bad.ok()) {
         return Refuse(message, std::move(bad), std::move(callback));
     }
@@ -283,15 +291,14 @@ SendFuture ProducerCore::Send(Message message,
     // A clock that stands still says nothing about the rate.
     const auto gap = now - std::exchange(last_send_, now);
     burst_ = gap.count() > 0 && gap <= kBurstGap ? burst_ + 1 : 0;
-    const std::size_t hash = SubjectQueues::Hash(message.subject());
     const bool wants_future = !callback;
     StagedMessage* staged = nullptr;
-    if (open_count_ > kFewBatches) {
-        subjects_.Prefetch(hash);  // It comes while the message is encoded.
+    bool made = false;
+    if (many) {
+        subjects_.PrefetchSubject(hash);
         staged = Stage(message, bytes, now, &callback);
     }
-    bool made = false;
-    SubjectQueue& subject = SubjectFor(message.subject(), hash, &made);
+    SubjectQueue& subject = SubjectFor(message.subject(), many ? std::optional(hash) : std::nullopt, &made);
     OpenFor(subject, bytes, now, deadline);
     Gathered& gathered = subject.gathered;
     if (staged == nullptr && !gathered.staged.empty()) {

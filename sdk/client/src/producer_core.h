@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -76,7 +77,7 @@ private:
     Status Check(Message* message, std::chrono::milliseconds timeout) const;
     SendFuture Refuse(const Message& message, Status status, SendCallback callback);
     Status MakeRoom(Lock& lock, std::size_t bytes, TimePoint deadline);
-    SubjectQueue& SubjectFor(std::string_view name, std::size_t hash, bool* made);
+    SubjectQueue& SubjectFor(std::string_view name, std::optional<std::size_t> hash, bool* made);
     void OpenFor(SubjectQueue& subject, std::size_t bytes, TimePoint now, TimePoint deadline);
     bool Joins(const Gathered& gathered, std::size_t bytes, TimePoint deadline) const;
     StagedMessage* Stage(const Message& message,
@@ -108,6 +109,7 @@ private:
     bool CanSend(const Lane& lane, TimePoint now) const;
     bool HasSlot(const Lane& lane, TimePoint now) const;
     bool MayTakeOpen(const Lane& lane, bool eager, TimePoint now) const;
+    static void PrefetchOpen(const Lane& lane);
     std::shared_ptr<Frame> TakeFrame(const LanePtr& lane);
     void Pump(Lock& lock, const LanePtr& lane);
     bool HandOver(const LanePtr& lane);
@@ -144,7 +146,7 @@ private:
     // Everything below is guarded by mutex_.
     MessageStage stage_;
     SubjectQueues subjects_;
-    std::size_t open_count_ = 0;  // Subjects that have an open batch.
+    std::atomic<std::size_t> open_count_{0};  // Open batches. Changed under mutex_.
     SubjectQueue* last_subject_ = nullptr;
     std::map<std::string, LanePtr> lanes_;
     std::pmr::unsynchronized_pool_resource nodes_;  // Of outstanding_.

@@ -18,10 +18,10 @@ constexpr std::uint32_t kEagerFrames = 2;
 constexpr std::uint32_t kBurstMessages = 8;
 /// A frame is closed when it has reached this; one large batch may exceed it.
 constexpr std::uint64_t kFrameBytes = 1U << 20;
-constexpr std::size_t kFrameBatches = 256;
+constexpr std::size_t kFrameBatches = 64;
 /// With so many batches unanswered a lane waits: what it would send next gathers meanwhile. So a
 /// flood over thousands of subjects, too fast for batches of one message each, makes larger ones.
-constexpr std::uint32_t kMaxInFlightBatches = 256;
+constexpr std::uint32_t kMaxInFlightBatches = 128;
 /// Frames that one thread sends before somebody else goes on for it, so that a caller of `Send` is
 /// not kept for ever by the messages of others.
 constexpr int kPumpRounds = 64;
@@ -36,12 +36,12 @@ ProducerCore::BatchPtr ProducerCore::CloseOpen(SubjectQueue& subject) {
     if (batch == nullptr) {
         return nullptr;
     }
-    --open_count_;
+    open_count_.store(open_count_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
     Gathered gathered = std::exchange(subject.gathered, {});
     batch->count = gathered.count;
     batch->bytes = gathered.bytes;
     batch->staged = std::move(gathered.staged);
-    subject.last_bytes = batch->bytes + BatchHeader::kBytes;
+    subject.details->last_bytes = batch->bytes + BatchHeader::kBytes;
     return batch;
 }
 
@@ -52,7 +52,7 @@ void ProducerCore::SealOpen(SubjectQueue& subject) {
     }
     if (batch->lane == nullptr) {
         batch->place = PendingBatch::Place::kStranded;
-        subject.stranded.push_back(std::move(batch));
+        subject.details->stranded.push_back(std::move(batch));
         stranded_ = true;
         return;
     }
@@ -62,8 +62,8 @@ void ProducerCore::SealOpen(SubjectQueue& subject) {
 }
 
 void ProducerCore::SealAll() {
-    for (const auto& subject : subjects_.all()) {
-        SealOpen(*subject);
+    for (SubjectQueue& subject : subjects_.all()) {
+        SealOpen(subject);
     }
 }
 
@@ -80,17 +80,17 @@ bool ProducerCore::IsResting(Lane& lane) {
 
 ProducerCore::LanePtr ProducerCore::PickLane(SubjectQueue& subject, const Lane* avoid) {
     std::optional<std::size_t> avoided;
-    for (std::size_t i = 0; i < subject.lanes.size(); ++i) {
-        if (subject.lanes[i].get() == avoid) {
+    for (std::size_t i = 0; i < subject.details->lanes.size(); ++i) {
+        if (subject.details->lanes[i].get() == avoid) {
             avoided = i;
         }
     }
     const auto picked =
-        subject.selector.Pick(subject.lanes.size(), avoided, [this, &subject](std::size_t index) {
-            Lane& lane = *subject.lanes[index];
+        subject.details->selector.Pick(subject.details->lanes.size(), avoided, [this, &subject](std::size_t index) {
+            Lane& lane = *subject.details->lanes[index];
             return lane.connection != nullptr && lane.writable && !IsResting(lane);
         });
-    return picked.has_value() ? subject.lanes[*picked] : nullptr;
+    return picked.has_value() ? subject.details->lanes[*picked] : nullptr;
 }
 
 void ProducerCore::AssignOpen(SubjectQueue& subject) {
@@ -111,7 +111,7 @@ void ProducerCore::AssignOpen(SubjectQueue& subject) {
 void ProducerCore::Place(const BatchPtr& batch, bool first) {
     const LanePtr before = std::exchange(batch->lane, nullptr);
     LanePtr lane = PickLane(*batch->subject, before.get());
-    auto& queue = lane != nullptr ? lane->queue : batch->subject->stranded;
+    auto& queue = lane != nullptr ? lane->queue : batch->subject->details->stranded;
     batch->place = lane != nullptr ? PendingBatch::Place::kQueued : PendingBatch::Place::kStranded;
     stranded_ = stranded_ || lane == nullptr;
     batch->lane = std::move(lane);
@@ -126,14 +126,14 @@ void ProducerCore::AssignStranded() {
     if (!std::exchange(stranded_, false)) {
         return;  // The usual case, and there may be ten thousand subjects.
     }
-    for (const auto& subject : subjects_.all()) {
-        AssignSubject(*subject);
+    for (SubjectQueue& subject : subjects_.all()) {
+        AssignSubject(subject);
     }
 }
 
 void ProducerCore::AssignSubject(SubjectQueue& subject) {
-    if (!subject.stranded.empty()) {
-        for (const BatchPtr& batch : std::exchange(subject.stranded, {})) {
+    if (!subject.details->stranded.empty()) {
+        for (const BatchPtr& batch : std::exchange(subject.details->stranded, {})) {
             if (batch->place == PendingBatch::Place::kStranded) {
                 Place(batch, false);
             }
@@ -188,6 +188,16 @@ void ProducerCore::Kick() {
     PumpAll(lock);
 }
 
+/// What taking the batches behind the oldest open one will look at.
+void ProducerCore::PrefetchOpen(const Lane& lane) {
+    constexpr std::size_t kFar = 8;
+    constexpr std::size_t kNear = 4;
+    if (lane.open.size() > kFar) {
+        Prefetch(lane.open[kFar].get(), sizeof(PendingBatch));
+        Prefetch(lane.open[kNear]->subject, sizeof(SubjectQueue));
+    }
+}
+
 std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
     if (!lane->link->Acquire()) {
         (void)IsResting(*lane);
@@ -222,6 +232,7 @@ std::shared_ptr<Frame> ProducerCore::TakeFrame(const LanePtr& lane) {
         }
     }
     while (has_room() && MayTakeOpen(*lane, eager, now)) {
+        PrefetchOpen(*lane);
         BatchPtr batch = std::move(lane->open.front());
         lane->open.pop_front();
         lane->DropOpen();
@@ -324,7 +335,7 @@ void ProducerCore::SendFrame(const std::shared_ptr<BrokerConnection>& connection
             batch->encoded = batch->builder.Finish();
         }
         batches.push_back(
-            {batch->subject->name, Slice(batch, batch->encoded), options_.durability});
+            {batch->subject->details->name, Slice(batch, batch->encoded), options_.durability});
     }
     // An answer that never comes must not keep the producer, and by it the connection, for ever:
     // all that is outstanding may have been given up.
@@ -367,7 +378,7 @@ void ProducerCore::OnLinkDown(BrokerLink& link, const Status& /*status*/) {
 void ProducerCore::OnRouteError(const RouteKey& key, const Status& status) {
     Lock lock(mutex_);
     if (SubjectQueue* subject = subjects_.Find(key.subject); subject != nullptr) {
-        subject->route_error = status;
+        subject->details->route_error = status;
     }
 }
 
@@ -401,14 +412,14 @@ void ProducerCore::OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& 
         ++lane->subjects;
         route.push_back(lane);
     }
-    for (const LanePtr& lane : subject.lanes) {
+    for (const LanePtr& lane : subject.details->lanes) {
         --lane->subjects;
     }
-    if (subject.lanes.empty() && !route.empty()) {
-        subject.selector.StartAt(random_.Below(route.size()));
+    if (subject.details->lanes.empty() && !route.empty()) {
+        subject.details->selector.StartAt(random_.Below(route.size()));
     }
-    subject.lanes = std::move(route);
-    subject.route_error = Status::Ok();
+    subject.details->lanes = std::move(route);
+    subject.details->route_error = Status::Ok();
     // Only this subject has a new route: to look at all of them for each answer would be the square
     // of ten thousand.
     AssignSubject(subject);
