@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory_resource>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -35,8 +37,17 @@ struct MessageEntry {
 
 /// Where the messages of one subject lie in one segment, by sequence.
 struct SubjectIndex {
-    std::vector<BatchEntry> batches;
-    std::vector<MessageEntry> messages;
+    using allocator_type = std::pmr::polymorphic_allocator<std::byte>;
+
+    SubjectIndex() = default;
+    explicit SubjectIndex(const allocator_type& memory) : batches(memory), messages(memory) {}
+    SubjectIndex(const SubjectIndex& other, const allocator_type& memory)
+        : batches(other.batches, memory),
+          messages(other.messages, memory),
+          stored_bytes(other.stored_bytes) {}
+
+    std::pmr::vector<BatchEntry> batches;
+    std::pmr::vector<MessageEntry> messages;
     std::uint64_t stored_bytes = 0;
 
     friend bool operator==(const SubjectIndex&, const SubjectIndex&) = default;

@@ -250,8 +250,9 @@ Status ShardLog::Roll() {
     }
     DetachOpenIndexes(*open_);
     round_.NextSegment();
+    const std::size_t subjects = open_->memory->size();
     open_ = &segments_.Add(next, std::move(*file));
-    open_->memory = std::make_shared<MemoryIndex>();
+    open_->memory = std::make_shared<MemoryIndex>(subjects);
     end_ = open_->base();
     return Status::Ok();
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -73,8 +74,39 @@ private:
     std::unordered_map<std::string_view, SubjectState*> by_name_;  // Keys point into the subjects.
 };
 
+/// Memory for the index of a segment: thousands of small pieces that go together, and a few that
+/// grow large.
+class IndexMemory : public std::pmr::memory_resource {
+private:
+    static constexpr std::size_t kLarge = 4096;
+
+    void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+        return bytes < kLarge ? small_.allocate(bytes, alignment)
+                              : large_->allocate(bytes, alignment);
+    }
+    void do_deallocate(void* piece, std::size_t bytes, std::size_t alignment) override {
+        if (bytes >= kLarge) {
+            large_->deallocate(piece, bytes, alignment);
+        }
+    }
+    bool do_is_equal(const memory_resource& other) const noexcept override {
+        return this == &other;
+    }
+
+    std::pmr::monotonic_buffer_resource small_;
+    std::pmr::memory_resource* const large_ = std::pmr::new_delete_resource();
+};
+
 /// The index of a segment while it is in memory: of the one that is written, and of those whose
 /// index file is not there yet. By subject id.
-using MemoryIndex = std::unordered_map<std::uint32_t, SubjectIndex>;
+class MemoryIndex : private IndexMemory,
+                    public std::pmr::unordered_map<std::uint32_t, SubjectIndex> {
+public:
+    /// Of about so many subjects.
+    explicit MemoryIndex(std::size_t subjects = 0)
+        : std::pmr::unordered_map<std::uint32_t, SubjectIndex>(subjects, this) {}
+    MemoryIndex(const MemoryIndex&) = delete;
+    MemoryIndex& operator=(const MemoryIndex&) = delete;
+};
 
 }  // namespace qmq::store

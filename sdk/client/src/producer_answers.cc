@@ -218,8 +218,8 @@ void ProducerCore::NoteLanguish(const BatchPtr& batch) {
         return;
     }
     if (!batch->subject->details->route_error.ok()) {
-        batch->machine.OnNoRoute(
-            batch->subject->details->route_error.WithContext("subject " + batch->subject->details->name));
+        batch->machine.OnNoRoute(batch->subject->details->route_error.WithContext(
+            "subject " + batch->subject->details->name));
         return;
     }
     for (const LanePtr& lane : batch->subject->details->lanes) {

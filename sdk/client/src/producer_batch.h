@@ -31,11 +31,6 @@ namespace qmq::internal {
 struct SubjectQueue;
 struct Lane;
 
-/// So many open batches are a flood over many subjects: their messages are staged, and they are
-/// worth to linger, whatever is answered; to send each of thousands with a message or two costs
-/// more than it saves.
-inline constexpr std::size_t kFewBatches = 64;
-
 /// Messages of one subject that share one fate, from the first one taken to the answer.
 struct PendingBatch {
     enum class Place : std::uint8_t {

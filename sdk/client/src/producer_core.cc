@@ -18,6 +18,10 @@ constexpr std::chrono::milliseconds kShortestDelay{500};
 /// Messages that follow each other this closely come from a loop, and there will be more.
 constexpr std::chrono::microseconds kBurstGap{20};
 
+/// Above so many open batches messages are staged. Fewer stay in the cache, and a message that goes
+/// straight into its batch is copied once less.
+constexpr std::size_t kFewOpen = 4;
+
 std::string Number(std::uint64_t value) {
     return std::to_string(value);
 }
@@ -210,29 +214,23 @@ WallTime ProducerCore::WallAt(TimePoint now) {
 }
 
 /// Encodes a message before it is known which batch it is for.
-StagedMessage* ProducerCore::Stage(const Message& message,
-                                   std::size_t bytes,
-                                   TimePoint now,
-                                   SendCallback* callback) {
+StagedMessage* ProducerCore::Stage(const Taken& taken) {
     char generated[MessageIdGenerator::kLength];
-    if (message.id().empty()) {
+    if (taken.message.id().empty()) {
         runtime_->ids().Next(generated);
     }
-    const auto [staged, to] = stage_.Take(bytes);
-    const std::string_view id =
-        EncodeMessage(message, std::string_view(generated, sizeof(generated)), WallAt(now), to);
+    const auto [staged, to] = stage_.Take(taken.bytes);
+    const std::string_view id = EncodeMessage(
+        taken.message, std::string_view(generated, sizeof(generated)), WallAt(taken.now), to);
     staged->id_at = static_cast<std::uint16_t>(id.data() - to);
     staged->id_bytes = static_cast<std::uint16_t>(id.size());
-    staged->callback = std::move(*callback);
+    staged->callback = std::move(taken.callback);
     return staged;
 }
 
-void ProducerCore::Append(PendingBatch& batch,
-                          const Message& message,
-                          TimePoint now,
-                          SendCallback callback) {
+void ProducerCore::Append(PendingBatch& batch, const Taken& taken) {
     char generated[MessageIdGenerator::kLength];
-    std::string_view id = message.id();
+    std::string_view id = taken.message.id();
     if (id.empty()) {
         runtime_->ids().Next(generated);
         id = std::string_view(generated, sizeof(generated));
@@ -241,12 +239,29 @@ void ProducerCore::Append(PendingBatch& batch,
         batch.builder.Reuse(spare_.TakeMemory());
         batch.builder.Expect(batch.subject->details->last_bytes);
     }
-    batch.builder.Add(message, id, WallAt(now));
+    batch.builder.Add(taken.message, id, WallAt(taken.now));
     ProducerAccess::State& state = *StateOf(batch);
-    if (callback) {
-        state.callbacks.emplace_back(state.count, std::move(callback));
+    if (taken.callback) {
+        state.callbacks.emplace_back(state.count, std::move(taken.callback));
     }
     state.AddId(id);
+}
+
+/// Adds a message, `staged` or not yet, to the open batch of its subject.
+void ProducerCore::Gather(SubjectQueue& subject, const Taken& taken, StagedMessage* staged) {
+    Gathered& gathered = subject.gathered;
+    if (staged == nullptr && !gathered.staged.empty()) {
+        staged = Stage(taken);  // Behind those that were staged.
+    }
+    if (staged != nullptr) {
+        gathered.staged.Add(staged);
+    } else {
+        Append(*subject.open, taken);
+    }
+    ++gathered.count;
+    gathered.bytes += taken.bytes;
+    ++pending_count_;
+    pending_bytes_ += taken.bytes;
 }
 
 bool ProducerCore::IsFull(const Gathered& gathered, std::size_t next_bytes) const {
@@ -268,7 +283,7 @@ SendFuture ProducerCore::Send(Message message,
                               std::chrono::milliseconds timeout,
                               SendCallback callback) {
     // A flood over many subjects: this one's is asked for now, to be there when it is looked at.
-    const bool many = open_count_.load(std::memory_order_relaxed) > kFewBatches;
+    const bool many = open_count_.load(std::memory_order_relaxed) > kFewOpen;
     const std::size_t hash = many ? SubjectQueues::Hash(message.subject()) : 0;
     if (many) {
         subjects_.PrefetchSlot(hash);
@@ -292,31 +307,23 @@ SendFuture ProducerCore::Send(Message message,
     const auto gap = now - std::exchange(last_send_, now);
     burst_ = gap.count() > 0 && gap <= kBurstGap ? burst_ + 1 : 0;
     const bool wants_future = !callback;
+    const Taken taken{message, bytes, now, callback};
     StagedMessage* staged = nullptr;
-    bool made = false;
     if (many) {
         subjects_.PrefetchSubject(hash);
-        staged = Stage(message, bytes, now, &callback);
+        staged = Stage(taken);
     }
-    SubjectQueue& subject = SubjectFor(message.subject(), many ? std::optional(hash) : std::nullopt, &made);
+    bool made = false;
+    SubjectQueue& subject =
+        SubjectFor(message.subject(), many ? std::optional(hash) : std::nullopt, &made);
     OpenFor(subject, bytes, now, deadline);
-    Gathered& gathered = subject.gathered;
-    if (staged == nullptr && !gathered.staged.empty()) {
-        staged = Stage(message, bytes, now, &callback);  // Behind those that were staged.
-    }
-    if (staged != nullptr) {
-        gathered.staged.Add(staged);
-    } else {
-        Append(*subject.open, message, now, std::move(callback));
-    }
-    gathered.bytes += bytes;
-    pending_bytes_ += bytes;
-    ++pending_count_;
+    Gather(subject, taken, staged);
+    const Gathered& gathered = subject.gathered;
     SendFuture future;
     if (wants_future) {
-        future = ProducerAccess::MakeFuture(StateOf(*subject.open), gathered.count);
+        future = ProducerAccess::MakeFuture(StateOf(*subject.open), gathered.count - 1);
     }
-    const bool first = ++gathered.count == 1;
+    const bool first = gathered.count == 1;
     const std::uint64_t id = first ? subject.open->id : 0;
     const Lane* const lane = gathered.lane;
     if (IsFull(gathered, bytes)) {

@@ -67,6 +67,13 @@ private:
     using BatchPtr = std::shared_ptr<PendingBatch>;
     using LanePtr = std::shared_ptr<Lane>;
 
+    /// A message that is sent.
+    struct Taken {
+        const Message& message;
+        std::size_t bytes;  ///< Encoded.
+        TimePoint now;
+        SendCallback& callback;
+    };
     /// A call of `Flush`: how many batches of earlier generations than `mark` are outstanding.
     struct FlushCall {
         std::uint64_t mark = 0;
@@ -80,11 +87,9 @@ private:
     SubjectQueue& SubjectFor(std::string_view name, std::optional<std::size_t> hash, bool* made);
     void OpenFor(SubjectQueue& subject, std::size_t bytes, TimePoint now, TimePoint deadline);
     bool Joins(const Gathered& gathered, std::size_t bytes, TimePoint deadline) const;
-    StagedMessage* Stage(const Message& message,
-                         std::size_t bytes,
-                         TimePoint now,
-                         SendCallback* callback);
-    void Append(PendingBatch& batch, const Message& message, TimePoint now, SendCallback callback);
+    StagedMessage* Stage(const Taken& taken);
+    void Append(PendingBatch& batch, const Taken& taken);
+    void Gather(SubjectQueue& subject, const Taken& taken, StagedMessage* staged);
     bool IsFull(const Gathered& gathered, std::size_t next_bytes) const;
     WallTime WallAt(TimePoint now);
     const std::shared_ptr<ProducerAccess::State>& StateOf(PendingBatch& batch);

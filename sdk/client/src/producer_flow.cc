@@ -16,6 +16,9 @@ constexpr std::uint32_t kEagerFrames = 2;
 /// at most, or until somebody waits for one of them. Without this a transport that answers inside
 /// the call would never see a batch of two.
 constexpr std::uint32_t kBurstMessages = 8;
+/// So many open batches are worth to linger, whatever is answered: to send each of thousands with a
+/// message or two costs more than it saves.
+constexpr std::size_t kFewBatches = 64;
 /// A frame is closed when it has reached this; one large batch may exceed it.
 constexpr std::uint64_t kFrameBytes = 1U << 20;
 constexpr std::size_t kFrameBatches = 64;
@@ -85,8 +88,8 @@ ProducerCore::LanePtr ProducerCore::PickLane(SubjectQueue& subject, const Lane* 
             avoided = i;
         }
     }
-    const auto picked =
-        subject.details->selector.Pick(subject.details->lanes.size(), avoided, [this, &subject](std::size_t index) {
+    const auto picked = subject.details->selector.Pick(
+        subject.details->lanes.size(), avoided, [this, &subject](std::size_t index) {
             Lane& lane = *subject.details->lanes[index];
             return lane.connection != nullptr && lane.writable && !IsResting(lane);
         });
