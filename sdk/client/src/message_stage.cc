@@ -68,16 +68,21 @@ public:
     Spares& operator=(const Spares&) = delete;
     ~Spares() { std::for_each(chunks_.begin(), chunks_.end(), StageChunk::Delete); }
 
-    StageChunk* Take() {
-        std::lock_guard lock(mutex_);
-        if (chunks_.empty()) {
-            return nullptr;
+    /// Of so many bytes, which are `kChunkBytes` but for a message that is larger.
+    StageChunk* Take(std::size_t bytes) {
+        used_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+        if (bytes == kChunkBytes) {
+            std::lock_guard lock(mutex_);
+            if (!chunks_.empty()) {
+                StageChunk* const chunk = chunks_.back();
+                chunks_.pop_back();
+                return chunk;
+            }
         }
-        StageChunk* const chunk = chunks_.back();
-        chunks_.pop_back();
-        return chunk;
+        return StageChunk::Make(bytes);
     }
     void Keep(StageChunk* chunk) {
+        used_bytes_.fetch_sub(chunk->bytes(), std::memory_order_relaxed);
         if (chunk->bytes() == kChunkBytes) {
             std::lock_guard lock(mutex_);
             if (chunks_.size() < kMaxSpares) {
@@ -87,8 +92,10 @@ public:
         }
         StageChunk::Delete(chunk);
     }
+    std::size_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
 
 private:
+    std::atomic<std::size_t> used_bytes_{0};  // Of chunks that are not here.
     std::mutex mutex_;
     std::vector<StageChunk*> chunks_;  // guarded by mutex_
 };
@@ -112,7 +119,8 @@ DroppedMessages::~DroppedMessages() {
     }
 }
 
-MessageStage::MessageStage() : spares_(std::make_shared<Spares>()) {}
+MessageStage::MessageStage(std::size_t max_bytes)
+    : max_bytes_(max_bytes), spares_(std::make_shared<Spares>()) {}
 
 MessageStage::~MessageStage() {
     if (chunk_ != nullptr) {
@@ -120,9 +128,19 @@ MessageStage::~MessageStage() {
     }
 }
 
+std::size_t MessageStage::Needed(std::size_t bytes) {
+    return Aligned(sizeof(StagedMessage) + bytes);
+}
+
+bool MessageStage::HasRoom(std::size_t bytes) const {
+    const std::size_t needed = Needed(bytes);
+    return needed <= left() ||
+           spares_->used_bytes() + std::max(kChunkBytes, sizeof(StageChunk) + needed) <= max_bytes_;
+}
+
 MessageStage::Room MessageStage::Take(std::size_t bytes) {
-    const std::size_t needed = Aligned(sizeof(StagedMessage) + bytes);
-    if (needed > static_cast<std::size_t>(end_ - at_)) {
+    const std::size_t needed = Needed(bytes);
+    if (needed > left()) {
         Begin(needed);
     }
     auto* const message = ::new (static_cast<void*>(at_)) StagedMessage;
@@ -131,16 +149,12 @@ MessageStage::Room MessageStage::Take(std::size_t bytes) {
     at_ += needed;
     ++taken_;
     // The next one's, which is likely as large: it is there by then.
-    PrefetchToWrite(at_, std::min(needed, static_cast<std::size_t>(end_ - at_)));
+    PrefetchToWrite(at_, std::min(needed, left()));
     return {message, reinterpret_cast<char*>(message + 1)};
 }
 
 void MessageStage::Begin(std::size_t bytes) {
-    const std::size_t wanted = std::max(kChunkBytes, sizeof(StageChunk) + bytes);
-    StageChunk* next = wanted == kChunkBytes ? spares_->Take() : nullptr;
-    if (next == nullptr) {
-        next = StageChunk::Make(wanted);
-    }
+    StageChunk* const next = spares_->Take(std::max(kChunkBytes, sizeof(StageChunk) + bytes));
     if (chunk_ != nullptr) {
         chunk_->Close(std::exchange(taken_, 0));
     }

@@ -64,10 +64,12 @@ private:
 
 /// Where the messages of a flood over many subjects wait: one behind the other in the order in
 /// which they came, so that taking one writes where the cache expects it, whichever of the
-/// thousands of open batches it is for. `Take` needs the producer's lock; `Drop` needs none.
+/// thousands of open batches it is for. Memory is given back in pieces of 64 KiB, so a few messages
+/// that wait for long can keep much of it: hence the bound. `Take` and `HasRoom` need the
+/// producer's lock; `Drop` needs none.
 class MessageStage {
 public:
-    MessageStage();
+    explicit MessageStage(std::size_t max_bytes);
     MessageStage(const MessageStage&) = delete;
     MessageStage& operator=(const MessageStage&) = delete;
     ~MessageStage();
@@ -78,15 +80,20 @@ public:
         char* bytes = nullptr;
     };
     Room Take(std::size_t bytes);
+    /// Whether a message of so many bytes fits in below `max_bytes`.
+    bool HasRoom(std::size_t bytes) const;
     /// Of a message that was taken.
     static void Drop(StagedMessage* message);
 
     class Spares;
 
 private:
+    static std::size_t Needed(std::size_t bytes);
+    std::size_t left() const { return static_cast<std::size_t>(end_ - at_); }
     void Begin(std::size_t bytes);
 
-    std::shared_ptr<Spares> spares_;
+    const std::size_t max_bytes_;
+    const std::shared_ptr<Spares> spares_;
     StageChunk* chunk_ = nullptr;
     char* at_ = nullptr;
     char* end_ = nullptr;

@@ -36,6 +36,7 @@ ProducerCore::ProducerCore(std::shared_ptr<ClientRuntime> runtime,
       router_(std::move(router)),
       links_(std::move(links)),
       options_(options),
+      stage_(options.max_pending_bytes / 2),
       wall_(runtime_->Now(), runtime_->clock().WallNow()),
       random_(runtime_->MakeRandom()),
       timer_(runtime_->work()) {}
@@ -247,11 +248,26 @@ void ProducerCore::Append(PendingBatch& batch, const Taken& taken) {
     state.AddId(id);
 }
 
+/// Moves what is staged for the open batch of a subject.
+void ProducerCore::Unstage(SubjectQueue& subject) {
+    PendingBatch& batch = *subject.open;
+    batch.staged = std::move(subject.gathered.staged);
+    batch.count = subject.gathered.count;
+    batch.bytes = subject.gathered.bytes;
+    Prepare(batch);
+    TakeStaged({&subject.open, 1});
+}
+
 /// Adds a message, `staged` or not yet, to the open batch of its subject.
 void ProducerCore::Gather(SubjectQueue& subject, const Taken& taken, StagedMessage* staged) {
     Gathered& gathered = subject.gathered;
     if (staged == nullptr && !gathered.staged.empty()) {
-        staged = Stage(taken);  // Behind those that were staged.
+        // Behind those that are staged, or behind those that were.
+        if (stage_.HasRoom(taken.bytes)) {
+            staged = Stage(taken);
+        } else {
+            Unstage(subject);
+        }
     }
     if (staged != nullptr) {
         gathered.staged.Add(staged);
@@ -309,7 +325,7 @@ SendFuture ProducerCore::Send(Message message,
     const bool wants_future = !callback;
     const Taken taken{message, bytes, now, callback};
     StagedMessage* staged = nullptr;
-    if (many) {
+    if (many && stage_.HasRoom(bytes)) {
         subjects_.PrefetchSubject(hash);
         staged = Stage(taken);
     }

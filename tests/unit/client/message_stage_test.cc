@@ -10,6 +10,8 @@
 namespace qmq::internal {
 namespace {
 
+constexpr std::size_t kMaxBytes = 64U << 20;
+
 /// Stages `text`; `alive` counts the callbacks that exist.
 StagedMessage* Put(MessageStage& stage, const std::string& text, std::shared_ptr<int> alive) {
     const auto [message, bytes] = stage.Take(text.size());
@@ -20,7 +22,7 @@ StagedMessage* Put(MessageStage& stage, const std::string& text, std::shared_ptr
 
 TEST(MessageStageTest, EachMessageKeepsItsBytesHoweverLargeTheyAre) {
     const auto alive = std::make_shared<int>();
-    MessageStage stage;
+    MessageStage stage(kMaxBytes);
     std::vector<std::string> texts;
     std::vector<StagedMessage*> messages;
     for (std::size_t i = 0; i < 2'000; ++i) {
@@ -38,7 +40,7 @@ TEST(MessageStageTest, EachMessageKeepsItsBytesHoweverLargeTheyAre) {
 
 TEST(MessageStageTest, MessagesThatNobodyTakesAreDroppedWithTheirBatch) {
     const auto alive = std::make_shared<int>();
-    MessageStage stage;
+    MessageStage stage(kMaxBytes);
     {
         StagedMessages of_batch;
         for (int i = 0; i < 1'000; ++i) {
@@ -56,7 +58,7 @@ TEST(MessageStageTest, AMessageMayOutliveTheStage) {
     const auto alive = std::make_shared<int>();
     StagedMessages of_batch;
     {
-        MessageStage stage;
+        MessageStage stage(kMaxBytes);
         for (int i = 0; i < 1'000; ++i) {
             of_batch.Add(Put(stage, "text", alive));
         }
@@ -64,6 +66,21 @@ TEST(MessageStageTest, AMessageMayOutliveTheStage) {
     EXPECT_EQ(of_batch.last()->encoded(), "text");
     of_batch = StagedMessages();
     EXPECT_EQ(alive.use_count(), 1);
+}
+
+TEST(MessageStageTest, ThereIsRoomForAsManyBytesAsItMayTake) {
+    const auto alive = std::make_shared<int>();
+    MessageStage stage(1U << 20);
+    StagedMessages of_batch;
+    const std::string text(1'000, 'x');
+    while (stage.HasRoom(text.size()) && of_batch.count() < 2'000) {
+        of_batch.Add(Put(stage, text, alive));
+    }
+    EXPECT_GT(of_batch.count(), 800U);
+    EXPECT_LT(of_batch.count(), 1'049U);
+    EXPECT_FALSE(stage.HasRoom(1U << 20));
+    of_batch = StagedMessages();
+    EXPECT_TRUE(stage.HasRoom(text.size()));
 }
 
 }  // namespace

@@ -215,6 +215,21 @@ protected:
         }
     }
 
+    void ExpectOrder() {
+        std::map<std::string, std::vector<std::string>> stored;
+        for (const auto& message : broker().stored()) {
+            stored[message.subject].push_back(message.id);
+        }
+        for (int i = 0; i < kSubjects; ++i) {
+            const std::vector<std::string>& ids = stored[SubjectOf(i)];
+            ASSERT_THAT(ids, SizeIs(kRounds));
+            for (int round = 0; round < kRounds; ++round) {
+                EXPECT_EQ(ids[static_cast<std::size_t>(round)],
+                          std::to_string(round * kSubjects + i));
+            }
+        }
+    }
+
     std::vector<std::vector<SendReceipt>> receipts;
 };
 
@@ -224,17 +239,7 @@ TEST_F(ManySubjectsTest, EveryMessageIsStoredInTheOrderOfItsSubjectAndAnsweredOn
     Flood(producer);
     AnswerAll();
     ExpectOneReceiptEach(SendOutcome::kPersisted);
-    std::map<std::string, std::vector<std::string>> stored;
-    for (const auto& message : broker().stored()) {
-        stored[message.subject].push_back(message.id);
-    }
-    for (int i = 0; i < kSubjects; ++i) {
-        const std::vector<std::string>& ids = stored[SubjectOf(i)];
-        ASSERT_THAT(ids, SizeIs(kRounds));
-        for (int round = 0; round < kRounds; ++round) {
-            EXPECT_EQ(ids[static_cast<std::size_t>(round)], std::to_string(round * kSubjects + i));
-        }
-    }
+    ExpectOrder();
 }
 
 TEST_F(ManySubjectsTest, ABatchStaysWithinItsCountAndItsBytes) {
@@ -251,6 +256,17 @@ TEST_F(ManySubjectsTest, ABatchStaysWithinItsCountAndItsBytes) {
     Flood(producer);
     AnswerAll();
     ExpectOneReceiptEach(SendOutcome::kPersisted);
+}
+
+TEST_F(ManySubjectsTest, MoreThanTheStageTakesGoesStraightIntoItsBatch) {
+    ProducerOptions options;
+    options.max_pending_bytes = 1U << 20;  // Half of it is the stage's, less than all need.
+    Producer producer = Ready(options);
+    broker().SetHoldSends(true);
+    Flood(producer);
+    AnswerAll();
+    ExpectOneReceiptEach(SendOutcome::kPersisted);
+    ExpectOrder();
 }
 
 TEST_F(ManySubjectsTest, WhatIsNotAnsweredInTimeIsSaidSo) {
