@@ -1,3 +1,8 @@
+#include <atomic>
+#include <thread>
+
+#include "qmq/client.h"
+
 #include "server/env/file_system.h"
 #include "tests/integration/grpc/grpc_fixture.h"
 
@@ -168,6 +173,52 @@ TEST_F(RealBrokerTest, TensOfThousandsOfMessagesArriveOnceEachInOrder) {
     EXPECT_TRUE(Ack(*stream, 0, next - 1).ok());
     ASSERT_TRUE(persisted.WaitFor(kBatches));
     EXPECT_THAT(persisted.values(), testing::Each(true));
+}
+
+// Messages are staged, encoded, expired and given up by different threads at the same time.
+TEST_F(RealBrokerTest, EachMessageOfAFloodOverManySubjectsIsAnsweredOnceWhateverBecomesOfIt) {
+    constexpr std::size_t kThreads = 3;
+    constexpr std::size_t kMessages = 20'000;
+    constexpr std::size_t kSubjects = 300;
+    for (const auto shutdown_time :
+         {std::chrono::milliseconds(0), std::chrono::milliseconds(10'000)}) {
+        std::vector<std::atomic<int>> answers(kThreads * kMessages);
+        std::atomic<std::size_t> stored{0};
+        ClientOptions options;
+        options.uri = "grpc://" + address_;
+        options.app_code = "flood";
+        options.transports = {GrpcTransport()};
+        Result<Client> client = Client::Create(std::move(options));
+        ASSERT_TRUE(client.ok()) << client.status();
+        {
+            std::vector<std::jthread> threads;
+            for (std::size_t thread = 0; thread < kThreads; ++thread) {
+                ProducerOptions producer_options;
+                // Of one many a message expires, wherever it is just then.
+                producer_options.timeout = std::chrono::milliseconds(thread == 0 ? 1 : 30'000);
+                Result<Producer> producer = client->MakeProducer(producer_options);
+                ASSERT_TRUE(producer.ok()) << producer.status();
+                threads.emplace_back([&, thread, producer = *producer]() mutable {
+                    for (std::size_t i = 0; i < kMessages; ++i) {
+                        std::atomic<int>& answer = answers[thread * kMessages + i];
+                        producer.Send(Message("flood-" + std::to_string(i % kSubjects))
+                                          .SetBody(std::string(i % 200, 'x')),
+                                      [&](const SendReceipt& receipt) {
+                                          ++answer;
+                                          stored += receipt.ok() ? 1 : 0;
+                                      });
+                    }
+                });
+            }
+        }
+        const ShutdownReport report = client->Shutdown(shutdown_time);
+        for (const std::atomic<int>& answer : answers) {
+            ASSERT_EQ(answer, 1);
+        }
+        if (report.drained) {
+            EXPECT_GE(stored, (kThreads - 1) * kMessages);
+        }
+    }
 }
 
 TEST_F(RealBrokerTest, ABrokenBatchIsRefusedByTheBroker) {
