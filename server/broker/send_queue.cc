@@ -66,19 +66,31 @@ Result<CheckedBatch> CheckBatch(SendBatch batch,
 }
 
 void SendQueue::Add(std::unique_ptr<SendPart> part) {
-    for (CheckedBatch& batch : part->batches) {
-        AppendBatch(*part, batch);
+    if (core_.stopped.ok()) {
+        // All are looked up before the first is appended to: so the memory of many is on its way
+        // at once, where there are thousands of subjects.
+        subjects_.clear();
+        for (const CheckedBatch& batch : part->batches) {
+            subjects_.push_back(&core_.OpenSubject(batch.subject));
+            __builtin_prefetch(subjects_.back()->log);
+        }
+        for (const Subject* subject : subjects_) {
+            core_.store->Prefetch(*subject->log);
+        }
+        for (std::size_t i = 0; i < subjects_.size(); ++i) {
+            AppendBatch(*part, part->batches[i], *subjects_[i]);
+        }
+    } else {
+        for (const CheckedBatch& batch : part->batches) {
+            part->frame->receipts[batch.index] =
+                BatchReceipt{core_.stopped, SendOutcome::kRefused, Durability::kDefault, 0};
+        }
     }
     round_.push_back(std::move(part));
 }
 
-void SendQueue::AppendBatch(SendPart& part, CheckedBatch& batch) {
+void SendQueue::AppendBatch(SendPart& part, CheckedBatch& batch, Subject& subject) {
     BatchReceipt& receipt = part.frame->receipts[batch.index];
-    if (!core_.stopped.ok()) {
-        receipt = BatchReceipt{core_.stopped, SendOutcome::kRefused, Durability::kDefault, 0};
-        return;
-    }
-    Subject& subject = core_.OpenSubject(batch.subject);
     Result<store::ShardStore::Appended> appended =
         core_.store->AppendMessages(*subject.log, std::move(batch.batch), batch.view);
     if (!appended.ok()) {

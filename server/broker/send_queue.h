@@ -78,11 +78,12 @@ public:
     Answered TakeAnswered() { return std::exchange(answered_, Answered{}); }
 
 private:
-    void AppendBatch(SendPart& part, CheckedBatch& batch);
+    void AppendBatch(SendPart& part, CheckedBatch& batch, Subject& subject);
     void Finish(std::unique_ptr<SendPart> part);
     void FailPart(std::unique_ptr<SendPart> part, SendOutcome outcome, const Status& status);
 
     ShardCore& core_;
+    std::vector<Subject*> subjects_;  // Of the part that is added.
     std::vector<std::unique_ptr<SendPart>> round_;
     Ring<std::unique_ptr<SendPart>> syncing_;
     Answered answered_;

@@ -156,6 +156,12 @@ Result<ShardStore::Appended> ShardLog::AppendMessages(SubjectLog& subject,
     return Append(record, &StateOf(subject), &checked, std::move(batch));
 }
 
+void ShardLog::Prefetch(const SubjectLog& subject) const {
+    const SubjectState& state = StateOf(subject);
+    __builtin_prefetch(state.open_index);
+    __builtin_prefetch(state.extents.data() + state.extents.size());
+}
+
 Result<LogOffset> ShardLog::AppendAction(std::string_view action) {
     Record record;
     record.header.kind = RecordKind::kAction;

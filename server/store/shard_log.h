@@ -45,6 +45,7 @@ public:
     Result<Appended> AppendMessages(SubjectLog& subject,
                                     Slice batch,
                                     const BatchView& checked) override;
+    void Prefetch(const SubjectLog& subject) const override;
     Result<LogOffset> AppendAction(std::string_view action) override;
     Result<Appended> AppendMove(std::string_view action, SubjectLog& subject, Slice batch) override;
 

@@ -217,6 +217,8 @@ public:
     virtual Result<Appended> AppendMessages(SubjectLog& subject,
                                             Slice batch,
                                             const BatchView& checked) = 0;
+    /// `AppendMessages` will be called for the subject soon: asks for the memory that it looks at.
+    virtual void Prefetch(const SubjectLog& subject) const = 0;
     virtual Result<LogOffset> AppendAction(std::string_view action) = 0;
     virtual Result<Appended> AppendMove(std::string_view action,
                                         SubjectLog& subject,
