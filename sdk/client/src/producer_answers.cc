@@ -246,6 +246,9 @@ void ProducerCore::Expire(Lock& lock, TimePoint now, Finished* finished) {
         }
         Finish(batch, step, nullptr, finished);
     }
+    for (const auto& [name, lane] : lanes_) {
+        lane->DropDone();
+    }
 }
 
 void ProducerCore::OnTimer() {
@@ -297,9 +300,7 @@ ProducerCore::Left ProducerCore::Abandon() {
         waiting_.clear();
         for (const auto& [name, lane] : lanes_) {
             lane->connection = nullptr;
-            lane->queue.clear();
-            lane->open.clear();
-            lane->open_count = 0;
+            lane->Clear();
         }
         changed_.notify_all();
     }

@@ -170,6 +170,18 @@ struct Lane {
     std::deque<std::shared_ptr<PendingBatch>> open;
     std::size_t open_count = 0;  ///< Really open.
 
+    /// Batches hold their lane: without this those that it has would stay for ever.
+    void Clear() {
+        queue.clear();
+        open.clear();
+        open_count = 0;
+    }
+    /// Those whose deadline came while they waited in vain.
+    void DropDone() {
+        while (!queue.empty() && queue.front()->place == PendingBatch::Place::kDone) {
+            queue.pop_front();
+        }
+    }
     void AddOpen(const std::shared_ptr<PendingBatch>& batch) {
         open.push_back(batch);
         ++open_count;

@@ -46,6 +46,7 @@ ProducerCore::~ProducerCore() {
     for (const auto& [name, lane] : lanes_) {
         lane->connection.reset();
         lane->link.reset();
+        lane->Clear();
     }
 }
 
