@@ -53,10 +53,7 @@ void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
             ArmTimer();
         }
     }
-    Deliver(std::move(finished), from_wire);
-    SpareParts::Clean(&frame->batches);
-    Lock lock(mutex_);
-    spare_.Keep(&frame->batches);
+    Deliver(std::move(finished), from_wire, std::move(frame->batches));
 }
 
 void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Finished* finished) {
@@ -139,7 +136,8 @@ void ProducerCore::Finish(const BatchPtr& batch,
 }
 
 /// Makes futures ready and posts the callbacks of all of them as one task. Without the lock.
-void ProducerCore::Deliver(Finished finished, bool from_wire) {
+/// `answered` are the batches of a frame, of which those that nobody holds any more are kept.
+void ProducerCore::Deliver(Finished finished, bool from_wire, std::vector<BatchPtr> answered) {
     std::vector<SpareParts::StatePtr> with_callbacks;
     std::vector<SpareParts::StatePtr> ready;
     for (FinishedBatch& one : finished) {
@@ -166,10 +164,12 @@ void ProducerCore::Deliver(Finished finished, bool from_wire) {
         }
     }
     SpareParts::Clean(&ready);
+    SpareParts::Clean(&answered);
     std::vector<Task> drained;
     {
         Lock lock(mutex_);
         spare_.Keep(&ready);
+        spare_.Keep(&answered);
         if (waiters_ > 0) {
             changed_.notify_all();
         }

@@ -225,8 +225,8 @@ private:
 struct Frame {
     std::shared_ptr<Lane> lane;
     std::vector<std::shared_ptr<PendingBatch>> batches;
-    bool staged =
-        false;  ///< Some of them have staged messages, and are "encoding" until they are moved.
+    /// Some of them have staged messages, and are "encoding" until these are moved.
+    bool staged = false;
 };
 
 /// Batches whose futures and callbacks are due, to be handed out without the lock.

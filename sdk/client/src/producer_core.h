@@ -136,7 +136,7 @@ private:
                 const SendStep& step,
                 const BatchReceipt* receipt,
                 Finished* finished);
-    void Deliver(Finished finished, bool from_wire = false);
+    void Deliver(Finished finished, bool from_wire = false, std::vector<BatchPtr> answered = {});
     void ArmTimer();
     void OnTimer();
     void Expire(Lock& lock, TimePoint now, Finished* finished);
