@@ -9,7 +9,7 @@ namespace qmq::broker {
 namespace {
 
 Status CheckDelay(const SendBatch& batch, const BatchView& view, WallTime now) {
-    if (ParseSubject(batch.subject).kind == SubjectKind::kRetry) {
+    if (!view.may_have_due_times() || ParseSubject(batch.subject).kind == SubjectKind::kRetry) {
         return {};
     }
     BatchView::Iterator heads = view.begin_heads();

@@ -100,10 +100,7 @@ private:
     void RemoveOutstanding(const BatchPtr& batch);
     RouteKey KeyOf(const SubjectQueue& subject) const;
 
-    // producer_flow.cc: batches on their way through lanes.
-    BatchPtr CloseOpen(SubjectQueue& subject);
-    void SealOpen(SubjectQueue& subject);
-    void SealAll();
+    // producer_routes.cc: which lane a batch takes.
     void Place(const BatchPtr& batch, bool first);
     bool IsResting(Lane& lane);
     LanePtr PickLane(SubjectQueue& subject, const Lane* avoid);
@@ -111,6 +108,13 @@ private:
     void AssignStranded();
     void AssignSubject(SubjectQueue& subject);
     void Evacuate(Lane& lane);
+    void SyncLane(Lock& lock, const LanePtr& lane);
+    bool DropUnusedLanes();
+
+    // producer_flow.cc: batches on their way through lanes.
+    BatchPtr CloseOpen(SubjectQueue& subject);
+    void SealOpen(SubjectQueue& subject);
+    void SealAll();
     bool IsEager(const Lane& lane) const;
     bool CanSend(const Lane& lane, TimePoint now) const;
     bool HasSlot(const Lane& lane, TimePoint now) const;
@@ -125,8 +129,6 @@ private:
     void WaitEncoded(Lock& lock, const PendingBatch& batch);
     void SendFrame(const std::shared_ptr<BrokerConnection>& connection,
                    std::shared_ptr<Frame> frame);
-    void SyncLane(Lock& lock, const LanePtr& lane);
-    bool DropUnusedLanes();
 
     // producer_answers.cc: what became of batches, and time.
     void OnFrameDone(const std::shared_ptr<Frame>& frame, std::vector<BatchReceipt> receipts);

@@ -121,7 +121,11 @@ Status DefectAt(std::size_t index, std::size_t offset, Defect defect) {
 
 enum class Depth : std::uint8_t { kHeads, kProperties };
 
-Status CheckMessages(const BatchHeader& header, std::string_view body, Depth depth) {
+/// `has_due_times` is set when a message has one.
+Status CheckMessages(const BatchHeader& header,
+                     std::string_view body,
+                     Depth depth,
+                     bool& has_due_times) {
     std::size_t offset = 0;
     MessageHead head;
     MessageTail tail;
@@ -134,6 +138,7 @@ Status CheckMessages(const BatchHeader& header, std::string_view body, Depth dep
         if (const Defect defect = Decode(body, offset, head, tail); defect != Defect::kNone) {
             return DefectAt(i, offset, defect);
         }
+        has_due_times = has_due_times || head.deliver_at.has_value();
         if (depth == Depth::kProperties) {
             if (Status status = internal::CheckProperties(tail.properties); !status.ok()) {
                 return status.WithContext("message " + std::to_string(i) + " of the batch (id " +
@@ -151,7 +156,10 @@ Status CheckMessages(const BatchHeader& header, std::string_view body, Depth dep
     return Status::Ok();
 }
 
-Status CheckBatch(const Pieces& pieces, const BatchLimits& limits, Depth depth) {
+Status CheckBatch(const Pieces& pieces,
+                  const BatchLimits& limits,
+                  Depth depth,
+                  bool& has_due_times) {
     if (Status status = CheckSizes(pieces, limits); !status.ok()) {
         return status;
     }
@@ -159,7 +167,7 @@ Status CheckBatch(const Pieces& pieces, const BatchLimits& limits, Depth depth) 
     if (Status status = CheckHeader(pieces, header, limits); !status.ok()) {
         return status;
     }
-    return CheckMessages(header, pieces.body, depth);
+    return CheckMessages(header, pieces.body, depth, has_due_times);
 }
 
 }  // namespace
@@ -242,10 +250,13 @@ std::string BatchBuilder::Finish() {
 Result<BatchView> BatchView::Parse(std::string_view bytes, const BatchLimits& limits) {
     const std::size_t header_size = std::min(bytes.size(), BatchHeader::kBytes);
     const Pieces pieces{bytes.substr(0, header_size), bytes.substr(header_size)};
-    if (Status status = CheckBatch(pieces, limits, Depth::kHeads); !status.ok()) {
+    bool has_due_times = false;
+    if (Status status = CheckBatch(pieces, limits, Depth::kHeads, has_due_times); !status.ok()) {
         return status;
     }
-    return Trusted(bytes);
+    BatchView view = Trusted(bytes);
+    view.may_have_due_times_ = has_due_times;
+    return view;
 }
 
 BatchView BatchView::Trusted(std::string_view bytes) {
@@ -302,7 +313,9 @@ Result<MessageReader> MessageReader::Make(const std::string& subject,
         const std::size_t header_size = std::min(body.size(), BatchHeader::kBytes);
         pieces = {body.bytes().substr(0, header_size), body.bytes().substr(header_size)};
     }
-    if (Status status = CheckBatch(pieces, limits, Depth::kProperties); !status.ok()) {
+    bool has_due_times = false;
+    if (Status status = CheckBatch(pieces, limits, Depth::kProperties, has_due_times);
+        !status.ok()) {
         return status;
     }
     MessageReader reader;

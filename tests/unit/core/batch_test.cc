@@ -5,6 +5,8 @@
 
 #include <bit>
 
+#include "qmq/id.h"
+
 #include "tests/unit/core/batch_samples.h"
 
 namespace qmq {
@@ -39,6 +41,29 @@ TEST(BatchBuilderTest, CountsItsBytesAndIsEmptyAgainAfterFinish) {
     builder.Add(FullMessage(), "", At(1));
     builder.Add(FullMessage(), "", At(1));
     EXPECT_EQ(builder.Finish(), first);
+}
+
+TEST(BatchBuilderTest, WhatWasEncodedBeforeMakesTheSameBatch) {
+    const std::vector<Message> messages = {Message("s").SetBody("x"), FullMessage()};
+    const std::string id(MessageIdGenerator::kLength, 'i');
+    BatchBuilder direct;
+    BatchBuilder in_steps;
+    for (const Message& message : messages) {
+        direct.Add(message, id, At(1));
+        std::string encoded(message.encoded_bytes(), '\0');
+        const std::string_view written = EncodeMessage(message, id, At(1), encoded.data());
+        EXPECT_EQ(written, message.id().empty() ? id : message.id());
+        in_steps.AddEncoded(encoded);
+    }
+    EXPECT_EQ(in_steps.bytes(), direct.bytes());
+    EXPECT_EQ(in_steps.Finish(), direct.Finish());
+}
+
+TEST(BatchViewTest, ParseSaysWhetherSomeMessageHasADueTime) {
+    EXPECT_FALSE(BatchView::Parse(MakeBatch({Message("s")}), {})->may_have_due_times());
+    const std::string mixed = MakeBatch({Message("s"), FullMessage(), Message("s")});
+    EXPECT_TRUE(BatchView::Parse(mixed, {})->may_have_due_times());
+    EXPECT_TRUE(BatchView::Trusted(MakeBatch({Message("s")})).may_have_due_times());
 }
 
 TEST(BatchViewTest, GivesTheHeadOfEachMessage) {

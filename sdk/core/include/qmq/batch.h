@@ -105,6 +105,8 @@ public:
     const BatchHeader& header() const { return header_; }
     std::uint32_t count() const { return header_.count; }
     std::string_view body() const { return body_; }
+    /// False when no message has a due time, as `Parse` has seen; `Trusted` did not look.
+    bool may_have_due_times() const { return may_have_due_times_; }
 
     /// Walks the messages in order.
     class Iterator {
@@ -123,6 +125,7 @@ public:
 private:
     BatchHeader header_;
     std::string_view body_;
+    bool may_have_due_times_ = true;
 };
 
 /// Makes the header of a batch whose messages are `body`, so that some messages of a batch can
