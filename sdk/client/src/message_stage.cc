@@ -1,7 +1,9 @@
 #include "sdk/client/src/message_stage.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
+#include <mutex>
 #include <new>
 
 #include "sdk/client/src/prefetch.h"

@@ -121,8 +121,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
         outcome.first_sequence = receipt->first_sequence;
     }
     if (!batch->staged.empty()) {
-        Prepare(*batch);  // It was never sent.
-        TakeStaged({&batch, 1});
+        Unstage(batch);  // It was never sent.
     }
     if (!batch->single) {
         finished->push_back({std::move(batch->state), std::move(outcome)});

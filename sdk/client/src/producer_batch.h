@@ -82,6 +82,13 @@ struct Gathered {
     StagedMessages staged;
 };
 
+/// Gives `batch`, which is open, what was gathered for it so far.
+inline void PassOn(Gathered& gathered, PendingBatch& batch) {
+    batch.count = gathered.count;
+    batch.bytes = gathered.bytes;
+    batch.staged = std::move(gathered.staged);
+}
+
 /// What is not looked at for each message.
 struct SubjectDetails {
     explicit SubjectDetails(std::string_view subject_name) : name(subject_name) {}

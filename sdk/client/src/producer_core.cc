@@ -249,14 +249,10 @@ void ProducerCore::Append(PendingBatch& batch, const Taken& taken) {
     state.AddId(id);
 }
 
-/// Moves what is staged for the open batch of a subject.
-void ProducerCore::Unstage(SubjectQueue& subject) {
-    PendingBatch& batch = *subject.open;
-    batch.staged = std::move(subject.gathered.staged);
-    batch.count = subject.gathered.count;
-    batch.bytes = subject.gathered.bytes;
-    Prepare(batch);
-    TakeStaged({&subject.open, 1});
+/// Moves what is staged for a batch that no frame takes, or not yet.
+void ProducerCore::Unstage(const BatchPtr& batch) {
+    Prepare(*batch);
+    TakeStaged({&batch, 1});
 }
 
 /// Adds a message, `staged` or not yet, to the open batch of its subject.
@@ -267,7 +263,8 @@ void ProducerCore::Gather(SubjectQueue& subject, const Taken& taken, StagedMessa
         if (stage_.HasRoom(taken.bytes)) {
             staged = Stage(taken);
         } else {
-            Unstage(subject);
+            PassOn(gathered, *subject.open);
+            Unstage(subject.open);
         }
     }
     if (staged != nullptr) {

@@ -89,7 +89,7 @@ private:
     bool Joins(const Gathered& gathered, std::size_t bytes, TimePoint deadline) const;
     StagedMessage* Stage(const Taken& taken);
     void Append(PendingBatch& batch, const Taken& taken);
-    void Unstage(SubjectQueue& subject);
+    void Unstage(const BatchPtr& batch);
     void Gather(SubjectQueue& subject, const Taken& taken, StagedMessage* staged);
     bool IsFull(const Gathered& gathered, std::size_t next_bytes) const;
     WallTime WallAt(TimePoint now);

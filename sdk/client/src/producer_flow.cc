@@ -39,10 +39,8 @@ ProducerCore::BatchPtr ProducerCore::CloseOpen(SubjectQueue& subject) {
         return nullptr;
     }
     open_count_.store(open_count_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-    Gathered gathered = std::exchange(subject.gathered, {});
-    batch->count = gathered.count;
-    batch->bytes = gathered.bytes;
-    batch->staged = std::move(gathered.staged);
+    PassOn(subject.gathered, *batch);
+    subject.gathered = {};
     subject.details->last_bytes = batch->bytes + BatchHeader::kBytes;
     return batch;
 }
