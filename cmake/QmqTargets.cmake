@@ -9,6 +9,8 @@ set_property(GLOBAL PROPERTY USE_FOLDERS ON)
 add_library(qmq_warnings INTERFACE)
 target_compile_options(qmq_warnings INTERFACE
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual)
+# Locks and what they guard (sdk/client/src/base/mutex.h).
+target_compile_options(qmq_warnings INTERFACE $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
 # g++ 12 takes the value of a std::optional that is not engaged for one that is read.
 target_compile_options(qmq_warnings INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 # Whoever has our warnings has the hardening: one name to link, and no program of ours is forgotten.
@@ -50,9 +52,10 @@ function(qmq_component name)
 endfunction()
 
 # qmq_test(NAME LABEL unit|integration SOURCES … LIBS …): one GoogleTest program, one ctest entry a test case.
-# TIMEOUT is in seconds (60). The targets unit_tests and integration_tests build all programs of that label.
+# TIMEOUT is in seconds (60). PREFIX goes before the names that ctest knows, for cases that another program has as well.
+# The targets unit_tests and integration_tests build all programs of that label.
 function(qmq_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT" "SOURCES;LIBS")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT;PREFIX" "SOURCES;LIBS")
     if(NOT arg_TIMEOUT)
         set(arg_TIMEOUT 60)
     endif()
@@ -68,5 +71,6 @@ function(qmq_test name)
     target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gmock GTest::gtest_main qmq_warnings)
     include(GoogleTest)
     # Values in a test's name are often addresses, which differ from run to run.
-    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST NO_PRETTY_VALUES TEST_PREFIX "${arg_PREFIX}"
+        PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
 endfunction()

@@ -99,18 +99,14 @@ struct ConsumerStarter {
     }
 
     void ReadTags(const ConsumerDeclaration& declaration, SubscriptionOptions& options) {
-        const ConsumerTags& tags = declaration.options.tags;
-        if (tags.count > tags.names.size()) {
+        const LiteralTags& tags = declaration.options.tags;
+        if (tags.count() > Message::kMaxTags) {
             Problem(declaration,
-                    "tags has " + std::to_string(tags.count) + " entries; range: [0, " +
-                        std::to_string(tags.names.size()) + "]");
+                    "tags has " + std::to_string(tags.count()) + " entries; range: [0, " +
+                        std::to_string(Message::kMaxTags) + "]");
             return;
         }
-        if (tags.count > 0) {
-            options.tags.mode = tags.mode;
-            options.tags.tags.assign(tags.names.begin(),
-                                     tags.names.begin() + static_cast<std::ptrdiff_t>(tags.count));
-        }
+        options.tags = tags;
     }
 
     void ReadNames(const ConsumerDeclaration& declaration, SubscriptionOptions& options) {
@@ -211,6 +207,8 @@ struct ConsumerStarter {
         List(all);
         std::vector<Subscription> started;
         for (std::size_t i = 0; i < all.size(); ++i) {
+            // Paused, so that no handler has begun when a later one is refused.
+            prepared[i].first.start_paused = true;
             Result<Subscription> subscription =
                 all[i]->start(client, std::move(prepared[i].first), prepared[i].second);
             if (!subscription.ok()) {
@@ -221,6 +219,9 @@ struct ConsumerStarter {
                 return subscription.status().WithContext(Where(*all[i]));
             }
             started.push_back(*std::move(subscription));
+        }
+        for (Subscription& each : started) {
+            each.Resume();
         }
         return started;
     }

@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -44,7 +45,8 @@ def die_with_parent():
 class Server:
     """A `qmq dev` of our own on a free port; stopped, and its data removed, on leaving the block."""
 
-    def __init__(self, durability):
+    def __init__(self, durability, server_program=None):
+        self.program = server_program or program()
         self.durability = durability
         self.directory = None
         self.process = None
@@ -60,7 +62,7 @@ class Server:
         return self
 
     def start(self):
-        command = [program(), "dev", "--data", f"{self.directory}/data", "--port", "0", "--durability", self.durability]
+        command = [self.program, "dev", "--data", f"{self.directory}/data", "--port", "0", "--durability", self.durability]
         with open(f"{self.directory}/stderr", "ab") as errors:
             try:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -85,6 +87,11 @@ class Server:
     def status(self):
         return pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
 
+    def processor_seconds(self):
+        """User and system time of all its threads so far, exact: /proc/PID/stat counts in ticks of 10 ms."""
+        cpuclock_sched = 2
+        return time.clock_gettime((~self.process.pid << 3) | cpuclock_sched)
+
     def __exit__(self, *unused):
         self.stop()
         self.remove()
@@ -104,9 +111,9 @@ class Server:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def bench(uri, arguments, timeout=150):
+def bench(uri, arguments, timeout=150, client_program=None):
     """The result of `qmq bench ARGUMENTS` as a dictionary."""
-    command = [program(), "bench", *arguments, "--uri", uri, "--json"]
+    command = [client_program or program(), "bench", *arguments, "--uri", uri, "--json"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired as error:
@@ -133,7 +140,7 @@ def run(options):
         return result
 
 
-def main(arguments):
+def parse_arguments(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--durability", default="fsync")
     parser.add_argument("--inproc", action="store_true")
@@ -141,6 +148,11 @@ def main(arguments):
     options = parser.parse_args(arguments)
     if not options.job:
         parser.error("give a job: publish, consume, both or latency")
+    return options
+
+
+def main(arguments):
+    options = parse_arguments(arguments)
     try:
         print(json.dumps(run(options)))
     except Failure as failure:

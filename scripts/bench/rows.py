@@ -350,12 +350,12 @@ def markdown(outcomes, foot):
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
-def write_markdown(path, text):
+def write_markdown(path, text, begin=BEGIN, end=END):
     path = pathlib.Path(path)
     old = path.read_text() if path.exists() else ""
-    if BEGIN in old and END in old:
-        head, rest = old.split(BEGIN, 1)
-        text = f"{head}{BEGIN}\n{text}{END}{rest.split(END, 1)[1]}"
+    if begin in old and end in old:
+        head, rest = old.split(begin, 1)
+        text = f"{head}{begin}\n{text}{end}{rest.split(end, 1)[1]}"
     path.write_text(text)
 
 

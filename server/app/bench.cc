@@ -219,13 +219,17 @@ private:
     }
 
     void Send(Producer& producer, const std::string& subject) {
-        producer.Send(MakeMessage(subject), [this](const SendReceipt& receipt) {
-            if (receipt.ok()) {
-                acked_.Add(1);
-            } else {
-                acked_.Fail("a send was not persisted: " + receipt.status.ToString());
-            }
-        });
+        const Status taken =
+            producer.Send(MakeMessage(subject), [this](const SendReceipt& receipt) {
+                if (receipt.ok()) {
+                    acked_.Add(1);
+                } else {
+                    acked_.Fail("a send was not persisted: " + receipt.status.ToString());
+                }
+            });
+        if (!taken.ok()) {
+            acked_.Fail("a message was not taken: " + taken.ToString());
+        }
     }
 
     void WarmUp() {
@@ -266,7 +270,7 @@ private:
         std::function<void(Producer&)> next = [&](Producer& producer) {
             ++sent;
             const std::int64_t begin = NowNanos();
-            producer.Send(
+            const Status taken = producer.Send(
                 MakeMessage(subject_),
                 [this, &next, &producer, &chains, begin, end](const SendReceipt& receipt) {
                     if (!receipt.ok()) {
@@ -282,6 +286,9 @@ private:
                         chains.Add(1);
                     }
                 });
+            if (!taken.ok()) {
+                chains.Fail("a message was not taken: " + taken.ToString());
+            }
         };
         for (Client& client : clients_) {
             producers.push_back(MakeProducer(client));

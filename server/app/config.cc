@@ -129,6 +129,11 @@ constexpr std::array kKeys{
         "67108864",
         "Size of a log's files. Fixed when the store is made. Range: [65536, 4294967296].",
         &Number<std::uint64_t, &ServerConfig::segment_bytes, 65'536, 4'294'967'296ULL>},
+    Key{"store.retention.seconds",
+        "0",
+        "Instead of messagelog.retention.hours, for data that lives shorter; 0: that one counts. "
+        "Range: [0, 31536000].",
+        &Time<std::chrono::seconds, &ServerConfig::short_retention, 0, 31'536'000>},
     Key{"store.retention.bytes",
         "0",
         "Oldest messages of a shard are deleted beyond this; 0 is no limit. Range: [0, 2^62].",

@@ -19,6 +19,8 @@ struct ServerConfig {
     std::uint32_t shards = 1;
     std::uint64_t segment_bytes = 64U << 20;
     std::chrono::hours retention{72};
+    /// Instead of `retention`, when not zero.
+    std::chrono::seconds short_retention{0};
     std::uint64_t retention_bytes = 0;
     double disk_high_water_percent = 95;
     std::chrono::milliseconds flush_interval{500};

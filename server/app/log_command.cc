@@ -7,6 +7,7 @@
 #include "server/app/action_text.h"
 #include "server/app/client_options.h"
 #include "server/app/commands.h"
+#include "server/broker/actions.h"
 #include "server/env/file_system.h"
 #include "server/store/log_inspector.h"
 
@@ -86,11 +87,15 @@ void Dump(const std::string& directory, const std::string& subject, std::uint64_
     }
 }
 
+Status CheckAction(std::string_view action) {
+    return broker::DecodeAction(action).status();
+}
+
 void Verify(const std::string& directory) {
     bool sound = true;
     for (const std::string& each : Stores(directory)) {
         const store::VerifyReport report =
-            OrFail(store::VerifyStore(env::RealFileSystem(), each), kExitFailed, each);
+            OrFail(store::VerifyStore(env::RealFileSystem(), each, CheckAction), kExitFailed, each);
         std::printf(
             "%s: %llu records, %llu messages of %llu subjects, %llu actions, %llu segments, %llu "
             "index files, "

@@ -1,11 +1,15 @@
 #include "server/app/server_node.h"
 
+#include <cstdio>
 #include <fstream>
 #include <future>
 #include <sstream>
 #include <utility>
 
 #include "qmq/clock.h"
+#include "qmq/random.h"
+
+#include "server/env/line_writer.h"
 
 namespace qmq::app {
 
@@ -23,7 +27,8 @@ broker::BrokerOptions ToBrokerOptions(const ServerConfig& config) {
     options.flush_interval = config.flush_interval;
     options.retry_delay = config.retry_delay;
     options.store.segment_bytes = config.segment_bytes;
-    options.store.retention = config.retention;
+    options.store.retention =
+        config.short_retention.count() > 0 ? config.short_retention : config.retention;
     options.store.retention_bytes = config.retention_bytes;
     options.store.disk_high_water_percent = config.disk_high_water_percent;
     options.store.drop_consumed = config.memory;
@@ -49,6 +54,7 @@ Result<rpc::GrpcServerOptions> ToGrpcOptions(const ServerConfig& config) {
     rpc::GrpcServerOptions options;
     options.listen = {config.grpc_listen + ":" + std::to_string(config.grpc_port)};
     options.max_message_bytes = config.max_message_bytes;
+    options.batch_limits.max_batch_bytes = config.max_message_bytes;
     options.allow_token_without_tls = config.allow_token_without_tls;
     const std::pair<const std::string*, std::pair<const char*, std::string*>> files[] = {
         {&config.tls_certificate_file, {"grpc.tls.certificate", &options.tls_certificate_pem}},
@@ -75,7 +81,12 @@ Result<rpc::GrpcServerOptions> ToGrpcOptions(const ServerConfig& config) {
 ServerNode::ServerNode(const ServerConfig& config)
     : config_(config), memory_(config.memory ? env::MakeMemoryFileSystem() : nullptr) {}
 
-Result<std::unique_ptr<ServerNode>> ServerNode::Start(const ServerConfig& config) {
+void ServerNode::SayOnStderr(std::string_view line) {
+    std::fprintf(stderr, "qmq: %s\n", std::string(line).c_str());
+}
+
+Result<std::unique_ptr<ServerNode>> ServerNode::Start(const ServerConfig& config,
+                                                      env::EventReporter::Sink say) {
     Result<rpc::GrpcServerOptions> grpc_options = ToGrpcOptions(config);
     if (!grpc_options.ok()) {
         return grpc_options.status();
@@ -85,10 +96,19 @@ Result<std::unique_ptr<ServerNode>> ServerNode::Start(const ServerConfig& config
         std::make_unique<ThreadPool>(ThreadPoolOptions{.threads = config.shards, .name = "qmq-io"});
     node->executor_ =
         std::make_unique<ThreadPool>(ThreadPoolOptions{.threads = 1, .name = "qmq-timer"});
+    // Standard error may be a pipe that nobody reads.
+    const auto writer = std::make_shared<env::LineWriter>(std::move(say));
+    node->events_ = std::make_unique<env::EventReporter>(
+        SystemClock(), *node->executor_, [writer](std::string_view line) { writer->Write(line); });
     env::FileSystem& files = node->memory_ ? *node->memory_ : env::RealFileSystem();
-    Result<std::unique_ptr<broker::Broker>> broker = broker::Broker::Open(
-        ToBrokerOptions(config),
-        broker::BrokerEnvironment{files, SystemClock(), *node->executor_, *node->io_});
+    Result<std::unique_ptr<broker::Broker>> broker =
+        broker::Broker::Open(ToBrokerOptions(config),
+                             broker::BrokerEnvironment{.files = files,
+                                                       .clock = SystemClock(),
+                                                       .executor = *node->executor_,
+                                                       .io = *node->io_,
+                                                       .seed = Random::FromSystem().Next(),
+                                                       .events = *node->events_});
     if (!broker.ok()) {
         return broker.status();
     }

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "qmq/executor.h"
@@ -10,6 +11,7 @@
 #include "plugins/grpc/server/grpc_server.h"
 #include "server/app/config.h"
 #include "server/broker/broker.h"
+#include "server/env/event_reporter.h"
 #include "server/env/file_system.h"
 
 namespace qmq::app {
@@ -20,7 +22,11 @@ class ServerNode {
 public:
     /// Recovers the data and begins to listen. The error says what to do: directory locked (by
     /// whom), store made with other options, port taken, disk full, TLS file unreadable.
-    static Result<std::unique_ptr<ServerNode>> Start(const ServerConfig& config);
+    /// `say` takes what the engine has to tell people, line by line, until the node is destroyed.
+    static Result<std::unique_ptr<ServerNode>> Start(const ServerConfig& config,
+                                                     env::EventReporter::Sink say = SayOnStderr);
+    /// "qmq: LINE", on standard error.
+    static void SayOnStderr(std::string_view line);
     ~ServerNode();
 
     int grpc_port() const;
@@ -36,6 +42,7 @@ private:
 
     ServerConfig config_;
     std::unique_ptr<env::FileSystem> memory_;
+    std::unique_ptr<env::EventReporter> events_;
     // Destroyed in this order from the end: clients leave before the broker, the broker before its
     // threads.
     std::unique_ptr<ThreadPool> io_;

@@ -80,11 +80,11 @@ void Run(const TailArguments& arguments) {
     options.parallelism = 1;  // One line after another.
     options.start = arguments.from_start ? StartPosition::kEarliest : StartPosition::kLatest;
     if (!arguments.tags.empty()) {
-        options.tags = {TagMode::kAny, arguments.tags};
+        options.tags = AnyOf(arguments.tags);
     }
     const auto handle = [end, &arguments](const Message& message) {
         if (!end->Count(arguments.count)) {
-            throw RetryLater(std::chrono::milliseconds(0), "qmq tail had seen enough");
+            throw Later(std::chrono::milliseconds(0), "qmq tail had seen enough");
         }
         const std::string line = arguments.json ? ToJsonLine(message) : ToTextLine(message);
         std::printf("%s\n", line.c_str());

@@ -12,6 +12,7 @@
 
 #include "server/app/client_options.h"
 #include "server/app/commands.h"
+#include "server/app/group_text.h"
 
 namespace qmq::app {
 
@@ -84,10 +85,6 @@ private:
     std::unique_ptr<Transport> transport_;
 };
 
-std::string Age(const std::optional<std::chrono::milliseconds>& age) {
-    return age ? std::to_string(age->count()) + " ms" : std::string("-");
-}
-
 void PrintSubjects(const ClientArguments& arguments) {
     Cluster cluster(arguments);
     std::printf("%-48s %14s %14s %14s  %s\n", "SUBJECT", "OLDEST", "NEXT", "BYTES", "PROMISE");
@@ -107,29 +104,23 @@ void PrintSubjects(const ClientArguments& arguments) {
 
 void PrintGroups(const ClientArguments& arguments, const std::string& subject) {
     Cluster cluster(arguments);
-    std::printf("%-32s %-24s %12s %10s %10s %8s %6s  %s\n",
-                "SUBJECT",
-                "GROUP",
-                "NEXT",
-                "LAG",
-                "IN FLIGHT",
-                "RETRIES",
-                "MEMBERS",
-                "OLDEST UN-ACKED");
+    std::printf("%s\n", GroupHeading().c_str());
+    std::vector<std::string> notes;
     for (const auto& connection : cluster.Connect(subject)) {
         Answer<Result<std::vector<GroupInfo>>> answer;
         connection->ListGroups(subject, answer.Callback());
         for (const GroupInfo& info : OrFail(answer.Wait("groups"), kExitFailed, "groups")) {
-            std::printf("%-32s %-24s %12llu %10llu %10llu %8llu %6u  %s\n",
-                        info.subject.c_str(),
-                        info.group.c_str(),
-                        static_cast<unsigned long long>(info.next_sequence),
-                        static_cast<unsigned long long>(info.lag_count),
-                        static_cast<unsigned long long>(info.in_flight_count),
-                        static_cast<unsigned long long>(info.waiting_retry_count),
-                        info.consumer_count,
-                        Age(info.oldest_unacked_age).c_str());
+            std::printf("%s\n", GroupLine(info).c_str());
+            for (std::string& note : GroupNotes(info)) {
+                notes.push_back(std::move(note));
+            }
         }
+    }
+    if (!notes.empty()) {
+        std::printf("\n");
+    }
+    for (const std::string& note : notes) {
+        std::printf("%s\n", note.c_str());
     }
 }
 

@@ -2,7 +2,10 @@
 
 #include <type_traits>
 
+#include "qmq/check.h"
+
 #include "server/broker/codec.h"
+#include "server/env/planted_bug.h"
 
 namespace qmq::broker {
 
@@ -21,7 +24,7 @@ enum class ActionKind : std::uint8_t {
     kMoved = 9,
     kConsumerGone = 10
 };
-constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kVersion = 2;
 
 void Begin(Writer& writer, ActionKind kind) {
     writer.Byte(static_cast<std::uint8_t>(kind));
@@ -39,20 +42,36 @@ void Put(Writer& writer, const ConsumerName& name) {
     writer.Byte(static_cast<std::uint8_t>(name.source));
 }
 
-// Ranges ascend mostly, so the distance from the one before is short.
+// Ranges ascend, so the distance from the one before is short. What does not ascend no start could
+// read.
 void Put(Writer& writer, const std::vector<PullRange>& ranges) {
     writer.Number(ranges.size());
     std::uint64_t before = 0;
     for (const PullRange& range : ranges) {
+        QMQ_CHECK((range.first >= before && range.last >= range.first) ||
+                      env::Planted(env::PlantedBug::kUnreadableAck),
+                  "ranges of an action ascend");
         writer.Number(range.first - before);
         writer.Number(range.last - range.first);
         before = range.last;
     }
 }
 
+void Put(Writer& writer, const std::vector<SequenceRun>& runs) {
+    writer.Number(runs.size());
+    std::uint64_t before = 0;
+    for (const SequenceRun& run : runs) {
+        QMQ_CHECK(run.first >= before, "runs of an action ascend");
+        writer.Number(run.first - before);
+        writer.Number(run.count);
+        before = run.first;
+    }
+}
+
 void Put(Writer& writer, const HandOutRun& run) {
     writer.Byte(static_cast<std::uint8_t>(static_cast<unsigned>(run.origin) |
-                                          static_cast<unsigned>(run.from) << 1U));
+                                          static_cast<unsigned>(run.from) << 2U |
+                                          static_cast<unsigned>(run.deaths) << 4U));
     writer.Number(run.first_sequence);
     writer.Number(run.count);
     writer.Number(run.attempt);
@@ -94,6 +113,7 @@ void Put(Writer& writer, const HandedOut& action) {
     for (const HandOutRun& run : action.runs) {
         Put(writer, run);
     }
+    Put(writer, action.aside);
 }
 
 void Put(Writer& writer, const Skipped& action) {
@@ -101,6 +121,8 @@ void Put(Writer& writer, const Skipped& action) {
     Put(writer, action.group);
     writer.Number(action.next_sequence);
     writer.Number(action.from_sequence);
+    Put(writer, action.aside);
+    Put(writer, action.passed);
 }
 
 void Put(Writer& writer, const Acked& action) {
@@ -112,8 +134,9 @@ void Put(Writer& writer, const Acked& action) {
 void Put(Writer& writer, const Released& action) {
     Begin(writer, ActionKind::kReleased);
     Put(writer, action.consumer);
-    writer.Byte(action.counted ? 1 : 0);
+    writer.Byte(static_cast<std::uint8_t>(action.cause));
     Put(writer, action.ranges);
+    Put(writer, action.begun);
 }
 
 void Put(Writer& writer, const Deferred& action) {
@@ -128,12 +151,15 @@ void Put(Writer& writer, const Moved& action) {
     Put(writer, action.consumer);
     writer.Signed(action.since_ms);
     writer.Byte(static_cast<std::uint8_t>(action.origin));
+    writer.Byte(static_cast<std::uint8_t>(action.cause));
+    writer.Signed(action.due_ms);
     Put(writer, action.ranges);
 }
 
 void Put(Writer& writer, const ConsumerGone& action) {
     Begin(writer, ActionKind::kConsumerGone);
     Put(writer, action.consumer);
+    Put(writer, action.begun);
 }
 
 GroupName GetGroup(Reader& reader) {
@@ -182,15 +208,37 @@ std::vector<PullRange> GetRanges(Reader& reader) {
     return ranges;
 }
 
+std::vector<SequenceRun> GetSequences(Reader& reader) {
+    std::vector<SequenceRun> runs;
+    const std::uint64_t count = reader.Count(2);
+    runs.reserve(count);
+    std::uint64_t before = 0;
+    for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
+        SequenceRun run;
+        run.first = before + reader.Number();
+        run.count = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
+        if (run.first < before || run.first + run.count < run.first) {
+            reader.Fail("a run that runs over");
+        }
+        before = run.first;
+        runs.push_back(run);
+    }
+    return runs;
+}
+
 HandOutRun GetRun(Reader& reader) {
     HandOutRun run;
     const std::uint8_t flags = reader.Byte();
-    if ((flags >> 1U) > static_cast<std::uint8_t>(TakenFrom::kWaiting)) {
+    const unsigned origin = flags & 3U;
+    const unsigned from = flags >> 2U & 3U;
+    if (origin >= kOriginCount || from > static_cast<unsigned>(TakenFrom::kWaiting) ||
+        (flags >> 4U) > kMostDeaths) {
         reader.Fail("unknown flags " + std::to_string(flags));
         return run;
     }
-    run.origin = static_cast<Origin>(flags & 1U);
-    run.from = static_cast<TakenFrom>(flags >> 1U);
+    run.origin = static_cast<Origin>(origin);
+    run.from = static_cast<TakenFrom>(from);
+    run.deaths = static_cast<std::uint8_t>(flags >> 4U);
     run.first_sequence = reader.Number();
     run.count = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
     run.attempt = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
@@ -223,6 +271,7 @@ HandedOut GetHandedOut(Reader& reader) {
     for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
         action.runs.push_back(GetRun(reader));
     }
+    action.aside = GetSequences(reader);
     return action;
 }
 
@@ -230,7 +279,10 @@ Moved GetMoved(Reader& reader) {
     Moved action;
     action.consumer = GetConsumer(reader);
     action.since_ms = reader.Signed();
-    action.origin = GetBool(reader) ? Origin::kRetry : Origin::kSubject;
+    action.origin = static_cast<Origin>(reader.Bounded(kOriginCount - 1));
+    action.cause =
+        static_cast<MoveCause>(reader.Bounded(static_cast<std::uint64_t>(MoveCause::kKeptWaiting)));
+    action.due_ms = reader.Signed();
     action.ranges = GetRanges(reader);
     return action;
 }
@@ -252,7 +304,10 @@ Result<Action> GetAction(Reader& reader, ActionKind kind) {
         case ActionKind::kSkipped: {
             const GroupName group = GetGroup(reader);
             const std::uint64_t next_sequence = reader.Number();
-            return Action(Skipped{group, next_sequence, reader.Number()});
+            const std::uint64_t from_sequence = reader.Number();
+            std::vector<SequenceRun> aside = GetSequences(reader);
+            return Action(Skipped{
+                group, next_sequence, from_sequence, std::move(aside), GetSequences(reader)});
         }
         case ActionKind::kAcked: {
             const ConsumerName consumer = GetConsumer(reader);
@@ -260,8 +315,10 @@ Result<Action> GetAction(Reader& reader, ActionKind kind) {
         }
         case ActionKind::kReleased: {
             const ConsumerName consumer = GetConsumer(reader);
-            const bool counted = GetBool(reader);
-            return Action(Released{consumer, counted, GetRanges(reader)});
+            const auto cause = static_cast<ReleaseCause>(
+                reader.Bounded(static_cast<std::uint64_t>(ReleaseCause::kLost)));
+            std::vector<PullRange> ranges = GetRanges(reader);
+            return Action(Released{consumer, cause, std::move(ranges), GetRanges(reader)});
         }
         case ActionKind::kDeferred: {
             const ConsumerName consumer = GetConsumer(reader);
@@ -270,8 +327,10 @@ Result<Action> GetAction(Reader& reader, ActionKind kind) {
         }
         case ActionKind::kMoved:
             return Action(GetMoved(reader));
-        case ActionKind::kConsumerGone:
-            return Action(ConsumerGone{GetConsumer(reader)});
+        case ActionKind::kConsumerGone: {
+            const ConsumerName consumer = GetConsumer(reader);
+            return Action(ConsumerGone{consumer, GetRanges(reader)});
+        }
     }
     return Status::Unimplemented("action of unknown kind " +
                                  std::to_string(static_cast<unsigned>(kind)) +

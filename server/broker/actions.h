@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -14,11 +15,23 @@
 /// group and consumer in full. docs/design/broker.md is the manual; the numbers are on disk.
 namespace qmq::broker {
 
-/// In which log a sequence of a group counts.
+/// In which log a sequence of a group counts, and whom the message is for.
 enum class Origin : std::uint8_t {
     kSubject = 0,  ///< The subject of the group.
-    kRetry = 1     ///< Its retry subject.
+    kRetry = 1,    ///< Its retry subject.
+    /// Its retry subject, where it is the copy of a message of the subject whose segment went: it
+    /// is for those that take the subject.
+    kKept = 2
 };
+inline constexpr std::size_t kOriginCount = 3;
+/// In the order in which messages of a group are handed out.
+inline constexpr std::array<Origin, kOriginCount> kOrigins{
+    Origin::kRetry, Origin::kKept, Origin::kSubject};
+
+/// Of the copy that takes the place of a message of `origin`.
+inline Origin KeptOf(Origin origin) {
+    return origin == Origin::kRetry ? Origin::kRetry : Origin::kKept;
+}
 
 struct GroupName {
     std::string_view subject;
@@ -29,13 +42,6 @@ struct ConsumerName {
     GroupName group;
     std::string_view consumer_id;
     ConsumeSource source = ConsumeSource::kBoth;
-};
-
-/// Both ends included.
-struct PullRange {
-    std::uint64_t first = 0;
-    std::uint64_t last = 0;
-    friend bool operator==(const PullRange&, const PullRange&) = default;
 };
 
 /// A group begins, or begins anew: `reset` also forgets what is in flight and what waits.
@@ -58,7 +64,7 @@ struct ConsumerSettings {
     friend bool operator==(const ConsumerSettings&, const ConsumerSettings&) = default;
 };
 
-/// A consumer is there, or has changed what it asks for. Filter and policy are its group's.
+/// A consumer is there, or has changed what it asks for.
 struct Subscribed {
     ConsumerName consumer;
     TagFilter filter;
@@ -69,13 +75,29 @@ struct Subscribed {
 /// From where messages were taken to be handed out.
 enum class TakenFrom : std::uint8_t { kNew = 0, kRedelivery = 1, kWaiting = 2 };
 
+/// More deaths than this are not told apart.
+inline constexpr std::uint8_t kMostDeaths = 3;
+
+/// From this many deaths on a message is suspected to kill its consumers, and is handed out alone.
+inline constexpr std::uint8_t kSuspectDeaths = 2;
+
+/// Messages of a subject, one after another.
+struct SequenceRun {
+    std::uint64_t first = 0;
+    std::uint32_t count = 0;
+    friend bool operator==(const SequenceRun&, const SequenceRun&) = default;
+};
+
 struct HandOutRun {
     Origin origin = Origin::kSubject;
     TakenFrom from = TakenFrom::kNew;
     std::uint64_t first_sequence = 0;
     std::uint32_t count = 0;
     std::uint32_t attempt = 1;
-    std::int64_t due_ms = 0;  ///< kWaiting only: with the sequence it finds the entry.
+    /// Consumers that died, or let the lease end, while they held it and had told of no handler
+    /// that had begun: at most `kMostDeaths`.
+    std::uint8_t deaths = 0;
+    std::int64_t due_ms = 0;  ///< kWaiting only: by the log's running time.
     friend bool operator==(const HandOutRun&, const HandOutRun&) = default;
 };
 
@@ -90,13 +112,20 @@ struct HandedOut {
     /// Where the group was before: a replay that has not come so far knows that damage took a
     /// hand-out.
     std::uint64_t from_sequence = 0;
+    /// New ones in between that the consumer does not want and another member does: they wait for
+    /// that one.
+    std::vector<SequenceRun> aside = {};
 };
 
-/// The filter of a group let nothing through below `next_sequence`.
+/// The group goes on without a hand-out: no member wants what lies below `next_sequence`, but for
+/// what is set aside.
 struct Skipped {
     GroupName group;
     std::uint64_t next_sequence = 0;
     std::uint64_t from_sequence = 0;  ///< As in `HandedOut`.
+    std::vector<SequenceRun> aside = {};
+    /// Set aside before, never handed out, and wanted by no member any more: they are passed over.
+    std::vector<SequenceRun> passed = {};
 };
 
 struct Acked {
@@ -104,32 +133,54 @@ struct Acked {
     std::vector<PullRange> ranges;
 };
 
+/// Why held messages go back into the redelivery queue.
+enum class ReleaseCause : std::uint8_t {
+    kReturned = 0,  ///< The consumer gave them back, or never had them: nothing counts.
+    kLost = 1       ///< It died, or let the lease end.
+};
+
 /// Held messages go back into the redelivery queue.
 struct Released {
     ConsumerName consumer;
-    bool counted = true;  ///< Whether the attempt counts.
+    ReleaseCause cause = ReleaseCause::kReturned;
     std::vector<PullRange> ranges;
+    /// kLost: of these a handler had begun, so the attempt counts; of the others a death is
+    /// counted.
+    std::vector<PullRange> begun = {};
 };
 
 /// Held messages wait where they are, of a subject that has no retry subject.
 struct Deferred {
     ConsumerName consumer;
-    std::int64_t due_ms = 0;
+    std::int64_t due_ms = 0;  ///< By the log's running time.
     std::vector<PullRange> ranges;
 };
 
+/// Why messages are appended anew.
+enum class MoveCause : std::uint8_t {
+    kVerdict = 0,  ///< To the retry or dead-letter subject: a consumer held them and said so, or
+                   ///< (`consumer_id` empty) they were in the redelivery queue for too often.
+    // The segment of the original goes, and the copy in the retry subject takes its place, message
+    // by message, in the order of `ranges`; all else stays as it was:
+    kKeptHeld = 1,        ///< A consumer holds them, and goes on to hold them.
+    kKeptRedelivery = 2,  ///< They are in the redelivery queue.
+    kKeptWaiting = 3      ///< They wait to be tried again.
+};
+
 /// The action half of a move: the originals are done with, their copies are the message half.
-/// Either a consumer held them, or (`consumer_id` empty) they were in the redelivery queue.
 struct Moved {
     ConsumerName consumer;
     std::int64_t since_ms = 0;         ///< When the oldest was first handed out.
-    std::vector<PullRange> ranges;     ///< Pull sequences, or sequences of the redelivery queue.
-    Origin origin = Origin::kSubject;  ///< Of the redelivery queue.
+    std::vector<PullRange> ranges;     ///< Pull sequences, or sequences in the log of `origin`.
+    Origin origin = Origin::kSubject;  ///< Of what nobody held.
+    MoveCause cause = MoveCause::kVerdict;
+    std::int64_t due_ms = 0;  ///< kKeptWaiting: of all that is moved, by the log's running time.
 };
 
-/// A consumer was forgotten; what it held goes to others, its attempt counted.
+/// A consumer was forgotten; what it held goes to others, as with `Released` and kLost.
 struct ConsumerGone {
     ConsumerName consumer;
+    std::vector<PullRange> begun = {};
 };
 
 using Action = std::variant<GroupPlaced,

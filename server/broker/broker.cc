@@ -47,7 +47,7 @@ void Acknowledge(const std::shared_ptr<Shard>& shard,
                  SharedKey key,
                  std::vector<AckItem> items,
                  AckDone done) {
-    Status status = ValidateAcks(items);
+    Status status = ValidateAcks(items, shard->best_durability());
     if (status.ok()) {
         status = shard->Admit(1, 0);
     }

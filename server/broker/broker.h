@@ -12,6 +12,7 @@
 #include "qmq/protocol.h"
 #include "qmq/status.h"
 
+#include "server/env/event.h"
 #include "server/env/file_system.h"
 #include "server/store/shard_store.h"
 
@@ -39,12 +40,16 @@ struct BrokerOptions {
     /// A consumer may hold this many un-acked messages at most, whatever its credit. Range: [1,
     /// 2^20].
     std::uint32_t max_in_flight_per_consumer = 65'536;
+    /// Where members of a group ask for different tags: most messages that one of them has passed
+    /// over and that wait for another one, which is full or paused. Beyond it the group waits.
+    /// Range: [0, 2^20].
+    std::uint32_t max_set_aside_per_group = 10'000;
     /// Delay before a message that another client sent to a retry subject is delivered. Range: [0,
     /// 1 h].
     std::chrono::milliseconds retry_delay{5'000};
-    /// A group without consumers, with nothing in flight or waiting, is forgotten after this long.
-    /// Range: [1 min, 10 y].
-    std::chrono::hours idle_group_retention{24 * 30};
+    /// A group without consumers is forgotten after this long, unless there is something that it
+    /// has not read, or that waits for it. Range: [1 min, 10 y].
+    std::chrono::milliseconds idle_group_retention = std::chrono::hours(24 * 30);
     store::StoreOptions store;  ///< `directory` is set per shard.
 };
 
@@ -56,7 +61,11 @@ struct BrokerEnvironment {
     /// Syncs; may block.
     Executor& io;
     Strand::Mode strand_mode = Strand::Mode::kInline;
+    /// Of what is made once and at random, as the seed of a new log's checksums.
     std::uint64_t seed = 0;
+    /// Hears what people should know: losses, damage, jumps of the clock, limits, a shard that has
+    /// stopped. Called on the shards' strands, several at once, and while `Open` runs.
+    env::EventListener& events = env::NoEvents();
 };
 
 /// Takes what a session hands out. Calls come from a shard's strand, never two at a time, never
@@ -81,8 +90,9 @@ public:
     virtual ~Session() = default;
     virtual void Grant(Credit credit) = 0;
     virtual void Ack(std::vector<AckItem> items, AckDone done) = 0;
-    /// The consumer leaves: what it holds goes to others now, its attempt uncounted for what was
-    /// never begun (kRelease it first).
+    /// The consumer leaves: what it holds goes to others now, as if it had died. The attempt counts
+    /// of what a handler had begun, and of a suspect, which was handed out alone; of the rest a
+    /// death. Of what is given back before (kRelease) nothing counts.
     virtual void Close() = 0;
     /// The connection is lost: what it holds stays its own for `reconnect_grace`.
     virtual void Detach() = 0;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "server/broker/tag_matcher.h"
 #include "server/env/planted_bug.h"
 
 namespace qmq::broker {
@@ -14,8 +13,6 @@ namespace {
 constexpr std::uint64_t kFrameBytes = 256U << 10U;
 /// Most bytes that a round hands out before acks and sends have their turn.
 constexpr std::uint64_t kRoundBytes = 4U << 20U;
-/// What a message that the filter skips costs of it: looking takes time, too.
-constexpr std::uint64_t kSkipCostBytes = 64;
 /// Wait before a hand-out that could not be logged (a full disk) is tried again.
 constexpr ShardMs kBlockedMs = 100;
 
@@ -23,27 +20,12 @@ std::uint64_t Positive(std::int64_t value) {
     return value > 0 ? static_cast<std::uint64_t>(value) : 0;
 }
 
-bool HasDue(const Group& group, std::int64_t wall_ms) {
-    if (group.waiting.empty() || group.waiting.begin()->due_ms > wall_ms) {
-        return false;
-    }
-    const Subject* log = group.Log(group.waiting_origin());
-    return group.waiting.begin()->sequence < log->readable_end;
-}
-
 }  // namespace
 
 // ---- The line.
 
 bool Delivery::IsHungry(const Consumer& consumer, std::uint32_t most_in_flight) {
-    if (!consumer.announced || consumer.held.count() >= most_in_flight) {
-        return false;
-    }
-    if (consumer.sink != nullptr) {
-        return consumer.credit_messages > 0 && consumer.credit_bytes > 0;
-    }
-    return !consumer.pulls.empty() && consumer.pulls.front().max_messages > 0 &&
-           consumer.pulls.front().max_bytes > 0;
+    return consumer.has_room() && consumer.held.count() < most_in_flight;
 }
 
 void Delivery::MarkReady(Group& group) {
@@ -66,6 +48,10 @@ void Delivery::Refresh(Consumer& consumer) {
     } else {
         std::erase(group.members, &consumer);
         group.idle_since_ms = core_.Now();
+        // Another one may take the suspect that it was to take.
+        if (!consumer.settings.sessionless && Suspects::Forget(consumer)) {
+            MarkReady(group);
+        }
     }
 }
 
@@ -117,6 +103,13 @@ Delivery::Outcome Delivery::ServeGroup(Group& group) {
     if (!group.placed || !group.durable) {
         return Outcome::kNothing;
     }
+    if (const Outcome outcome = BurySpent(group); outcome != Outcome::kNothing) {
+        return outcome;
+    }
+    if (const Outcome outcome = PassOver(group); outcome != Outcome::kNothing) {
+        return outcome;
+    }
+    suspects_.EndDrain(group);
     for (std::size_t i = 0; i < group.members.size(); ++i) {
         group.turn = (group.turn + 1) % group.members.size();
         Consumer& consumer = *group.members[group.turn];
@@ -130,14 +123,20 @@ Delivery::Outcome Delivery::ServeGroup(Group& group) {
     return Outcome::kNothing;
 }
 
-/// The wait for the next retry, for as long as somebody is there to take it.
+/// The wait for the next retry, or for a member that drains, for as long as somebody is there to
+/// take it. What is due and was not taken waits for a member that wants it.
 void Delivery::ArmDue(Group& group) {
-    const std::int64_t wall = core_.WallMs();
-    if (group.waiting.empty() || group.members.empty() || group.waiting.begin()->due_ms <= wall) {
+    ShardMs when = group.members.empty() ? -1 : Suspects::WakeAt(group, core_.Now());
+    const Waiting* const next = core_.NextDue(group);
+    if (next != nullptr && !group.members.empty()) {
+        const ShardMs due = core_.DueAt(*next);
+        when = when < 0 ? due : std::min(when, due);
+    }
+    if (when < 0 || when <= core_.Now()) {
         core_.timers.Cancel(group);
         return;
     }
-    core_.timers.Set(group, core_.Now() + (group.waiting.begin()->due_ms - wall));
+    core_.timers.Set(group, when);
 }
 
 void Delivery::Block(Group& group) {
@@ -172,11 +171,12 @@ void Delivery::Forget(Group& group) {
 void Delivery::Forget(Consumer& consumer) {
     core_.timers.CancelAll(consumer);
     std::erase(out_, &consumer);
+    Suspects::Forget(consumer);
 }
 
 // ---- One visit.
 
-Delivery::Plan Delivery::MakePlan(const Consumer& consumer) const {
+Plan Delivery::MakePlan(const Consumer& consumer) const {
     Plan plan;
     plan.next_pull = core_.state.NextPull(consumer);
     plan.next_sequence = consumer.group->next_sequence;
@@ -200,71 +200,91 @@ Delivery::Outcome Delivery::ServeConsumer(Consumer& consumer) {
     // What was handed out anew counts against the limit; what was sent again did already.
     plan.messages = std::min<std::uint64_t>(
         plan.messages, core_.options.max_in_flight_per_consumer - consumer.held.count());
+    switch (suspects_.TurnOf(consumer)) {
+        case Suspects::Turn::kNothing:
+            return Outcome::kNothing;
+        case Suspects::Turn::kSuspect: {
+            const std::uint64_t room = std::exchange(plan.messages, 1);
+            const Status status = planner_.PlanSuspect(consumer, plan);
+            if (!plan.runs.empty() || !status.ok() || plan.more) {
+                DropGone(group, plan);
+                return !status.ok() ? Outcome::kBlocked
+                       : plan.more  ? Outcome::kServed
+                                    : Commit(consumer, plan);
+            }
+            plan.messages = room;
+            break;
+        }
+        case Suspects::Turn::kAnything:
+            break;
+    }
+    return PlanAndCommit(consumer, plan);
+}
+
+Delivery::Outcome Delivery::PlanAndCommit(Consumer& consumer, Plan& plan) {
+    Group& group = *consumer.group;
     Status status;
-    for (const Origin origin : {Origin::kRetry, Origin::kSubject}) {
+    for (const Origin origin : kOrigins) {
         if (status.ok() && Takes(consumer.source, origin)) {
-            status = PlanLoose(consumer, origin, plan);
+            status = planner_.PlanLoose(consumer, origin, plan);
         }
     }
     if (status.ok() && Takes(consumer.source, group.waiting_origin())) {
-        status = PlanWaiting(consumer, plan);
+        status = planner_.PlanWaiting(consumer, plan);
+        status = status.ok() ? BuryDue(group, plan) : status;
     }
     if (status.ok() && Takes(consumer.source, Origin::kSubject)) {
-        status = PlanNew(consumer, plan);
+        status = planner_.PlanNew(consumer, plan);
+        NoteStop(group, plan);
     }
     DropGone(group, plan);
     if (!status.ok() && plan.runs.empty()) {
         return Outcome::kBlocked;
     }
-    return Commit(consumer, plan);
-}
-
-void Delivery::DropGone(Group& group, const Plan& plan) {
-    for (const HandOutRun& run : plan.gone) {
-        for (std::uint32_t i = 0; i < run.count; ++i) {
-            const std::uint64_t sequence = run.first_sequence + i;
-            if (run.from == TakenFrom::kRedelivery) {
-                group.redelivery[static_cast<std::size_t>(run.origin)].erase(sequence);
-            } else {
-                group.waiting.erase(Waiting{run.due_ms, sequence, 0, 0});
-            }
-        }
-        group.expired_count += run.count;
-    }
+    const Outcome outcome = Commit(consumer, plan);
+    return outcome == Outcome::kNothing && !plan.spent.empty() ? Outcome::kServed : outcome;
 }
 
 /// Logs what was planned, and makes it so.
 Delivery::Outcome Delivery::Commit(Consumer& consumer, Plan& plan) {
     Group& group = *consumer.group;
     if (plan.runs.empty()) {
-        if (plan.next_sequence == group.next_sequence) {
-            return Outcome::kNothing;
-        }
-        if (!core_.Append(Skipped{group.names(), plan.next_sequence, group.next_sequence}).ok()) {
-            return Outcome::kBlocked;
-        }
-        round_bytes_ += (plan.next_sequence - group.next_sequence) * kSkipCostBytes;
-        core_.state.Skip(group, plan.next_sequence);
-        return Outcome::kServed;
+        return CommitSkip(consumer, plan);
     }
     HandedOut action;
     action.consumer = NamesOf(consumer);
     action.first_pull_sequence = core_.state.NextPull(consumer);
-    action.time_ms = core_.WallMs();
+    action.time_ms = core_.LogMs();
     action.next_sequence = plan.next_sequence;
     action.from_sequence = group.next_sequence;
     action.runs = std::move(plan.runs);
+    action.aside = std::move(plan.aside);
     Action logged(std::move(action));
     if (!core_.Append(logged).ok()) {
         return Outcome::kBlocked;
     }
+    CountDamage(group, plan, group.next_sequence);
     core_.state.HandOut(consumer, std::get<HandedOut>(logged));
+    NoteLooked(consumer, plan);
     if (consumer.lease_timer_ms < 0) {
         core_.timers.Set(
             consumer, TimerKind::kLease, core_.Now() + consumer.settings.ack_timeout.count());
     }
     GiveOut(consumer, plan);
     return Outcome::kServed;
+}
+
+/// Once what was found there is taken: what comes back later lowers it again.
+void Delivery::NoteLooked(Consumer& consumer, const Plan& plan) {
+    for (std::size_t origin = 0; origin < plan.look_from.size(); ++origin) {
+        if (plan.look_from[origin]) {
+            consumer.group->redelivery[origin].SetLookFrom(consumer.filter_slot,
+                                                           *plan.look_from[origin]);
+        }
+    }
+    if (plan.waiting_look_from) {
+        consumer.group->waiting.SetLookFrom(consumer.filter_slot, *plan.waiting_look_from);
+    }
 }
 
 /// Puts the batches where they wait for the end of the round, and pays for them.
@@ -304,8 +324,6 @@ void Delivery::GiveOut(Consumer& consumer, Plan& plan) {
     });
 }
 
-// ---- What there is to hand out.
-
 /// What a consumer holds by the log and has not received, with the pull sequences that it had.
 Delivery::Outcome Delivery::Resend(Consumer& consumer, Plan& plan) {
     const std::uint64_t begin = consumer.resend_next;
@@ -326,6 +344,7 @@ Delivery::Outcome Delivery::Resend(Consumer& consumer, Plan& plan) {
         }
     }
     consumer.resend_next = pull;
+    core_.state.Touch(consumer);
     core_.state.OnTakeBack([&consumer, begin] { consumer.resend_next = begin; });
     if (plan.batches.empty()) {
         return pull >= end ? Outcome::kNothing : Outcome::kBlocked;
@@ -355,8 +374,8 @@ std::uint64_t Delivery::ResendRun(Consumer& consumer, std::uint64_t pull, Plan& 
         ++wanted.count;
     }
     const std::size_t before = plan.batches.size();
-    Result<std::uint64_t> next = Take(consumer, wanted, false, plan);
-    if (!next.ok()) {
+    Result<Planner::Taken> taken = planner_.Take(consumer, wanted, false, plan);
+    if (!taken.ok()) {
         return pull;
     }
     for (std::size_t i = before; i < plan.batches.size(); ++i) {
@@ -364,218 +383,12 @@ std::uint64_t Delivery::ResendRun(Consumer& consumer, std::uint64_t pull, Plan& 
         batch.first_pull_sequence = pull + (batch.first_sequence - wanted.first_sequence);
     }
     const std::uint64_t end =
-        pull + std::min<std::uint64_t>(*next - wanted.first_sequence, wanted.count);
+        pull + std::min<std::uint64_t>(taken->next - wanted.first_sequence, wanted.count);
     const ShardMs deadline = core_.Now() + consumer.settings.ack_timeout.count();
     for (std::uint64_t i = pull; i < end; ++i) {
         consumer.held.Find(i)->set_deadline_ms(deadline);
     }
     return end;
-}
-
-/// Messages that killed their consumers too often never reach another.
-Status Delivery::BuryOverdelivered(Group& group, Origin origin) {
-    if (group.in_place()) {
-        return {};
-    }
-    auto& queue = group.redelivery[static_cast<std::size_t>(origin)];
-    auto at = queue.begin();
-    while (at != queue.end()) {
-        if (at->second.attempt <= group.policy.max_attempts) {
-            ++at;
-            continue;
-        }
-        const std::uint64_t sequence = at->first;
-        Status status = mover_.MoveLoose(
-            group,
-            origin,
-            {sequence, sequence},
-            "delivered " + std::to_string(at->second.attempt - 1) +
-                " times without an answer: the consumer crashed, was cut off, or was too slow");
-        if (!status.ok()) {
-            return status;
-        }
-        at = queue.upper_bound(sequence);
-    }
-    return {};
-}
-
-Status Delivery::PlanLoose(Consumer& consumer, Origin origin, Plan& plan) {
-    Group& group = *consumer.group;
-    auto& queue = group.redelivery[static_cast<std::size_t>(origin)];
-    if (queue.empty()) {
-        return {};
-    }
-    if (Status status = BuryOverdelivered(group, origin); !status.ok()) {
-        return status;
-    }
-    auto at = queue.begin();
-    while (at != queue.end() && !plan.full()) {
-        HandOutRun wanted;
-        wanted.origin = origin;
-        wanted.from = TakenFrom::kRedelivery;
-        wanted.first_sequence = at->first;
-        wanted.attempt = at->second.attempt;
-        const bool unfiltered = at->second.unfiltered;
-        for (; at != queue.end() && at->first == wanted.first_sequence + wanted.count &&
-               at->second.attempt == wanted.attempt && at->second.unfiltered == unfiltered &&
-               wanted.count < plan.messages;
-             ++at) {
-            ++wanted.count;
-        }
-        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, unfiltered, plan);
-        if (!next.ok()) {
-            return next.status();
-        }
-        // Stopped at the end of the room: the rest stays for the next visit.
-        if (*next < wanted.first_sequence + wanted.count) {
-            break;
-        }
-    }
-    return {};
-}
-
-Status Delivery::PlanWaiting(Consumer& consumer, Plan& plan) {
-    Group& group = *consumer.group;
-    const std::int64_t wall = core_.WallMs();
-    if (!HasDue(group, wall)) {
-        return {};
-    }
-    const std::uint64_t readable_end = group.Log(group.waiting_origin())->readable_end;
-    auto at = group.waiting.begin();
-    while (at != group.waiting.end() && at->due_ms <= wall && !plan.full()) {
-        if (at->sequence >= readable_end) {
-            ++at;
-            continue;
-        }
-        HandOutRun wanted;
-        wanted.origin = group.waiting_origin();
-        wanted.from = TakenFrom::kWaiting;
-        wanted.first_sequence = at->sequence;
-        wanted.attempt = at->attempt;
-        wanted.due_ms = at->due_ms;
-        for (;
-             at != group.waiting.end() && at->due_ms == wanted.due_ms &&
-             at->sequence == wanted.first_sequence + wanted.count && at->sequence < readable_end &&
-             at->attempt == wanted.attempt && wanted.count < plan.messages;
-             ++at) {
-            ++wanted.count;
-        }
-        Result<std::uint64_t> next = TakeWaiting(consumer, wanted, false, plan);
-        if (!next.ok()) {
-            return next.status();
-        }
-        if (*next < wanted.first_sequence + wanted.count) {
-            break;
-        }
-    }
-    return {};
-}
-
-Status Delivery::PlanNew(Consumer& consumer, Plan& plan) {
-    Group& group = *consumer.group;
-    const std::uint64_t end = group.subject->readable_end;
-    while (plan.next_sequence < end && !plan.full()) {
-        HandOutRun wanted;
-        wanted.first_sequence = plan.next_sequence;
-        wanted.count = static_cast<std::uint32_t>(
-            std::min<std::uint64_t>(end - plan.next_sequence, UINT32_MAX));
-        Result<std::uint64_t> next = Take(consumer, wanted, true, plan);
-        if (!next.ok()) {
-            return next.status();
-        }
-        if (*next == plan.next_sequence) {
-            break;
-        }
-        plan.next_sequence = *next;
-        if (TagMatcher::IsActive(group.filter)) {
-            break;  // However little it let through: others have their turn.
-        }
-    }
-    return {};
-}
-
-/// Only what is `filtered` must match: the rest has been handed out before, and the filter of a
-/// newer subscriber is no reason to lose it.
-Result<std::uint64_t> Delivery::Take(Consumer& consumer,
-                                     const HandOutRun& wanted,
-                                     bool filtered,
-                                     Plan& plan) {
-    Group& group = *consumer.group;
-    store::ReadRequest request;
-    request.from = wanted.first_sequence;
-    request.end = wanted.first_sequence + wanted.count;
-    request.max_messages =
-        static_cast<std::uint32_t>(std::min<std::uint64_t>(plan.messages, UINT32_MAX));
-    request.max_bytes = plan.bytes;
-    const TagMatcher matcher(group.filter);
-    if (filtered && TagMatcher::IsActive(group.filter)) {
-        request.matcher = &matcher;
-    }
-    Result<store::ReadReply> reply = core_.store->Read(*group.Log(wanted.origin)->log, request);
-    if (!reply.ok()) {
-        return reply.status();
-    }
-    group.expired_count += reply->expired_count + reply->corrupt_count;
-    for (store::MessageRun& run : reply->runs) {
-        AddRun(wanted, run, plan);
-    }
-    return reply->next;
-}
-
-/// As `Take`, for messages that wait in the group: notes which of them are gone.
-Result<std::uint64_t> Delivery::TakeWaiting(Consumer& consumer,
-                                            const HandOutRun& wanted,
-                                            bool filtered,
-                                            Plan& plan) {
-    const std::size_t before = plan.batches.size();
-    Result<std::uint64_t> next = Take(consumer, wanted, filtered, plan);
-    if (!next.ok()) {
-        return next;
-    }
-    const auto note_gone = [&](std::uint64_t from, std::uint64_t end) {
-        if (from < end) {
-            HandOutRun gone = wanted;
-            gone.first_sequence = from;
-            gone.count = static_cast<std::uint32_t>(end - from);
-            plan.gone.push_back(gone);
-        }
-    };
-    std::uint64_t expected = wanted.first_sequence;
-    for (std::size_t i = before; i < plan.batches.size(); ++i) {
-        note_gone(expected, plan.batches[i].first_sequence);
-        expected = plan.batches[i].first_sequence + plan.batches[i].count;
-    }
-    note_gone(expected, std::min(*next, wanted.first_sequence + wanted.count));
-    return next;
-}
-
-void Delivery::AddRun(const HandOutRun& base, store::MessageRun& messages, Plan& plan) {
-    const std::uint64_t bytes = messages.header.size() + messages.body.size();
-    plan.messages -= std::min<std::uint64_t>(messages.count, plan.messages);
-    plan.bytes -= std::min(bytes, plan.bytes);
-    DeliveredBatch batch;
-    batch.first_pull_sequence = plan.next_pull;
-    batch.first_sequence = messages.first_sequence;
-    batch.count = messages.count;
-    batch.attempt = base.attempt;
-    batch.from_retry = base.origin == Origin::kRetry;
-    batch.header = std::move(messages.header);
-    batch.body = std::move(messages.body);
-    plan.next_pull += batch.count;
-    plan.batches.push_back(std::move(batch));
-
-    HandOutRun run = base;
-    run.first_sequence = messages.first_sequence;
-    run.count = messages.count;
-    if (!plan.runs.empty()) {
-        HandOutRun& last = plan.runs.back();
-        if (last.origin == run.origin && last.from == run.from && last.attempt == run.attempt &&
-            last.due_ms == run.due_ms && last.first_sequence + last.count == run.first_sequence) {
-            last.count += run.count;
-            return;
-        }
-    }
-    plan.runs.push_back(run);
 }
 
 // ---- The end of the round.

@@ -4,8 +4,10 @@
 #include <vector>
 
 #include "server/broker/mover.h"
+#include "server/broker/planner.h"
 #include "server/broker/ring.h"
 #include "server/broker/shard_core.h"
+#include "server/broker/suspects.h"
 
 namespace qmq::broker {
 
@@ -17,7 +19,8 @@ namespace qmq::broker {
 /// that neither a busy group nor a busy consumer keeps others waiting.
 class Delivery {
 public:
-    Delivery(ShardCore& core, Mover& mover) : core_(core), mover_(mover) {}
+    Delivery(ShardCore& core, Mover& mover)
+        : core_(core), mover_(mover), planner_(core), suspects_(core, planner_) {}
 
     void MarkReady(Group& group);
     /// Whether `consumer` is connected has changed: it joins the group's members, or leaves them.
@@ -33,6 +36,8 @@ public:
     /// When a group whose hand-out could not be logged is to be tried again; -1: none.
     ShardMs retry_at_ms() const { return retry_at_ms_; }
     void RetryBlocked();
+    /// Looks at `group` again in a moment.
+    void Block(Group& group);
 
     /// Forgets all pointers to a group or consumer that goes.
     void Forget(Group& group);
@@ -42,17 +47,6 @@ public:
     static bool IsHungry(const Consumer& consumer, std::uint32_t most_in_flight);
 
 private:
-    /// What one visit hands out.
-    struct Plan {
-        std::vector<HandOutRun> runs;
-        std::vector<DeliveredBatch> batches;
-        std::vector<HandOutRun> gone;
-        std::uint64_t next_pull = 0;
-        std::uint64_t next_sequence = 0;
-        std::uint64_t messages = 0;  ///< Room left.
-        std::uint64_t bytes = 0;     ///< Room left.
-        bool full() const { return messages == 0 || bytes == 0; }
-    };
     enum class Outcome : std::uint8_t { kNothing, kServed, kBlocked };
 
     void WakeSubjects();
@@ -60,30 +54,25 @@ private:
     Outcome ServeConsumer(Consumer& consumer);
     Outcome Resend(Consumer& consumer, Plan& plan);
     std::uint64_t ResendRun(Consumer& consumer, std::uint64_t pull, Plan& plan);
-    Status PlanLoose(Consumer& consumer, Origin origin, Plan& plan);
-    Status PlanWaiting(Consumer& consumer, Plan& plan);
-    Status PlanNew(Consumer& consumer, Plan& plan);
-    Status BuryOverdelivered(Group& group, Origin origin);
-    /// Reads the messages of `wanted` into the plan. Returns where the next read goes on.
-    Result<std::uint64_t> Take(Consumer& consumer,
-                               const HandOutRun& wanted,
-                               bool filtered,
-                               Plan& plan);
-    Result<std::uint64_t> TakeWaiting(Consumer& consumer,
-                                      const HandOutRun& wanted,
-                                      bool filtered,
-                                      Plan& plan);
-    void AddRun(const HandOutRun& base, store::MessageRun& messages, Plan& plan);
+    Outcome PlanAndCommit(Consumer& consumer, Plan& plan);
+    Outcome BurySpent(Group& group);
+    Status BuryDue(Group& group, const Plan& plan);
+    Outcome PassOver(Group& group);
     Plan MakePlan(const Consumer& consumer) const;
     Outcome Commit(Consumer& consumer, Plan& plan);
+    Outcome CommitSkip(Consumer& consumer, const Plan& plan);
+    static void NoteLooked(Consumer& consumer, const Plan& plan);
+    void NoteStop(Group& group, const Plan& plan);
     void GiveOut(Consumer& consumer, Plan& plan);
     /// What the plan looked for in vain, because retention or damage took it, waits no longer.
     void DropGone(Group& group, const Plan& plan);
+    void CountDamage(Group& group, const Plan& plan, std::uint64_t from);
     void ArmDue(Group& group);
-    void Block(Group& group);
 
     ShardCore& core_;
     Mover& mover_;
+    Planner planner_;
+    Suspects suspects_;
     Ring<Group*> ready_;
     std::vector<Group*> blocked_;
     std::vector<Consumer*> out_;

@@ -23,6 +23,9 @@ void HeldTable::Set(std::uint64_t pull, bool held) {
     if (entry.held() != held) {
         entry.set_held(held);
         count_ += held ? 1U : UINT32_MAX;
+        if (entry.suspect()) {
+            suspect_count_ += held ? 1U : UINT32_MAX;
+        }
     }
 }
 

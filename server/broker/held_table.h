@@ -16,20 +16,37 @@ namespace qmq::broker {
 /// times are `std::int64_t` milliseconds since 1970.
 using ShardMs = std::int64_t;
 
+/// More attempts than this are not told apart.
+inline constexpr std::uint32_t kMostAttempts = (1U << 20U) - 1;
+
 /// A message that a consumer was handed: 24 bytes, because a consumer may hold 65,536 of them.
 class Held {
 public:
     Held() = default;
-    Held(Origin origin, std::uint64_t sequence, std::uint32_t attempt, std::int64_t since_ms)
-        : place_(sequence << 1U | static_cast<std::uint64_t>(origin)),
-          bits_((static_cast<std::uint64_t>(attempt) & kAttemptMask) << kAttemptShift | kHeldBit),
+    Held(Origin origin,
+         std::uint64_t sequence,
+         std::uint32_t attempt,
+         std::int64_t since_ms,
+         std::uint8_t deaths = 0)
+        : place_(sequence << 2U | static_cast<std::uint64_t>(origin)),
+          bits_(static_cast<std::uint64_t>(std::min(attempt, kMostAttempts)) << kAttemptShift |
+                (static_cast<std::uint64_t>(deaths) & kDeathsMask) << kDeathsShift | kHeldBit),
           since_ms_(since_ms) {}
 
-    Origin origin() const { return static_cast<Origin>(place_ & 1U); }
-    std::uint64_t sequence() const { return place_ >> 1U; }
+    Origin origin() const { return static_cast<Origin>(place_ & 3U); }
+    std::uint64_t sequence() const { return place_ >> 2U; }
     std::uint32_t attempt() const {
         return static_cast<std::uint32_t>(bits_ >> kAttemptShift & kAttemptMask);
     }
+    /// As in `HandOutRun`.
+    std::uint8_t deaths() const {
+        return static_cast<std::uint8_t>(bits_ >> kDeathsShift & kDeathsMask);
+    }
+    /// It was handed out alone, because it is suspected to kill its consumers.
+    bool suspect() const { return deaths() >= kSuspectDeaths; }
+    /// A handler has it, as the consumer has told: known to this process only.
+    bool begun() const { return (bits_ & kBegunBit) != 0; }
+    void set_begun() { bits_ |= kBegunBit; }
     /// Neither acked nor given up.
     bool held() const { return (bits_ & kHeldBit) != 0; }
     ShardMs deadline_ms() const { return static_cast<ShardMs>(bits_ >> kDeadlineShift); }
@@ -40,9 +57,15 @@ public:
     /// Wall clock of its first hand-out.
     std::int64_t since_ms() const { return since_ms_; }
 
+    /// A copy has taken its place; all else stays.
+    void Relocate(Origin origin, std::uint64_t sequence) {
+        place_ = sequence << 2U | static_cast<std::uint64_t>(origin);
+    }
+
     /// Whether `next` follows in the same log, and was handed out as often: then one run has both.
     bool Continues(const Held& next) const {
-        return next.place_ == place_ + 2 && next.attempt() == attempt();
+        return next.place_ == place_ + 4 && next.attempt() == attempt() &&
+               next.deaths() == deaths();
     }
 
 private:
@@ -51,7 +74,11 @@ private:
 
     static constexpr std::uint64_t kHeldBit = 1;
     static constexpr unsigned kAttemptShift = 1;
-    static constexpr std::uint64_t kAttemptMask = (1U << 20U) - 1;
+    static constexpr std::uint64_t kAttemptMask = kMostAttempts;
+    static constexpr unsigned kDeathsShift = 21;
+    static constexpr std::uint64_t kDeathsMask = 3;
+    static_assert(kMostDeaths <= kDeathsMask);
+    static constexpr std::uint64_t kBegunBit = 1U << 23U;
     static constexpr unsigned kDeadlineShift = 24;  // 40 bits of milliseconds: 34 years.
 
     std::uint64_t place_ = 0;
@@ -72,6 +99,8 @@ public:
     void Begin(std::uint64_t first) { base_ = first; }
 
     std::uint32_t count() const { return count_; }
+    /// Of `count`, those that were handed out alone.
+    std::uint32_t suspect_count() const { return suspect_count_; }
     /// The pull sequence that the next message gets.
     std::uint64_t next() const { return base_ + ring_.size(); }
     /// Nothing below this is held.
@@ -122,6 +151,7 @@ public:
     void Push(const Held& held) {
         ring_.push_back(held);
         ++count_;
+        suspect_count_ += held.suspect() ? 1U : 0U;
     }
     /// Takes back the newest, which is held.
     Held Pop() {
@@ -129,6 +159,7 @@ public:
         QMQ_CHECK(held.held(), "the newest is taken back before anything is done with it");
         ring_.pop_back();
         --count_;
+        suspect_count_ -= held.suspect() ? 1U : 0U;
         return held;
     }
     /// The next one pushed gets `next`, or a later one.
@@ -161,6 +192,7 @@ private:
     Ring<Held> ring_;
     std::map<std::uint64_t, Held> stragglers_;  ///< All below `base_`.
     std::uint32_t count_ = 0;                   ///< Held, in both.
+    std::uint32_t suspect_count_ = 0;
 };
 
 }  // namespace qmq::broker

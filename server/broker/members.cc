@@ -5,6 +5,9 @@
 
 #include "qmq/subject.h"
 
+#include "server/broker/terms.h"
+#include "server/env/planted_bug.h"
+
 namespace qmq::broker {
 
 namespace {
@@ -13,7 +16,10 @@ namespace {
 constexpr ShardMs kLeastGraceAfterRestartMs = 5'000;
 /// Wait before something that could not be logged (a full disk) is tried again.
 constexpr ShardMs kRetryMs = 1'000;
-constexpr std::size_t kMostTags = 10;
+/// How many ways in which its members differ a group remembers to have told, and how soon another
+/// one is told when there are more.
+constexpr std::size_t kMostDisagreements = 16;
+constexpr ShardMs kDisagreementMs = 60'000;
 constexpr PullRange kAllPulls{0, UINT64_MAX};
 
 template <typename Number>
@@ -26,27 +32,24 @@ Status CheckRange(std::string_view field, Number value, Number least, Number mos
                                    std::to_string(most));
 }
 
-Status CheckFilter(const TagFilter& filter) {
-    if (filter.mode != TagMode::kNone && filter.tags.empty()) {
-        return Status::InvalidArgument(
-            "filter has a mode and no tag: give at least one, or mode kNone");
+/// What handlers had begun, but for the last piece, which it returns: the action that says what
+/// becomes of all that the consumer held has room for that.
+std::vector<PullRange> AddReleases(const Consumer& consumer,
+                                   const std::vector<PullRange>& begun,
+                                   std::vector<Action>& actions) {
+    std::vector<std::vector<PullRange>> pieces = Cut(begun);
+    for (std::size_t i = 0; i + 1 < pieces.size(); ++i) {
+        actions.emplace_back(
+            Released{NamesOf(consumer), ReleaseCause::kLost, pieces[i], pieces[i]});
     }
-    if (filter.tags.size() > kMostTags) {
-        return Status::InvalidArgument("filter has " + std::to_string(filter.tags.size()) +
-                                       " tags; at most 10");
-    }
-    return {};
+    return pieces.empty() ? std::vector<PullRange>{} : std::move(pieces.back());
 }
 
 }  // namespace
 
 Result<ResolvedKey> Resolve(const ConsumerKey& key) {
-    for (Status status : {ValidateStoredSubject(key.subject),
-                          ValidateGroup(key.group),
-                          ValidateConsumerId(key.consumer_id)}) {
-        if (!status.ok()) {
-            return status;
-        }
+    if (Status status = Validate(key); !status.ok()) {
+        return status;
     }
     const SubjectParts parts = ParseSubject(key.subject);
     if (parts.kind == SubjectKind::kReal) {
@@ -79,7 +82,7 @@ Status ValidateSubscribe(const SubscribeRequest& request) {
                                       retry.initial_backoff.count(),
                                       7 * kDayMs),
              CheckRange<double>("retry.multiplier", retry.multiplier, 1.0, 10.0),
-             CheckFilter(request.filter),
+             Validate(request.filter),
          }) {
         if (!status.ok()) {
             return status;
@@ -106,16 +109,31 @@ Result<Consumer*> Members::Join(const ResolvedKey& key,
     // A single pull that does not say what arrived goes on; a session that does not has nothing.
     const bool release = consumer != nullptr && consumer->held.count() > 0 && !request.resume &&
                          !(sessionless && consumer->settings.sessionless);
+    const bool changed =
+        consumer == nullptr || !consumer->known || !(consumer->settings == settings) ||
+        consumer->filter_slot == kNoFilterSlot || !(consumer->filter == request.filter) ||
+        !(consumer->policy == request.retry);
+    if (changed &&
+        !group.filters.HasRoomFor(request.filter,
+                                  consumer != nullptr ? consumer->filter_slot : kNoFilterSlot)) {
+        return Status::ResourceExhausted(
+            "the members of group " + group.name + " of subject " + subject.name + " ask for " +
+            std::to_string(kMostFilterSlots) +
+            " different filters already, the most there may be: use one that another member has, "
+            "or try again when some have left");
+    }
+    std::vector<PullRange> begun;
     std::vector<Action> actions;
     if (place) {
         actions.emplace_back(GroupPlaced{group.names(), start, false});
     }
-    if (consumer == nullptr || !(consumer->settings == settings) ||
-        !(group.filter == request.filter) || !(group.policy == request.retry)) {
+    if (changed) {
         actions.emplace_back(Subscribed{key.names(), request.filter, request.retry, settings});
     }
     if (release) {
-        actions.emplace_back(Released{key.names(), true, {kAllPulls}});
+        begun = BegunOf(*consumer, kAllPulls);
+        actions.emplace_back(Released{
+            key.names(), ReleaseCause::kLost, {kAllPulls}, AddReleases(*consumer, begun, actions)});
     }
     if (!actions.empty()) {
         Result<store::LogOffset> end = core_.AppendNow(actions);
@@ -126,22 +144,58 @@ Result<Consumer*> Members::Join(const ResolvedKey& key,
             PlaceLive(group, start, false, *end);
         }
     }
-    group.filter = request.filter;
-    group.policy = request.retry;
     if (release) {
-        core_.state.Release(*consumer, kAllPulls, true);
+        core_.state.Release(*consumer, kAllPulls, ReleaseCause::kLost, begun);
         core_.state.Keep();
     }
     const bool known = consumer != nullptr;
     if (!known) {
         consumer = &core_.state.MakeConsumer(group, key.consumer_id, key.source);
     }
+    const bool was_known = consumer->known;
+    const bool has_new_lease = consumer->settings.ack_timeout != settings.ack_timeout;
     consumer->settings = settings;
+    if (known && has_new_lease) {
+        acks_.OnNewLease(*consumer, was_known);
+    }
+    if (changed) {
+        core_.state.SetTerms(*consumer, request.filter, request.retry);
+    }
     core_.Applied();
     reply = request.resume ? Resume(*consumer, *request.resume)
                            : SubscribeReply{core_.store->recovery().incarnation,
                                             known && !release ? consumer->held.next() : 0};
+    if (changed || !sessionless) {
+        reply.warnings = CompareTerms(*consumer);
+        if (changed) {
+            TellDisagreement(group, reply.warnings);
+        }
+    }
     return consumer;
+}
+
+/// Once for each way in which members differ, however often they come. Of a group with more ways
+/// than are remembered one is told a minute: whoever comes is told by its reply anyway.
+void Members::TellDisagreement(Group& group, const std::vector<std::string>& lines) {
+    if (lines.empty()) {
+        return;
+    }
+    Told& told = group.MakeTold();
+    for (const std::string& line : lines) {
+        const std::uint64_t hash = std::hash<std::string>()(line);
+        std::vector<std::uint64_t>& known = told.disagreements;
+        const bool full = known.size() >= kMostDisagreements;
+        if (std::find(known.begin(), known.end(), hash) != known.end() ||
+            (full && core_.Now() < told.disagreement_ms + kDisagreementMs)) {
+            continue;
+        }
+        if (full) {
+            known.erase(known.begin());
+        }
+        known.push_back(hash);
+        told.disagreement_ms = core_.Now();
+        core_.Tell(env::EventKind::kDisagreement, &group, line, 1);
+    }
 }
 
 /// From where the consumer and we agree again, and what must be sent anew for that.
@@ -387,15 +441,18 @@ void Members::GoneTooLong(Consumer& consumer) {
     if (!core_.stopped.ok()) {
         return;
     }
-    const Action gone(ConsumerGone{NamesOf(consumer)});
-    if (!core_.AppendNow(std::span(&gone, 1)).ok()) {
+    const std::vector<PullRange> begun = BegunOf(consumer, kAllPulls);
+    std::vector<Action> actions;
+    std::vector<PullRange> last = AddReleases(consumer, begun, actions);
+    actions.emplace_back(ConsumerGone{NamesOf(consumer), std::move(last)});
+    if (!core_.AppendNow(actions).ok()) {
         core_.timers.Set(consumer, TimerKind::kGone, core_.Now() + kRetryMs);
         return;
     }
     Group& group = *consumer.group;
     std::erase(due_pulls_, &consumer);
     delivery_.Forget(consumer);
-    core_.state.Forget(consumer);
+    core_.state.Forget(consumer, begun);
     core_.Applied();
     delivery_.MarkReady(group);
 }
@@ -405,6 +462,8 @@ void Members::AfterReplay() {
     core_.state.ForEachGroup([this](Group& group) {
         group.durable = group.placed;
         group.idle_since_ms = core_.Now();
+        // A filter may have gone just before the end.
+        group.PassOverFrom(0);
         for (auto& [id, consumer] : group.consumers) {
             consumer->replayed_next = consumer->held.next();
             const ShardMs lease = core_.Now() + consumer->settings.ack_timeout.count();
@@ -489,15 +548,17 @@ void Members::Reset(const GroupName& name,
 }
 
 void Members::EvictIdle() {
-    const ShardMs keep =
-        std::chrono::duration_cast<std::chrono::milliseconds>(core_.options.idle_group_retention)
-            .count();
+    const ShardMs keep = core_.options.idle_group_retention.count();
     const ShardMs now = core_.Now();
     std::vector<Group*> idle;
     core_.state.ForEachGroup([&](Group& group) {
-        if (group.consumers.empty() && group.waiting.empty() && group.redelivery[0].empty() &&
-            group.redelivery[1].empty() && (group.durable || !group.placed) &&
-            now - group.idle_since_ms >= keep) {
+        // A group that has something to read is kept for as long as that is.
+        if (group.placed && group.next_sequence < group.subject->log->next_sequence() &&
+            !env::Planted(env::PlantedBug::kForgetUnread)) {
+            return;
+        }
+        if (group.consumers.empty() && group.waiting.empty() && group.loose_count() == 0 &&
+            (group.durable || !group.placed) && now - group.idle_since_ms >= keep) {
             idle.push_back(&group);
         }
     });

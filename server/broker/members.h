@@ -78,6 +78,7 @@ private:
                            SubscribeReply& reply);
     void PlaceLive(Group& group, std::uint64_t next_sequence, bool reset, store::LogOffset end);
     void OnDurable(Group& group);
+    void TellDisagreement(Group& group, const std::vector<std::string>& lines);
     SubscribeReply Resume(Consumer& consumer, const ResumePoint& resume);
     void Disconnect(Consumer& consumer, const Status& status);
     void Announce(Consumer& consumer);

@@ -105,9 +105,13 @@ Status ValidateOptions(const BrokerOptions& options) {
               "max_queued_bytes", options.max_queued_bytes, kMiB, 16'384 * kMiB),
           CheckRange<std::uint32_t>(
               "max_in_flight_per_consumer", options.max_in_flight_per_consumer, 1, 1U << 20U),
+          CheckRange<std::uint32_t>(
+              "max_set_aside_per_group", options.max_set_aside_per_group, 0, 1U << 20U),
           CheckRange<std::int64_t>("retry_delay (ms)", options.retry_delay.count(), 0, 3'600'000),
-          CheckRange<std::int64_t>(
-              "idle_group_retention (h)", options.idle_group_retention.count(), 1, 24 * 3'660)}) {
+          CheckRange<std::int64_t>("idle_group_retention (ms)",
+                                   options.idle_group_retention.count(),
+                                   60'000,
+                                   3'650LL * 24 * 3'600'000)}) {
         if (!status.ok()) {
             return status;
         }

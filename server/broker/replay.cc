@@ -1,21 +1,24 @@
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 
 #include "server/broker/codec.h"
 #include "server/broker/state.h"
+#include "server/env/planted_bug.h"
 
 /// How records and snapshots become state again.
 namespace qmq::broker {
 
 namespace {
-constexpr std::uint8_t kSnapshotVersion = 1;
+constexpr std::uint8_t kSnapshotVersion = 2;
 /// More than any consumer may hold: a count above it is damage.
 constexpr std::uint64_t kMostHeld = 1U << 21U;
 }  // namespace
 
 void State::Apply(const Action& action) {
+    relocation_.reset();
     std::visit([this](const auto& a) { Do(a); }, action);
     Keep();
 }
@@ -34,34 +37,79 @@ void State::Do(const GroupGone& action) {
 }
 
 void State::Do(const Subscribed& action) {
-    Group& group = MakeGroup(action.consumer.group);
-    group.filter = action.filter;
-    group.policy = action.retry;
-    MakeConsumer(group, action.consumer.consumer_id, action.consumer.source).settings =
-        action.settings;
+    Consumer& consumer = MakeConsumer(
+        MakeGroup(action.consumer.group), action.consumer.consumer_id, action.consumer.source);
+    consumer.settings = action.settings;
+    SetTerms(consumer, action.filter, action.retry);
 }
 
 void State::Do(const HandedOut& action) {
     Group& group = MakeGroup(action.consumer.group);
     replay_time_ms_ = action.time_ms;
     CloseGap(group, action.from_sequence);
+    TakeFromStalePlaces(group, action.runs);
     HandOut(MakeConsumer(group, action.consumer.consumer_id, action.consumer.source), action);
+}
+
+/// What was handed out from the queue, or because its time had come, was nowhere else then. Where
+/// the record that took it from its holder is damaged, the log seems to say that two hold it: the
+/// ack of the one would leave it with the other, and it would come again. So it would where the
+/// record of the hand-out before is damaged, and what that one had taken seems to be there still.
+void State::TakeFromStalePlaces(Group& group, const std::vector<HandOutRun>& runs) {
+    std::set<std::pair<Origin, std::uint64_t>> unexplained;
+    for (const HandOutRun& run : runs) {
+        for (std::uint64_t at = run.first_sequence;
+             run.from != TakenFrom::kNew && at < run.first_sequence + run.count;
+             ++at) {
+            if (!PutInPlace(group, run, at)) {
+                unexplained.emplace(run.origin, at);
+            }
+        }
+    }
+    for (auto at = group.consumers.begin(); !unexplained.empty() && at != group.consumers.end();
+         ++at) {
+        Consumer& holder = *at->second;
+        holder.held.ForEach([&](std::uint64_t pull, const Held& held) {
+            if (unexplained.erase({held.origin(), held.sequence()}) > 0) {
+                holder.held.MarkDone(pull);
+                ListTrim(holder);
+            }
+        });
+    }
+}
+
+/// False: it is neither in the queue nor waiting. It goes from the one to the other where the
+/// record by which it did is damaged, so that the hand-out finds it.
+bool State::PutInPlace(Group& group, const HandOutRun& run, std::uint64_t sequence) {
+    LooseQueue& queue = group.redelivery[static_cast<std::size_t>(run.origin)];
+    const bool may_wait = run.origin == group.waiting_origin();
+    const bool is_waiting = may_wait && group.waiting.Find(sequence) != nullptr;
+    const auto found = queue.find(sequence);
+    const bool is_queued = found != queue.end();
+    if (run.from == TakenFrom::kRedelivery && is_waiting) {
+        const std::optional<Waiting> waiting = group.waiting.Take(sequence);
+        queue.emplace(sequence, Loose{waiting->since_ms, run.attempt, run.deaths});
+    } else if (run.from == TakenFrom::kWaiting && is_queued && may_wait) {
+        const std::int64_t since = found->second.unseen ? replay_time_ms_ : found->second.since_ms;
+        queue.erase(sequence);
+        group.waiting.Insert(Waiting{sequence, run.due_ms, since, run.attempt, DueAt(run.due_ms)});
+    }
+    return is_queued || is_waiting;
 }
 
 void State::Do(const Skipped& action) {
     Group& group = MakeGroup(action.group);
     CloseGap(group, action.from_sequence);
-    if (action.next_sequence > group.next_sequence) {
-        Skip(group, action.next_sequence);
-    }
+    Skip(group, action, 0);
 }
 
 /// The log says how far the group had come. What lies between was handed out by records that are
-/// damaged, nobody knows to whom: it goes out again, which at-least-once allows.
+/// damaged, nobody knows to whom, or was skipped: it goes to whoever wants it, which at-least-once
+/// allows.
 void State::CloseGap(Group& group, std::uint64_t from_sequence) {
-    auto& queue = group.redelivery[static_cast<std::size_t>(Origin::kSubject)];
+    LooseQueue& queue = group.redelivery[static_cast<std::size_t>(Origin::kSubject)];
     for (; group.placed && group.next_sequence < from_sequence; ++group.next_sequence) {
-        queue.try_emplace(group.next_sequence, Loose{replay_time_ms_, 2, true});
+        queue.emplace(group.next_sequence, Loose{0, 1, 0, true});
     }
     group.next_sequence = std::max(group.next_sequence, from_sequence);
     // Else the record that placed it is damaged: this is where it was.
@@ -82,7 +130,7 @@ void State::Do(const Acked& action) {
 void State::Do(const Released& action) {
     if (Consumer* consumer = FindConsumer(action.consumer)) {
         for (const PullRange& range : action.ranges) {
-            Release(*consumer, range, action.counted);
+            Release(*consumer, range, action.cause, action.begun);
         }
     }
 }
@@ -96,6 +144,16 @@ void State::Do(const Deferred& action) {
 }
 
 void State::Do(const Moved& action) {
+    if (action.cause != MoveCause::kVerdict) {
+        relocation_ = Relocation{&MakeGroup(action.consumer.group),
+                                 FindConsumer(action.consumer),
+                                 action.cause,
+                                 action.origin,
+                                 action.since_ms,
+                                 action.due_ms,
+                                 action.ranges};
+        return;
+    }
     moved_since_ms_ = action.since_ms;
     if (!action.consumer.consumer_id.empty()) {
         Do(Acked{action.consumer, action.ranges});
@@ -103,26 +161,33 @@ void State::Do(const Moved& action) {
     }
     if (Group* group = FindGroup(action.consumer.group)) {
         for (const PullRange& range : action.ranges) {
-            TakeLoose(*group, action.origin, range);
+            TakeUnheld(*group, action.origin, range);
         }
     }
 }
 
 void State::Do(const ConsumerGone& action) {
     if (Consumer* consumer = FindConsumer(action.consumer)) {
-        Forget(*consumer);
+        Forget(*consumer, action.begun);
     }
 }
 
 void State::ReplayMessages(Subject& subject,
                            std::uint64_t first_sequence,
                            const BatchView& batch,
-                           std::int64_t stored_ms) {
+                           store::RecordTime stored) {
+    const std::int64_t stored_ms = stored.date.time_since_epoch().count();
     const std::int64_t moved_since = std::exchange(moved_since_ms_, 0);
     replay_time_ms_ = stored_ms;
+    if (const std::optional<Relocation> move = std::exchange(relocation_, std::nullopt)) {
+        move->group->retry = &subject;
+        Relocate(*move, first_sequence, batch.count());
+        Keep();
+        return;
+    }
     if (subject.kind == SubjectKind::kRetry) {
         AddRetries(
-            subject, first_sequence, batch, stored_ms, moved_since != 0 ? moved_since : stored_ms);
+            subject, first_sequence, batch, stored, moved_since != 0 ? moved_since : stored_ms);
         Keep();
     }
 }
@@ -130,7 +195,7 @@ void State::ReplayMessages(Subject& subject,
 void State::DropUnknown(const std::function<void(Subject&, std::uint64_t)>& lost) {
     std::map<std::string, std::uint64_t> named;  // By subject: one more than any group speaks of.
     ForEachGroup([this, &named](Group& group) {
-        for (const Origin origin : {Origin::kSubject, Origin::kRetry}) {
+        for (const Origin origin : kOrigins) {
             const Subject* source = group.Log(origin);
             const std::uint64_t end =
                 source == nullptr || source->log == nullptr ? 0 : source->log->next_sequence();
@@ -144,10 +209,10 @@ void State::DropUnknown(const std::function<void(Subject&, std::uint64_t)>& lost
             }
             queue.erase(queue.lower_bound(end), queue.end());
             if (group.waiting_origin() == origin) {
-                for (const Waiting& waiting : group.waiting) {
-                    name(waiting.sequence);
+                if (!group.waiting.empty()) {
+                    name(group.waiting.by_sequence().rbegin()->first);
                 }
-                std::erase_if(group.waiting, [end](const Waiting& w) { return w.sequence >= end; });
+                group.waiting.EraseFrom(end);
             }
             for (auto& [id, consumer] : group.consumers) {
                 consumer->held.ForEach([&, c = consumer.get()](std::uint64_t pull, const Held& h) {
@@ -204,21 +269,24 @@ void State::SaveGroup(const Group& group, Writer& writer) const {
     writer.Byte(group.placed ? 1 : 0);
     writer.Number(group.next_sequence);
     writer.Number(group.pull_floor);
+    for (const std::uint64_t lost : group.lost_count) {
+        writer.Number(lost);
+    }
     writer.Policy(group.policy);
-    writer.Filter(group.filter);
     for (const auto& queue : group.redelivery) {
         writer.Number(queue.size());
         for (const auto& [sequence, loose] : queue) {
             writer.Number(sequence);
             writer.Number(loose.attempt);
-            writer.Byte(loose.unfiltered ? 1 : 0);
+            writer.Byte(static_cast<std::uint8_t>((loose.unseen ? 1U : 0U) |
+                                                  static_cast<unsigned>(loose.deaths) << 1U));
             writer.Signed(loose.since_ms);
         }
     }
     writer.Number(group.waiting.size());
-    for (const Waiting& waiting : group.waiting) {
+    for (const auto& [sequence, waiting] : group.waiting.by_sequence()) {
         writer.Signed(waiting.due_ms);
-        writer.Number(waiting.sequence);
+        writer.Number(sequence);
         writer.Number(waiting.attempt);
         writer.Signed(waiting.since_ms);
     }
@@ -235,6 +303,9 @@ void State::SaveConsumer(const Consumer& consumer, Writer& writer) const {
     writer.Signed(consumer.settings.ack_timeout.count());
     writer.Signed(consumer.settings.reconnect_grace.count());
     writer.Byte(consumer.settings.sessionless ? 1 : 0);
+    writer.Byte(consumer.known ? 1 : 0);
+    writer.Filter(consumer.filter);
+    writer.Policy(consumer.policy);
     writer.Number(consumer.born_at);
     writer.Number(consumer.held.next());
     struct Run {
@@ -260,6 +331,7 @@ void State::SaveConsumer(const Consumer& consumer, Writer& writer) const {
         writer.Byte(static_cast<std::uint8_t>(run.first.origin()));
         writer.Number(run.first.sequence());
         writer.Number(run.first.attempt());
+        writer.Byte(run.first.deaths());
         writer.Signed(run.first.since_ms());
     }
 }
@@ -297,15 +369,23 @@ void State::LoadGroup(Reader& reader) {
     group.placed = reader.Byte() != 0;
     group.next_sequence = reader.Number();
     group.pull_floor = reader.Number();
+    for (std::uint64_t& lost : group.lost_count) {
+        lost = reader.Number();
+    }
     group.policy = reader.Policy();
-    group.filter = reader.Filter();
     for (auto& queue : group.redelivery) {
         const std::uint64_t count = reader.Count(4);
         for (std::uint64_t i = 0; i < count && !reader.failed(); ++i) {
             const std::uint64_t sequence = reader.Number();
             const auto attempt = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
-            const bool unfiltered = reader.Byte() != 0;
-            queue.emplace_hint(queue.end(), sequence, Loose{reader.Signed(), attempt, unfiltered});
+            const std::uint8_t flags = reader.Byte();
+            const auto deaths = static_cast<std::uint8_t>(flags >> 1U);
+            if (deaths > kMostDeaths) {
+                reader.Fail(std::to_string(deaths) + " deaths");
+            }
+            const std::uint8_t unseen =
+                env::Planted(env::PlantedBug::kUnseenAfterRestart) ? flags : flags & 1U;
+            queue.emplace(sequence, Loose{reader.Signed(), attempt, deaths, unseen != 0});
         }
     }
     const std::uint64_t waiting_count = reader.Count(4);
@@ -315,12 +395,13 @@ void State::LoadGroup(Reader& reader) {
         waiting.sequence = reader.Number();
         waiting.attempt = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
         waiting.since_ms = reader.Signed();
-        group.waiting.insert(group.waiting.end(), waiting);
+        group.waiting.Insert(waiting);
     }
     const std::uint64_t consumer_count = reader.Count(8);
     for (std::uint64_t i = 0; i < consumer_count && !reader.failed(); ++i) {
         LoadConsumer(group, reader);
     }
+    SetMostAttempts(group);
 }
 
 void State::LoadConsumer(Group& group, Reader& reader) {
@@ -334,22 +415,30 @@ void State::LoadConsumer(Group& group, Reader& reader) {
     consumer.settings.ack_timeout = std::chrono::milliseconds(reader.Signed());
     consumer.settings.reconnect_grace = std::chrono::milliseconds(reader.Signed());
     consumer.settings.sessionless = reader.Byte() != 0;
+    const bool known = reader.Byte() != 0;
+    const TagFilter filter = reader.Filter();
+    consumer.policy = reader.Policy();
+    if (known) {
+        SetFilter(consumer, filter);
+        group.policies.Add(consumer.policy);
+    }
     consumer.born_at = reader.Number();
     const std::uint64_t next = reader.Number();
     const std::uint64_t run_count = reader.Count(6);
     for (std::uint64_t i = 0; i < run_count && !reader.failed(); ++i) {
         const std::uint64_t pull = reader.Number();
         const std::uint64_t count = reader.Bounded(kMostHeld);
-        const auto origin = static_cast<Origin>(reader.Bounded(1));
+        const auto origin = static_cast<Origin>(reader.Bounded(kOriginCount - 1));
         const std::uint64_t sequence = reader.Number();
         const auto attempt = static_cast<std::uint32_t>(reader.Bounded(UINT32_MAX));
+        const auto deaths = static_cast<std::uint8_t>(reader.Bounded(kMostDeaths));
         const std::int64_t since = reader.Signed();
         if (i == 0) {
             consumer.held.Begin(pull);
         }
         consumer.held.SkipTo(pull);
         for (std::uint64_t k = 0; k < count && !reader.failed(); ++k) {
-            consumer.held.Push(Held(origin, sequence + k, attempt, since));
+            consumer.held.Push(Held(origin, sequence + k, attempt, since, deaths));
         }
     }
     if (run_count == 0) {

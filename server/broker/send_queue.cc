@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/broker/mover.h"
 #include "server/env/planted_bug.h"
 
 namespace qmq::broker {
@@ -89,8 +90,25 @@ void SendQueue::Add(std::unique_ptr<SendPart> part) {
     round_.push_back(std::move(part));
 }
 
+/// Whatever is taken, its retry and its dead letter fit into a segment, too.
+Status SendQueue::CheckRoomForRetry(const CheckedBatch& batch) const {
+    const std::uint64_t most = core_.store->most_record_bytes() - kRetryReserveBytes;
+    if (batch.batch.size() <= most || env::Planted(env::PlantedBug::kStuckBurial)) {
+        return {};
+    }
+    return Status::InvalidArgument(
+        "subject " + batch.subject + ": a batch of " + std::to_string(batch.batch.size()) +
+        " bytes and what its retry may add do not fit into a segment; at most " +
+        std::to_string(most) + ": send smaller batches, or make the store with larger segments");
+}
+
 void SendQueue::AppendBatch(SendPart& part, CheckedBatch& batch, Subject& subject) {
     BatchReceipt& receipt = part.frame->receipts[batch.index];
+    if (Status status = CheckRoomForRetry(batch); !status.ok()) {
+        receipt.status = std::move(status);
+        receipt.outcome = SendOutcome::kRefused;
+        return;
+    }
     Result<store::ShardStore::Appended> appended =
         core_.store->AppendMessages(*subject.log, std::move(batch.batch), batch.view);
     if (!appended.ok()) {
@@ -105,8 +123,8 @@ void SendQueue::AppendBatch(SendPart& part, CheckedBatch& batch, Subject& subjec
         part.sync_end = appended->end;
     }
     if (subject.kind == SubjectKind::kRetry) {
-        const std::int64_t now = core_.WallMs();
-        core_.state.AddRetries(subject, appended->first_sequence, batch.view, now, now);
+        core_.state.AddRetries(
+            subject, appended->first_sequence, batch.view, core_.LogTime(), core_.LogMs());
     }
     core_.Appended(subject, appended->first_sequence + batch.view.count(), appended->end);
 }

@@ -78,6 +78,7 @@ public:
     Answered TakeAnswered() { return std::exchange(answered_, Answered{}); }
 
 private:
+    Status CheckRoomForRetry(const CheckedBatch& batch) const;
     void AppendBatch(SendPart& part, CheckedBatch& batch, Subject& subject);
     void Finish(std::unique_ptr<SendPart> part);
     void FailPart(std::unique_ptr<SendPart> part, SendOutcome outcome, const Status& status);

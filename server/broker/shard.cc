@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "qmq/subject.h"
+
 #include "server/env/planted_bug.h"
 
 namespace qmq::broker {
@@ -11,7 +13,22 @@ namespace {
 
 /// How often retention and idle groups are looked at.
 constexpr ShardMs kTickMs = 10'000;
-constexpr ShardMs kDropConsumedMs = 20;
+/// How soon retention is looked at again while it has more to do.
+constexpr ShardMs kRetainAgainMs = 20;
+/// The same while it waits for somebody to be done with what cannot be moved.
+constexpr ShardMs kRetainPinnedMs = 1'000;
+/// Wait before leases are looked at again that a full disk has brought back.
+constexpr ShardMs kLeaseAgainMs = 1'000;
+
+/// Whether what a start found damaged may be why what groups hold or wait for is not there. Where
+/// segments have gone, a hole that nothing synced lay in is not: what goes is synced before.
+bool MayHaveTakenKept(const store::RecoveryReport& found) {
+    return std::any_of(
+        found.corruptions.begin(), found.corruptions.end(), [&found](const auto& each) {
+            const bool was_safe = each.committed || each.is_unreadable;
+            return each.end > each.begin && (was_safe || found.begin == 0);
+        });
+}
 
 }  // namespace
 
@@ -19,9 +36,10 @@ Shard::Shard(std::uint32_t index,
              const BrokerOptions& options,
              const BrokerEnvironment& environment)
     : index_(index),
-      core_(options, environment),
+      core_(index, options, environment),
       mover_(core_),
       delivery_(core_, mover_),
+      keeper_(core_),
       acks_(core_, mover_, delivery_),
       members_(core_, delivery_, acks_),
       sends_(core_) {
@@ -54,11 +72,15 @@ Result<std::unique_ptr<Shard>> Shard::Open(std::uint32_t index,
 Status Shard::OpenStore() {
     store::StoreOptions options = core_.options.store;
     options.directory = core_.options.directory + "/shard-" + std::to_string(index_);
-    Result<std::unique_ptr<store::ShardStore>> store = store::ShardStore::Open(
-        options,
-        store::StoreEnvironment{
-            core_.environment.files, core_.environment.clock, *strand_, core_.environment.io},
-        *this);
+    Result<std::unique_ptr<store::ShardStore>> store =
+        store::ShardStore::Open(options,
+                                store::StoreEnvironment{core_.environment.files,
+                                                        core_.environment.clock,
+                                                        *strand_,
+                                                        core_.environment.io,
+                                                        core_.environment.events,
+                                                        core_.environment.seed + index_},
+                                *this);
     if (!store.ok()) {
         return store.status();
     }
@@ -70,19 +92,37 @@ Status Shard::OpenStore() {
 /// Nobody else has the shard yet, so this may run outside the strand.
 void Shard::AfterOpen() {
     recovery_ = core_.store->recovery();
-    for (const std::unique_ptr<Subject>& subject : core_.state.subjects()) {
-        core_.OpenSubject(subject->name);
-    }
-    for (store::SubjectLog* log : core_.store->Subjects()) {
-        core_.OpenSubject(log->name());
-    }
+    core_.OpenSubjects();
     core_.state.DropUnknown([this](Subject& subject, std::uint64_t end) {
         core_.store->SkipTo(*subject.log, end);
         subject.readable_end = subject.log->next_sequence();
     });
+    core_.Now();  // From which all waits are counted.
+    core_.state.ScheduleWaiting(core_.store->downtime());
+    const bool may_be_damaged = MayHaveTakenKept(recovery_);
     for (const std::unique_ptr<Subject>& subject : core_.state.subjects()) {
-        core_.state.DropBelow(*subject);
+        const std::uint64_t first = subject->log->first_sequence();
+        core_.state.DropBelow(*subject, [&](Group& group, State::Dropped dropped) {
+            // Retention would have kept these.
+            if (may_be_damaged && dropped.held + dropped.waiting > 0) {
+                core_.TellLosses(false);
+                core_.Lose(group,
+                           LossCause::kDamage,
+                           dropped.held + dropped.waiting,
+                           "messages that were held or waited are damaged, below sequence " +
+                               std::to_string(first));
+                core_.TellLosses(true);
+                dropped.held = dropped.waiting = 0;
+            }
+            // Of a group that is still there, only a full disk takes what it needs.
+            dropped_on_full_disk_ = !group.consumers.empty() && !group.in_place();
+            CountDropped(group, dropped, first);
+        });
     }
+    dropped_on_full_disk_ = false;
+    // Counted again, not told again: whoever dropped the segments has told.
+    core_.TellLosses(false);
+    core_.dirty = false;
     if (env::Planted(env::PlantedBug::kForgetHandOutOnRestart)) {
         core_.state.ForEachGroup([](Group& group) {
             for (auto& [id, consumer] : group.consumers) {
@@ -95,7 +135,7 @@ void Shard::AfterOpen() {
     core_.state.Keep();
     members_.AfterReplay();
     synced_up_to_ = core_.store->synced();
-    tick_at_ms_ = core_.Now() + kTickMs;
+    tick_at_ms_ = retain_at_ms_ = core_.Now() + kTickMs;
     Arm();
     core_.EndRound();
 }
@@ -113,9 +153,19 @@ Status Shard::Admit(std::uint32_t requests, std::uint64_t bytes) {
     const bool too_many = count > core_.options.max_queued_requests;
     const bool too_large = total > core_.options.max_queued_bytes && total > bytes;
     if (!too_many && !too_large) {
+        if (count < core_.options.max_queued_requests / 2 &&
+            total < core_.options.max_queued_bytes / 2) {
+            busy_is_told_.store(false, std::memory_order_relaxed);
+        }
         return {};
     }
     TakeBackAdmission(requests, bytes);
+    if (!busy_is_told_.exchange(true)) {
+        core_.Tell(env::EventKind::kLimit,
+                   nullptr,
+                   "requests are refused: too many wait, or too many bytes",
+                   count - requests);
+    }
     return Status::ResourceExhausted(
         "busy: shard " + std::to_string(index_) + " has " + std::to_string(count - requests) +
         " requests of " + std::to_string(total - bytes) + " bytes waiting; at most " +
@@ -160,7 +210,12 @@ void Shard::Ack(SharedKey key, std::vector<AckItem> items, AckDone done) {
         if (consumer != nullptr) {
             members_.Touch(*consumer);
         }
-        acks_.Add(consumer, items, std::move(done));
+        const bool asks = std::any_of(items.begin(), items.end(), [](const AckItem& item) {
+            return item.durability == Durability::kDefault;
+        });
+        const Durability promise =
+            asks ? Promise(ParseSubject(key->subject).real_subject) : Durability::kMemory;
+        acks_.Add(consumer, items, promise, std::move(done));
     });
 }
 
@@ -216,13 +271,13 @@ void Shard::EndOfRound() {
         Stop(failure_);
     }
     members_.ExpirePulls();
-    DropExpired();
     if (!failed_ && !closing_) {
-        DropConsumed();
+        RetainIfDue();
         SyncIfWanted();
         Arm();
     }
-    if (delivery_.unfinished() && core_.stopped.ok()) {
+    const bool more = delivery_.unfinished() || !core_.more_readable.empty();
+    if (more && core_.stopped.ok()) {
         strand_->PostLater([] {});
     }
     const SendQueue::Answered answered = sends_.TakeAnswered();
@@ -232,14 +287,31 @@ void Shard::EndOfRound() {
 
 /// In memory what is acked makes room for what is sent, so it goes at once and not with the next
 /// tick: otherwise a sender that fills the room waits for the clock.
-void Shard::DropConsumed() {
+bool Shard::IsTooMuchInMemory() {
     const store::StoreOptions& store = core_.options.store;
-    if (!store.drop_consumed || core_.Now() < drop_at_ms_ ||
-        core_.store->stored_bytes() < 2 * store.segment_bytes) {
+    return store.drop_consumed && core_.Now() >= drop_at_ms_ &&
+           core_.store->stored_bytes() >= 2 * store.segment_bytes;
+}
+
+/// Between rounds: what is dropped has no way back.
+void Shard::RetainIfDue() {
+    const ShardMs now = core_.Now();
+    if (now < retain_at_ms_ && !IsTooMuchInMemory()) {
         return;
     }
-    drop_at_ms_ = core_.Now() + kDropConsumedMs;
-    static_cast<void>(core_.store->Retain());
+    // A disk that cannot drop old segments is full soon, and says so then.
+    const store::LogOffset before = core_.appended_end;
+    const Result<bool> more = core_.store->Retain();
+    const bool moves = core_.appended_end != before ||
+                       core_.store->synced() < std::min(core_.moved_end, core_.appended_end);
+    dropped_on_full_disk_ = core_.store->disk_is_full();
+    // What was appended anew, before anything that was dropped is forgotten.
+    static_cast<void>(Flush());
+    DropExpired();
+    drop_at_ms_ = now + kRetainAgainMs;
+    retain_at_ms_ = now + (!more.ok() || !*more ? kTickMs
+                           : moves              ? kRetainAgainMs
+                                                : kRetainPinnedMs);
 }
 
 Status Shard::Flush() {
@@ -250,16 +322,34 @@ Status Shard::Flush() {
         if (status.ok()) {
             core_.state.Keep();
         } else {
-            core_.state.TakeBack();
-            // The same offsets are given out again.
-            core_.appended_end = core_.store->written();
+            TakeBack();
         }
+        core_.TellLosses(status.ok());
     }
     // Messages first: each answer costs a system call or two, and a consumer waits for them.
     delivery_.OnWritten(status);
     sends_.OnWritten(status);
     acks_.OnWritten(status);
     return status;
+}
+
+/// Whoever the round has touched is looked at again: nothing else may ever come that does.
+void Shard::TakeBack() {
+    // The same offsets are given out again.
+    core_.appended_end = core_.store->written();
+    core_.moved_end = std::min(core_.moved_end, core_.appended_end);
+    const State::Touched touched = core_.state.TakeBack();
+    if (env::Planted(env::PlantedBug::kLeaseTimerLost)) {
+        return;
+    }
+    for (Consumer* consumer : touched.consumers) {
+        if (consumer->held.count() > 0 && consumer->lease_timer_ms < 0) {
+            core_.timers.Set(*consumer, TimerKind::kLease, core_.Now() + kLeaseAgainMs);
+        }
+    }
+    for (Group* group : touched.groups) {
+        delivery_.Block(*group);
+    }
 }
 
 void Shard::SyncIfWanted() {
@@ -280,6 +370,7 @@ void Shard::SyncIfWanted() {
 
 void Shard::OnSynced(store::LogOffset synced) {
     sends_.OnSynced(synced);
+    acks_.OnSynced(synced);
     core_.OnSynced(synced);
     members_.OnSynced(synced);
 }
@@ -295,6 +386,7 @@ void Shard::OnFailed(const Status& status) {
 void Shard::Stop(const Status& status) {
     failed_ = true;
     sends_.Fail(status);
+    acks_.Fail(status);
     members_.CloseAll(status);
     if (closing_) {
         FinishClose(status);
@@ -308,9 +400,33 @@ void Shard::OnDropped(store::SubjectLog& subject) {
 void Shard::DropExpired() {
     for (store::SubjectLog* log : std::exchange(dropped_, {})) {
         if (Subject* subject = core_.state.FindSubject(log->name())) {
-            core_.state.DropBelow(*subject);
+            const std::uint64_t first = log->first_sequence();
+            core_.state.DropBelow(*subject, [&](Group& group, const State::Dropped& dropped) {
+                CountDropped(group, dropped, first);
+                // Who held too much may have room now.
+                delivery_.MarkReady(group);
+            });
             core_.state.Keep();
+            core_.TellLosses(true);
         }
+    }
+}
+
+/// What a group had not read goes with its time. What it held or waited for would have been moved,
+/// had there been room.
+void Shard::CountDropped(Group& group, const State::Dropped& dropped, std::uint64_t below) {
+    const std::string end = "below sequence " + std::to_string(below);
+    core_.Lose(group,
+               LossCause::kRetention,
+               dropped.unread,
+               "retention took unread messages " + end + ": the group is too slow, or away");
+    const std::uint64_t kept = dropped.held + dropped.waiting;
+    const std::string what = std::to_string(dropped.held) + " held, " +
+                             std::to_string(dropped.waiting) + " waiting, " + end;
+    if (dropped_on_full_disk_) {
+        core_.Lose(group, LossCause::kFullDisk, kept, "a full disk took messages: " + what);
+    } else {
+        core_.Lose(group, LossCause::kRetention, kept, "retention took messages: " + what);
     }
 }
 
@@ -318,7 +434,8 @@ void Shard::DropExpired() {
 
 ShardMs Shard::NextTimer() {
     ShardMs next = core_.timers.earliest_ms();
-    for (const ShardMs other : {flush_at_ms_, tick_at_ms_, delivery_.retry_at_ms()}) {
+    for (const ShardMs other :
+         {flush_at_ms_, tick_at_ms_, retain_at_ms_, delivery_.retry_at_ms()}) {
         if (other >= 0 && (next < 0 || other < next)) {
             next = other;
         }
@@ -367,16 +484,7 @@ void Shard::OnTimer() {
 }
 
 void Shard::Tick() {
-    // A disk that cannot drop old segments is full soon, and says so then.
-    static_cast<void>(core_.store->Retain());
     members_.EvictIdle();
-    // Retries wait by the wall clock, timers run by the other. Should somebody set the first, due
-    // retries are found here.
-    core_.state.ForEachGroup([this](Group& group) {
-        if (!group.waiting.empty()) {
-            delivery_.MarkReady(group);
-        }
-    });
 }
 
 // ---- The end.
@@ -413,7 +521,9 @@ void Shard::FinishClose(Status status) {
         return;
     }
     // What the last sync did not cover was never promised to be safe.
-    sends_.Fail(status.ok() ? Status::Unavailable("the broker has stopped") : status);
+    const Status unknown = status.ok() ? Status::Unavailable("the broker has stopped") : status;
+    sends_.Fail(unknown);
+    acks_.Fail(unknown);
     UniqueFunction<void(Status)> closed = std::move(closed_);
     closed_ = nullptr;
     closed(std::move(status));
@@ -422,7 +532,19 @@ void Shard::FinishClose(Status status) {
 // ---- Replay and snapshots.
 
 Status Shard::OnSnapshot(std::string_view state) {
-    return core_.state.Load(state);
+    Status status = core_.state.Load(state);
+    if (!status.ok()) {
+        core_.state.Clear();
+    }
+    return status;
+}
+
+Status Shard::CheckAction(std::string_view action) {
+    return DecodeAction(action).status();
+}
+
+bool Shard::MayDrop(std::span<const Going> going) {
+    return keeper_.MayDrop(going);
 }
 
 Status Shard::OnAction(std::string_view action, store::LogOffset end) {
@@ -437,11 +559,9 @@ Status Shard::OnAction(std::string_view action, store::LogOffset end) {
 void Shard::OnMessages(store::SubjectLog& subject,
                        std::uint64_t first_sequence,
                        const BatchView& batch,
-                       WallTime stored) {
-    core_.state.ReplayMessages(core_.state.MakeSubject(subject.name()),
-                               first_sequence,
-                               batch,
-                               stored.time_since_epoch().count());
+                       store::RecordTime time) {
+    core_.state.ReplayMessages(
+        core_.state.MakeSubject(subject.name()), first_sequence, batch, time);
 }
 
 std::string Shard::TakeSnapshot() {

@@ -11,6 +11,7 @@
 
 #include "server/broker/acks.h"
 #include "server/broker/delivery.h"
+#include "server/broker/keeper.h"
 #include "server/broker/members.h"
 #include "server/broker/mover.h"
 #include "server/broker/send_queue.h"
@@ -73,18 +74,22 @@ public:
         return core_.state.Promise(real_subject);
     }
 
+    Durability best_durability() const { return core_.options.best_durability; }
+
     // store::StoreListener
+    Status CheckAction(std::string_view action) override;
     Status OnSnapshot(std::string_view state) override;
     Status OnAction(std::string_view action, store::LogOffset end) override;
     void OnMessages(store::SubjectLog& subject,
                     std::uint64_t first_sequence,
                     const BatchView& batch,
-                    WallTime stored) override;
+                    store::RecordTime time) override;
     void OnSynced(store::LogOffset synced) override;
     void OnFailed(const Status& status) override;
     void OnDropped(store::SubjectLog& subject) override;
     std::string TakeSnapshot() override;
     std::uint64_t ConsumedBelow(const store::SubjectLog& subject) override;
+    bool MayDrop(std::span<const Going> going) override;
 
 private:
     Shard(std::uint32_t index, const BrokerOptions& options, const BrokerEnvironment& environment);
@@ -100,11 +105,14 @@ private:
         });
     }
     void EndOfRound();
-    void DropConsumed();
+    bool IsTooMuchInMemory();
+    void RetainIfDue();
     Status Flush();
+    void TakeBack();
     void Stop(const Status& status);
     void SyncIfWanted();
     void DropExpired();
+    void CountDropped(Group& group, const State::Dropped& dropped, std::uint64_t below);
     void FinishClose(Status status);
 
     // Timers.
@@ -117,6 +125,7 @@ private:
     ShardCore core_;
     Mover mover_;
     Delivery delivery_;
+    Keeper keeper_;
     Acks acks_;
     Members members_;
     SendQueue sends_;
@@ -124,10 +133,12 @@ private:
 
     std::atomic<bool> dead_{false};
     std::atomic<bool> refusing_{false};
+    std::atomic<bool> busy_is_told_{false};
     std::atomic<std::uint64_t> queued_requests_{0};
     std::atomic<std::uint64_t> queued_bytes_{0};
 
     std::vector<store::SubjectLog*> dropped_;
+    bool dropped_on_full_disk_ = false;
     Status failure_;  ///< As the store told; acted upon at the end of the round.
     bool failed_ = false;
     UniqueFunction<void(Status)> closed_;
@@ -135,6 +146,7 @@ private:
     store::LogOffset synced_up_to_ = 0;  ///< Of the last sync that was asked for.
     ShardMs flush_at_ms_ = -1;
     ShardMs tick_at_ms_ = -1;
+    ShardMs retain_at_ms_ = -1;
     ShardMs drop_at_ms_ = 0;
     TimerId timer_ = 0;
     ShardMs timer_at_ms_ = -1;

@@ -18,6 +18,16 @@ bool Fits(std::string_view pattern, std::string_view name) {
     return pattern == name;
 }
 
+/// Whether one of `ranges`, which ascend, has `pull`.
+bool Contains(std::span<const PullRange> ranges, std::uint64_t pull) {
+    const auto after = std::upper_bound(
+        ranges.begin(), ranges.end(), pull, [](std::uint64_t value, const PullRange& range) {
+            return value < range.first;
+        });
+    const std::uint64_t past = env::Planted(env::PlantedBug::kBegunEndExcluded) ? 1 : 0;
+    return after != ranges.begin() && std::prev(after)->last >= pull + past;
+}
+
 }  // namespace
 
 // ---- Names.
@@ -60,6 +70,7 @@ Subject& State::MakeSubject(std::string_view name) {
             group->retry = &subject;
         }
     }
+    on_make_subject_(subject);
     return subject;
 }
 
@@ -123,14 +134,21 @@ Consumer& State::MakeConsumer(Group& group, std::string_view id, ConsumeSource s
 
 void State::EraseConsumer(Consumer& consumer) {
     Group& group = *consumer.group;
+    if (consumer.known) {
+        group.policies.Remove(consumer.policy);
+    }
+    DropFilter(consumer);
     std::erase(group.members, &consumer);
     std::erase(trim_, &consumer);
+    std::erase(touched_.consumers, &consumer);
     group.idle_since_ms = now_ms_;
     group.consumers.erase(ConsumerId{consumer.id, consumer.source});
+    SetMostAttempts(group);
 }
 
 void State::EraseGroup(Group& group) {
     Subject& subject = *group.subject;
+    std::erase(touched_.groups, &group);
     subject.groups.erase(subject.groups.find(group.name));
 }
 
@@ -140,6 +158,18 @@ void State::ForEachGroup(const std::function<void(Group&)>& visit) const {
             visit(*group);
         }
     }
+}
+
+void State::Clear() {
+    undo_.clear();
+    trim_.clear();
+    touched_ = {};
+    by_name_.clear();
+    subjects_.clear();
+    last_serial_ = 0;
+    relocation_.reset();
+    replay_time_ms_ = 0;
+    moved_since_ms_ = 0;
 }
 
 void State::BeginPulls(std::uint64_t incarnation) {
@@ -157,8 +187,9 @@ void State::Place(Group& group, std::uint64_t next_sequence, bool reset) {
     if (!reset) {
         return;
     }
-    group.redelivery[0].clear();
-    group.redelivery[1].clear();
+    for (LooseQueue& queue : group.redelivery) {
+        queue.clear();
+    }
     group.waiting.clear();
     for (auto& [id, consumer] : group.consumers) {
         consumer->held.ForEach(
@@ -167,16 +198,44 @@ void State::Place(Group& group, std::uint64_t next_sequence, bool reset) {
     }
 }
 
-void State::Skip(Group& group, std::uint64_t next_sequence) {
+void State::Skip(Group& group, const Skipped& action, FilterMask refused) {
     undo_.emplace_back([&group, before = group.next_sequence] { group.next_sequence = before; });
-    group.skipped_count += next_sequence - group.next_sequence;
-    group.next_sequence = next_sequence;
+    Touch(group);
+    SetAside(group, action.aside, refused);
+    LooseQueue& queue = group.redelivery[static_cast<std::size_t>(Origin::kSubject)];
+    for (const SequenceRun& run : action.passed) {
+        const auto end = queue.lower_bound(run.first + run.count);
+        for (auto at = queue.lower_bound(run.first); at != end;) {
+            if (!at->second.unseen) {
+                ++at;
+                continue;
+            }
+            undo_.emplace_back([&queue, entry = *at] { queue.insert(entry); });
+            at = queue.erase(at);
+        }
+    }
+    group.next_sequence = std::max(group.next_sequence, action.next_sequence);
+}
+
+/// New ones, which another member wants.
+void State::SetAside(Group& group, std::span<const SequenceRun> runs, FilterMask refused) {
+    LooseQueue& queue = group.redelivery[static_cast<std::size_t>(Origin::kSubject)];
+    for (const SequenceRun& run : runs) {
+        for (std::uint32_t i = 0; i < run.count; ++i) {
+            queue.emplace(run.first + i, Loose{0, 1, 0, true, refused});
+        }
+        undo_.emplace_back([&queue, run] {
+            queue.erase(queue.lower_bound(run.first), queue.lower_bound(run.first + run.count));
+        });
+    }
 }
 
 void State::HandOut(Consumer& consumer, const HandedOut& action) {
     Group& group = *consumer.group;
     Align(consumer, action.first_pull_sequence);
+    Touch(consumer);
     undo_.emplace_back([&group, before = group.next_sequence] { group.next_sequence = before; });
+    SetAside(group, action.aside, MaskOf(consumer.filter_slot));
     for (const HandOutRun& run : action.runs) {
         Put(consumer, run, action.time_ms);
     }
@@ -187,7 +246,7 @@ void State::HandOut(Consumer& consumer, const HandedOut& action) {
 /// next one lie below.
 void State::Align(Consumer& consumer, std::uint64_t first_pull_sequence) {
     if (consumer.held.next() > first_pull_sequence) {
-        Release(consumer, PullRange{0, UINT64_MAX}, true);
+        Release(consumer, PullRange{0, UINT64_MAX}, ReleaseCause::kLost, {});
         Keep();
         consumer.held = HeldTable();
         consumer.held.Begin(first_pull_sequence);
@@ -199,47 +258,54 @@ void State::Align(Consumer& consumer, std::uint64_t first_pull_sequence) {
 }
 
 void State::Put(Consumer& consumer, const HandOutRun& run, std::int64_t time_ms) {
+    std::vector<Loose> taken;
     for (std::uint32_t i = 0; i < run.count; ++i) {
         const std::uint64_t sequence = run.first_sequence + i;
-        const std::int64_t since =
-            run.from == TakenFrom::kNew ? time_ms : Take(*consumer.group, run, sequence, time_ms);
-        Held held(run.origin, sequence, run.attempt, since);
+        const std::int64_t since = run.from == TakenFrom::kNew
+                                       ? time_ms
+                                       : Take(*consumer.group, run, sequence, time_ms, taken);
+        Held held(run.origin, sequence, run.attempt, since, run.deaths);
         held.set_deadline_ms(now_ms_ + consumer.settings.ack_timeout.count());
         consumer.held.Push(held);
     }
-    undo_.emplace_back([this, &consumer, run] { PutBack(consumer, run); });
+    undo_.emplace_back(
+        [this, &consumer, run, taken = std::move(taken)] { PutBack(consumer, run, taken); });
 }
 
-/// Removes it from where it waited; when it was first handed out.
+/// Removes it from where it waited; when it was first handed out. What `PutBack` cannot know goes
+/// into `taken`.
 std::int64_t State::Take(Group& group,
                          const HandOutRun& run,
                          std::uint64_t sequence,
-                         std::int64_t otherwise) {
-    std::int64_t since = otherwise;
+                         std::int64_t time_ms,
+                         std::vector<Loose>& taken) {
+    std::int64_t since = time_ms;
     if (run.from == TakenFrom::kRedelivery) {
-        auto& queue = group.redelivery[static_cast<std::size_t>(run.origin)];
+        LooseQueue& queue = group.redelivery[static_cast<std::size_t>(run.origin)];
         if (const auto found = queue.find(sequence); found != queue.end()) {
-            since = found->second.since_ms;
+            since = found->second.unseen ? time_ms : found->second.since_ms;
+            taken.push_back(found->second);
             queue.erase(found);
+        } else {
+            taken.push_back(Loose{time_ms, run.attempt, run.deaths});
         }
-    } else if (const auto found = group.waiting.find(Waiting{run.due_ms, sequence, 0, 0});
-               found != group.waiting.end()) {
-        since = found->since_ms;
-        group.waiting.erase(found);
+    } else if (const std::optional<Waiting> waiting = group.waiting.Take(sequence)) {
+        since = waiting->since_ms;
     }
     return since;
 }
 
-void State::PutBack(Consumer& consumer, const HandOutRun& run) {
+void State::PutBack(Consumer& consumer, const HandOutRun& run, const std::vector<Loose>& taken) {
     Group& group = *consumer.group;
     for (std::uint32_t i = run.count; i-- > 0;) {
         const Held held = consumer.held.Pop();
         if (run.from == TakenFrom::kRedelivery) {
-            group.redelivery[static_cast<std::size_t>(run.origin)].emplace(
-                held.sequence(), Loose{held.since_ms(), run.attempt, false});
+            group.redelivery[static_cast<std::size_t>(run.origin)].emplace(held.sequence(),
+                                                                           taken[i]);
         } else if (run.from == TakenFrom::kWaiting) {
-            group.waiting.insert(
-                Waiting{run.due_ms, held.sequence(), held.since_ms(), run.attempt});
+            // It was due.
+            group.waiting.Insert(
+                Waiting{held.sequence(), run.due_ms, held.since_ms(), run.attempt, now_ms_});
         }
     }
 }
@@ -263,6 +329,7 @@ void State::Ack(Consumer& consumer, PullRange range) {
         return;
     }
     ListTrim(consumer);
+    Touch(consumer);
     QMQ_CHECK(done == last - first + 1, "an ack is logged for what is held, and nothing else");
     undo_.emplace_back([&consumer, first, last] {
         for (std::uint64_t pull = first; pull <= last; ++pull) {
@@ -271,21 +338,29 @@ void State::Ack(Consumer& consumer, PullRange range) {
     });
 }
 
-void State::Release(Consumer& consumer, PullRange range, bool counted) {
+void State::Release(Consumer& consumer,
+                    PullRange range,
+                    ReleaseCause cause,
+                    std::span<const PullRange> begun) {
     Group& group = *consumer.group;
     const bool forgets = env::Planted(env::PlantedBug::kWrongAttempt);
     consumer.held.ForEach(range, [&](std::uint64_t pull, const Held& held) {
         consumer.held.MarkDone(pull);
-        auto& queue = group.redelivery[static_cast<std::size_t>(held.origin())];
-        queue.emplace(
-            held.sequence(),
-            Loose{held.since_ms(), held.attempt() + (counted && !forgets ? 1U : 0U), false});
+        Loose loose{held.since_ms(), held.attempt(), held.deaths()};
+        if (cause == ReleaseCause::kLost && Contains(begun, pull)) {
+            loose.attempt += forgets ? 0U : 1U;
+        } else if (cause == ReleaseCause::kLost && loose.deaths < kMostDeaths) {
+            ++loose.deaths;
+        }
+        LooseQueue& queue = group.redelivery[static_cast<std::size_t>(held.origin())];
+        queue.emplace(held.sequence(), loose);
         undo_.emplace_back([&consumer, &queue, pull, sequence = held.sequence()] {
             consumer.held.MarkHeld(pull);
             queue.erase(sequence);
         });
     });
     ListTrim(consumer);
+    Touch(consumer);
 }
 
 void State::Defer(Consumer& consumer, PullRange range, std::int64_t due_ms) {
@@ -293,19 +368,23 @@ void State::Defer(Consumer& consumer, PullRange range, std::int64_t due_ms) {
     const bool forgets = env::Planted(env::PlantedBug::kWrongAttempt);
     consumer.held.ForEach(range, [&](std::uint64_t pull, const Held& held) {
         consumer.held.MarkDone(pull);
-        const Waiting waiting{
-            due_ms, held.sequence(), held.since_ms(), held.attempt() + (forgets ? 0U : 1U)};
-        group.waiting.insert(waiting);
-        undo_.emplace_back([&consumer, &group, waiting, pull] {
-            group.waiting.erase(waiting);
+        group.waiting.Insert(Waiting{held.sequence(),
+                                     due_ms,
+                                     held.since_ms(),
+                                     held.attempt() + (forgets ? 0U : 1U),
+                                     DueAt(due_ms)});
+        undo_.emplace_back([&consumer, &group, sequence = held.sequence(), pull] {
+            group.waiting.Take(sequence);
             consumer.held.MarkHeld(pull);
         });
     });
     ListTrim(consumer);
+    Touch(consumer);
 }
 
 void State::TakeLoose(Group& group, Origin origin, PullRange sequences) {
-    auto& queue = group.redelivery[static_cast<std::size_t>(origin)];
+    LooseQueue& queue = group.redelivery[static_cast<std::size_t>(origin)];
+    Touch(group);
     auto at = queue.lower_bound(sequences.first);
     while (at != queue.end() && at->first <= sequences.last) {
         undo_.emplace_back([&queue, entry = *at] { queue.insert(entry); });
@@ -313,26 +392,152 @@ void State::TakeLoose(Group& group, Origin origin, PullRange sequences) {
     }
 }
 
-void State::AddRetries(Subject& retry,
-                       std::uint64_t first_sequence,
-                       const BatchView& batch,
-                       std::int64_t stored_ms,
-                       std::int64_t since_ms) {
-    Group& group = RetryGroup(retry);
-    std::uint64_t sequence = first_sequence;
-    BatchView::Iterator heads = batch.begin_heads();
-    while (const std::optional<MessageHead> head = heads.Next()) {
-        const std::int64_t due = head->deliver_at ? head->deliver_at->time_since_epoch().count()
-                                                  : stored_ms + options_.retry_delay.count();
-        const Waiting waiting{due, sequence++, since_ms, std::max(head->attempt, 1U)};
-        group.waiting.insert(waiting);
-        undo_.emplace_back([&group, waiting] { group.waiting.erase(waiting); });
+void State::TakeWaiting(Group& group, PullRange sequences) {
+    Touch(group);
+    const auto first_from = [&group](std::uint64_t sequence) {
+        const auto& waiting = group.waiting.by_sequence();
+        const auto at = waiting.lower_bound(sequence);
+        return at == waiting.end() ? std::nullopt : std::optional(at->first);
+    };
+    for (std::optional<std::uint64_t> at = first_from(sequences.first); at && *at <= sequences.last;
+         at = first_from(*at)) {
+        undo_.emplace_back(
+            [&group, waiting = group.waiting.Take(*at)] { group.waiting.Insert(*waiting); });
     }
 }
 
-void State::Forget(Consumer& consumer) {
+void State::TakeUnheld(Group& group, Origin origin, PullRange sequences) {
+    TakeLoose(group, origin, sequences);
+    if (origin == group.waiting_origin()) {
+        TakeWaiting(group, sequences);
+    }
+}
+
+void State::AddRetries(Subject& retry,
+                       std::uint64_t first_sequence,
+                       const BatchView& batch,
+                       store::RecordTime stored,
+                       std::int64_t since_ms) {
+    Group& group = RetryGroup(retry);
+    Touch(group);
+    std::uint64_t sequence = first_sequence;
+    BatchView::Iterator heads = batch.begin_heads();
+    while (const std::optional<MessageHead> head = heads.Next()) {
+        // Another client may have sent any time.
+        const std::chrono::milliseconds delay =
+            head->deliver_at
+                ? std::clamp(*head->deliver_at, stored.date, stored.date + kMostRetryDelay) -
+                      stored.date
+                : options_.retry_delay;
+        const std::int64_t due = (stored.running + delay).count();
+        const std::uint32_t attempt = std::clamp(head->attempt, 1U, kMostAttempts);
+        group.waiting.Insert(Waiting{sequence, due, since_ms, attempt, DueAt(due)});
+        undo_.emplace_back([&group, sequence] { group.waiting.Take(sequence); });
+        ++sequence;
+    }
+}
+
+// ---- Copies that take the place of their originals.
+
+void State::Relocate(const Relocation& move, std::uint64_t first_sequence, std::uint32_t count) {
+    Touch(*move.group);
+    std::uint64_t copy = first_sequence;
+    const std::uint64_t end = first_sequence + count;
+    for (const PullRange& range : move.ranges) {
+        for (std::uint64_t key = range.first; key <= range.last && copy < end; ++key) {
+            RelocateOne(move, key, copy++);
+        }
+    }
+}
+
+void State::RelocateOne(const Relocation& move, std::uint64_t key, std::uint64_t copy) {
+    Group& group = *move.group;
+    bool found = false;
+    switch (move.cause) {
+        case MoveCause::kVerdict:
+            break;
+        case MoveCause::kKeptHeld:
+            found = move.consumer != nullptr && RelocateHeld(*move.consumer, key, copy);
+            break;
+        case MoveCause::kKeptRedelivery:
+            found = RelocateLoose(group, move.origin, key, copy);
+            break;
+        case MoveCause::kKeptWaiting:
+            found = RelocateWaiting(group, key, copy);
+            break;
+    }
+    if (!found) {
+        // Damage took what the log said of it: it comes again, since nobody knows whether it need.
+        group.redelivery[static_cast<std::size_t>(KeptOf(move.origin))].emplace(
+            copy, Loose{move.since_ms != 0 ? move.since_ms : replay_time_ms_, 2});
+    }
+}
+
+bool State::RelocateHeld(Consumer& consumer, std::uint64_t pull, std::uint64_t copy) {
+    Held* const held = consumer.held.Find(pull);
+    if (held == nullptr) {
+        return false;
+    }
+    if (env::Planted(env::PlantedBug::kRelocationNotTakenBack)) {
+        held->Relocate(KeptOf(held->origin()), copy);
+    }
+    undo_.emplace_back([&consumer, pull, origin = held->origin(), sequence = held->sequence()] {
+        consumer.held.Find(pull)->Relocate(origin, sequence);
+    });
+    held->Relocate(KeptOf(held->origin()), copy);
+    return true;
+}
+
+bool State::RelocateLoose(Group& group, Origin origin, std::uint64_t sequence, std::uint64_t copy) {
+    auto& from = group.redelivery[static_cast<std::size_t>(origin)];
+    auto& to = group.redelivery[static_cast<std::size_t>(KeptOf(origin))];
+    const auto found = from.find(sequence);
+    if (found == from.end()) {
+        return false;
+    }
+    const Loose loose = found->second;
+    from.erase(found);
+    to.emplace(copy, loose);
+    undo_.emplace_back([&from, &to, sequence, copy, loose] {
+        to.erase(copy);
+        from.emplace(sequence, loose);
+    });
+    return true;
+}
+
+bool State::RelocateWaiting(Group& group, std::uint64_t sequence, std::uint64_t copy) {
+    const std::optional<Waiting> original = group.waiting.Take(sequence);
+    if (!original) {
+        return false;
+    }
+    Waiting moved = *original;
+    moved.sequence = copy;
+    group.waiting.Insert(moved);
+    undo_.emplace_back([&group, original, copy] {
+        group.waiting.Take(copy);
+        group.waiting.Insert(*original);
+    });
+    return true;
+}
+
+ShardMs State::DueAt(std::int64_t due_ms) const {
+    return now_ms_ + std::clamp<ShardMs>(due_ms - running_ms_, 0, kMostRetryDelay.count());
+}
+
+void State::ScheduleWaiting(std::chrono::milliseconds downtime) {
+    ForEachGroup([this, downtime](Group& group) {
+        group.waiting.Reschedule([this, downtime](const Waiting& waiting) {
+            return std::max(DueAt(waiting.due_ms) - downtime.count(), now_ms_);
+        });
+    });
+}
+
+void State::Forget(Consumer& consumer, std::span<const PullRange> begun) {
     Group& group = *consumer.group;
-    Release(consumer, PullRange{0, UINT64_MAX}, true);
+    if (env::Planted(env::PlantedBug::kGoneConsumerAcks)) {
+        Do(Acked{NamesOf(consumer), {{0, UINT64_MAX}}});
+    }
+    Release(consumer, PullRange{0, UINT64_MAX}, ReleaseCause::kLost, begun);
     group.pull_floor = std::max(group.pull_floor, consumer.held.next());
     // What it was cannot come back: the caller has written the round before.
     Keep();
@@ -341,7 +546,32 @@ void State::Forget(Consumer& consumer) {
 
 // ---- Rounds.
 
+void State::Touch(Group& group) {
+    if (!std::exchange(group.touched, true)) {
+        touched_.groups.push_back(&group);
+    }
+}
+
+void State::Touch(Consumer& consumer) {
+    Touch(*consumer.group);
+    if (!std::exchange(consumer.touched, true)) {
+        touched_.consumers.push_back(&consumer);
+    }
+}
+
+void State::ForgetTouched() {
+    for (Group* group : touched_.groups) {
+        group->touched = false;
+    }
+    for (Consumer* consumer : touched_.consumers) {
+        consumer->touched = false;
+    }
+}
+
 void State::Keep() {
+    ForgetTouched();
+    touched_.groups.clear();
+    touched_.consumers.clear();
     undo_.clear();
     for (Consumer* consumer : trim_) {
         consumer->listed_trim = false;
@@ -350,7 +580,7 @@ void State::Keep() {
     trim_.clear();
 }
 
-void State::TakeBack() {
+State::Touched State::TakeBack() {
     while (!undo_.empty()) {
         undo_.back()();
         undo_.pop_back();
@@ -359,47 +589,50 @@ void State::TakeBack() {
         consumer->listed_trim = false;
     }
     trim_.clear();
+    ForgetTouched();
+    return std::exchange(touched_, {});
 }
 
-std::uint64_t State::DropBelow(Subject& subject) {
+void State::DropBelow(Subject& subject, const std::function<void(Group&, const Dropped&)>& lost) {
     const std::uint64_t first = subject.log->first_sequence();
-    std::uint64_t dropped = 0;
-    const auto drop = [&](Group& group, Origin origin) {
+    const auto drop = [&](Group& group, Origin origin, Dropped dropped) {
         auto& queue = group.redelivery[static_cast<std::size_t>(origin)];
         const auto kept = queue.lower_bound(first);
-        auto count = static_cast<std::uint64_t>(std::distance(queue.begin(), kept));
+        for (auto at = queue.begin(); at != kept; ++at) {
+            (at->second.unseen ? dropped.unread : dropped.waiting) +=
+                subject.log->CountGiven(at->first, at->first + 1);
+        }
         queue.erase(queue.begin(), kept);
         if (group.waiting_origin() == origin) {
-            count += std::erase_if(group.waiting,
-                                   [first](const Waiting& w) { return w.sequence < first; });
+            dropped.waiting += group.waiting.EraseBelow(first);
         }
         for (auto& [id, consumer] : group.consumers) {
             consumer->held.ForEach([&, c = consumer.get()](std::uint64_t pull, const Held& held) {
                 if (held.origin() == origin && held.sequence() < first) {
                     c->held.MarkDone(pull);
                     ListTrim(*c);
-                    ++count;
+                    dropped.held += subject.log->CountGiven(held.sequence(), held.sequence() + 1);
                 }
             });
         }
-        group.expired_count += count;
-        dropped += count;
+        if (dropped.count() > 0) {
+            lost(group, dropped);
+        }
     };
     for (auto& [name, group] : subject.groups) {
+        Dropped dropped;
         if (group->placed && group->next_sequence < first) {
-            const std::uint64_t unseen = first - group->next_sequence;
-            group->expired_count += unseen;
-            dropped += unseen;
+            dropped.unread = subject.log->CountGiven(group->next_sequence, first);
             group->next_sequence = first;
         }
-        drop(*group, Origin::kSubject);
+        drop(*group, Origin::kSubject, dropped);
     }
     if (subject.kind == SubjectKind::kRetry) {
         if (Group* group = FindGroup({subject.real_name, subject.group_name})) {
-            drop(*group, Origin::kRetry);
+            drop(*group, Origin::kRetry, {});
+            drop(*group, Origin::kKept, {});
         }
     }
-    return dropped;
 }
 
 }  // namespace qmq::broker

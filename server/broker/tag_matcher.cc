@@ -21,4 +21,24 @@ bool TagMatcher::Matches(const MessageHead& head) const {
                : std::any_of(filter_.tags.begin(), filter_.tags.end(), has);
 }
 
+void AnyMatcher::Add(const TagFilter& filter) {
+    if (TagMatcher::IsActive(filter)) {
+        matchers_.emplace_back(filter);
+    } else {
+        all_ = true;
+    }
+}
+
+bool AnyMatcher::MayMatch(std::uint32_t tag_mask) const {
+    return all_ || std::any_of(matchers_.begin(), matchers_.end(), [tag_mask](const TagMatcher& m) {
+               return m.MayMatch(tag_mask);
+           });
+}
+
+bool AnyMatcher::Matches(const MessageHead& head) const {
+    return all_ || std::any_of(matchers_.begin(), matchers_.end(), [&head](const TagMatcher& m) {
+               return m.Matches(head);
+           });
+}
+
 }  // namespace qmq::broker

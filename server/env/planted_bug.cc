@@ -8,7 +8,7 @@
 namespace qmq::env {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, PlantedBug>, 13> kNames{{
+constexpr std::array<std::pair<std::string_view, PlantedBug>, 45> kNames{{
     {"none", PlantedBug::kNone},
     {"ack_before_sync", PlantedBug::kAckBeforeSync},
     {"skip_checksum", PlantedBug::kSkipChecksum},
@@ -22,6 +22,38 @@ constexpr std::array<std::pair<std::string_view, PlantedBug>, 13> kNames{{
     {"index_off_by_one", PlantedBug::kIndexOffByOne},
     {"ack_whole_batch", PlantedBug::kAckWholeBatch},
     {"forget_hand_out_on_restart", PlantedBug::kForgetHandOutOnRestart},
+    {"nack_drops_message", PlantedBug::kNackDropsMessage},
+    {"lease_end_acks", PlantedBug::kLeaseEndAcks},
+    {"sync_covers_all", PlantedBug::kSyncCoversAll},
+    {"folder_not_synced", PlantedBug::kFolderNotSynced},
+    {"drop_dead_letter", PlantedBug::kDropDeadLetter},
+    {"gone_consumer_acks", PlantedBug::kGoneConsumerAcks},
+    {"no_high_water", PlantedBug::kNoHighWater},
+    {"drop_held", PlantedBug::kDropHeld},
+    {"no_rewrite", PlantedBug::kNoRewrite},
+    {"unreadable_ack", PlantedBug::kUnreadableAck},
+    {"unreadable_stops", PlantedBug::kUnreadableStops},
+    {"forgeable", PlantedBug::kForgeable},
+    {"subject_without_log", PlantedBug::kSubjectWithoutLog},
+    {"two_makers", PlantedBug::kTwoMakers},
+    {"trust_wall_clock", PlantedBug::kTrustWallClock},
+    {"retry_by_wall_clock", PlantedBug::kRetryByWallClock},
+    {"retry_expires", PlantedBug::kRetryExpires},
+    {"lease_timer_lost", PlantedBug::kLeaseTimerLost},
+    {"stuck_burial", PlantedBug::kStuckBurial},
+    {"forget_unread", PlantedBug::kForgetUnread},
+    {"newest_filter", PlantedBug::kNewestFilter},
+    {"count_held", PlantedBug::kCountHeld},
+    {"silent_loss", PlantedBug::kSilentLoss},
+    {"ack_not_durable", PlantedBug::kAckNotDurable},
+    {"relocation_not_taken_back", PlantedBug::kRelocationNotTakenBack},
+    {"moves_not_synced", PlantedBug::kMovesNotSynced},
+    {"refusals_outlive_filter", PlantedBug::kRefusalsOutliveFilter},
+    {"suspect_ends_silently", PlantedBug::kSuspectEndsSilently},
+    {"unseen_after_restart", PlantedBug::kUnseenAfterRestart},
+    {"begun_end_excluded", PlantedBug::kBegunEndExcluded},
+    {"cut_aside_lost", PlantedBug::kCutAsideLost},
+    {"absence_at_once", PlantedBug::kAbsenceAtOnce},
 }};
 
 }  // namespace

@@ -8,6 +8,7 @@ namespace qmq::env {
 namespace {
 
 constexpr std::uint64_t kSectorBytes = 512;
+constexpr std::uint64_t kNearlyFullPercent = 95;
 constexpr std::uint64_t kUnlimitedBytes = std::uint64_t{1} << 50U;
 
 std::string FolderOf(const std::string& path) {
@@ -33,15 +34,23 @@ public:
         : disk_(disk),
           path_(std::move(path)),
           node_(std::move(node)),
-          generation_(disk.generation_) {}
+          generation_(disk.generation_),
+          holder_(node_->holders.lock()) {
+        if (!holder_) {
+            holder_ = std::make_shared<char>();
+            node_->holders = holder_;
+        }
+    }
 
     Status WriteAt(std::uint64_t offset, std::span<const std::string_view> parts) override {
+        disk_.on_step_("write", path_);
         const std::lock_guard lock(disk_.mutex_);
         Status status = Check("write");
         return status.ok() ? disk_.WriteNode(path_, *node_, offset, parts) : status;
     }
 
     Result<Slice> ReadAt(std::uint64_t offset, std::size_t length) override {
+        disk_.on_step_("read", path_);
         const std::lock_guard lock(disk_.mutex_);
         Status status = Check("read");
         if (!status.ok()) {
@@ -58,12 +67,14 @@ public:
     }
 
     Status Sync() override {
+        disk_.on_step_("sync", path_);
         const std::lock_guard lock(disk_.mutex_);
         Status status = Check("sync");
         return status.ok() ? disk_.SyncNode(path_, *node_) : status;
     }
 
     Status Allocate(std::uint64_t bytes) override {
+        disk_.on_step_("allocate", path_);
         const std::lock_guard lock(disk_.mutex_);
         Status status = Check("allocate");
         if (!status.ok() || bytes <= node_->now.size()) {
@@ -78,6 +89,7 @@ public:
     }
 
     Status Truncate(std::uint64_t bytes) override {
+        disk_.on_step_("truncate", path_);
         const std::lock_guard lock(disk_.mutex_);
         Status status = Check("truncate");
         if (status.ok()) {
@@ -92,6 +104,7 @@ public:
     }
 
     Result<std::uint64_t> Size() override {
+        disk_.on_step_("stat", path_);
         const std::lock_guard lock(disk_.mutex_);
         Status status = Check("stat");
         if (!status.ok()) {
@@ -113,6 +126,7 @@ private:
     const std::string path_;
     const std::shared_ptr<Node> node_;
     const std::uint64_t generation_;
+    std::shared_ptr<void> holder_;
 };
 
 class SimulatedFileSystem::HeldLock final : public FileLock {
@@ -147,6 +161,16 @@ Status SimulatedFileSystem::BeginStep(std::string_view operation, const std::str
                   Where(operation, path) + "simulated failure of step " + std::to_string(step_));
 }
 
+Status SimulatedFileSystem::BeginFolderChange(std::string_view operation, const std::string& path) {
+    Status status = BeginStep(operation, path);
+    if (status.ok() && folder_changes_to_fail_ > 0) {
+        --folder_changes_to_fail_;
+        Count("folder_error");
+        status = Status(folder_code_, Where(operation, path) + "simulated I/O error");
+    }
+    return status;
+}
+
 std::uint64_t SimulatedFileSystem::UsedBytes() const {
     std::uint64_t used = 0;
     for (const auto& [path, node] : names_) {
@@ -160,7 +184,8 @@ Status SimulatedFileSystem::CheckRoom(const std::string& path, std::uint64_t mor
     if (!is_full) {
         return Status::Ok();
     }
-    Count("no_space");
+    Count(full_ ? "no_space" : "too_small");
+    ++refused_write_count_;
     return Status::ResourceExhausted(Where("write", path) + "simulated disk is full");
 }
 
@@ -175,6 +200,7 @@ void SimulatedFileSystem::Note(const std::string& directory, Change change) {
 }
 
 Result<std::unique_ptr<File>> SimulatedFileSystem::Open(const std::string& path, OpenMode mode) {
+    on_step_("open", path);
     const std::lock_guard lock(mutex_);
     Status status = BeginStep("open", path);
     if (!status.ok()) {
@@ -195,13 +221,16 @@ Result<std::unique_ptr<File>> SimulatedFileSystem::Open(const std::string& path,
         node = std::make_shared<Node>();
         names_[path] = node;
         Note(FolderOf(path), {path, node});
+    } else if (mode == OpenMode::kCreate && !node->holders.expired()) {
+        made_twice_ = path;
     }
     return std::unique_ptr<File>(std::make_unique<OpenFile>(*this, path, std::move(node)));
 }
 
 Status SimulatedFileSystem::Remove(const std::string& path) {
+    on_step_("remove", path);
     const std::lock_guard lock(mutex_);
-    Status status = BeginStep("remove", path);
+    Status status = BeginFolderChange("remove", path);
     if (!status.ok()) {
         return status;
     }
@@ -213,8 +242,9 @@ Status SimulatedFileSystem::Remove(const std::string& path) {
 }
 
 Status SimulatedFileSystem::Rename(const std::string& from, const std::string& to) {
+    on_step_("rename", from);
     const std::lock_guard lock(mutex_);
-    Status status = BeginStep("rename", from);
+    Status status = BeginFolderChange("rename", from);
     if (!status.ok()) {
         return status;
     }
@@ -232,6 +262,7 @@ Status SimulatedFileSystem::Rename(const std::string& from, const std::string& t
 }
 
 Result<bool> SimulatedFileSystem::Exists(const std::string& path) {
+    on_step_("look for", path);
     const std::lock_guard lock(mutex_);
     Status status = BeginStep("look for", path);
     if (!status.ok()) {
@@ -241,6 +272,7 @@ Result<bool> SimulatedFileSystem::Exists(const std::string& path) {
 }
 
 Result<std::vector<std::string>> SimulatedFileSystem::List(const std::string& directory) {
+    on_step_("list", directory);
     const std::lock_guard lock(mutex_);
     Status status = BeginStep("list", directory);
     if (!status.ok()) {
@@ -264,6 +296,7 @@ Result<std::vector<std::string>> SimulatedFileSystem::List(const std::string& di
 }
 
 Status SimulatedFileSystem::MakeDirectories(const std::string& directory) {
+    on_step_("make folder", directory);
     const std::lock_guard lock(mutex_);
     Status status = BeginStep("make folder", directory);
     if (!status.ok()) {
@@ -279,8 +312,9 @@ Status SimulatedFileSystem::MakeDirectories(const std::string& directory) {
 }
 
 Status SimulatedFileSystem::SyncDirectory(const std::string& directory) {
+    on_step_("sync folder", directory);
     const std::lock_guard lock(mutex_);
-    Status status = BeginStep("sync folder", directory);
+    Status status = BeginFolderChange("sync folder", directory);
     if (!status.ok()) {
         return status;
     }
@@ -296,6 +330,7 @@ Status SimulatedFileSystem::SyncDirectory(const std::string& directory) {
 }
 
 Result<std::unique_ptr<FileLock>> SimulatedFileSystem::Lock(const std::string& path) {
+    on_step_("lock", path);
     const std::lock_guard lock(mutex_);
     Status status = BeginStep("lock", path);
     if (!status.ok()) {
@@ -308,6 +343,7 @@ Result<std::unique_ptr<FileLock>> SimulatedFileSystem::Lock(const std::string& p
 }
 
 Result<DiskSpace> SimulatedFileSystem::Space(const std::string& directory) {
+    on_step_("ask for the space of", directory);
     const std::lock_guard lock(mutex_);
     Status status = BeginStep("ask for the space of", directory);
     if (!status.ok()) {
@@ -317,6 +353,9 @@ Result<DiskSpace> SimulatedFileSystem::Space(const std::string& directory) {
         return DiskSpace{kUnlimitedBytes, kUnlimitedBytes};
     }
     const std::uint64_t used = UsedBytes();
+    if (used > capacity_ / 100 * kNearlyFullPercent) {
+        Count("above_high_water");
+    }
     return DiskSpace{capacity_, used < capacity_ ? capacity_ - used : 0};
 }
 
@@ -333,6 +372,7 @@ Status SimulatedFileSystem::WriteNode(const std::string& path,
     if (status.ok() && writes_to_fail_ > 0) {
         --writes_to_fail_;
         Count("write_error");
+        ++refused_write_count_;
         status = Status(write_code_, Where("write", path) + "simulated write error");
     }
     if (!status.ok()) {
@@ -452,6 +492,11 @@ void SimulatedFileSystem::SetCapacity(std::uint64_t bytes) {
     capacity_ = bytes;
 }
 
+std::uint64_t SimulatedFileSystem::used_bytes() const {
+    const std::lock_guard lock(mutex_);
+    return UsedBytes();
+}
+
 void SimulatedFileSystem::SetFull(bool full) {
     const std::lock_guard lock(mutex_);
     full_ = full;
@@ -466,6 +511,12 @@ void SimulatedFileSystem::FailNextWrites(std::uint32_t count, StatusCode code) {
     const std::lock_guard lock(mutex_);
     write_code_ = code;
     writes_to_fail_ = count;
+}
+
+void SimulatedFileSystem::FailNextFolderChanges(std::uint32_t count, StatusCode code) {
+    const std::lock_guard lock(mutex_);
+    folder_code_ = code;
+    folder_changes_to_fail_ = count;
 }
 
 void SimulatedFileSystem::FailReads(bool fail) {
@@ -492,6 +543,7 @@ void SimulatedFileSystem::Heal() {
     fail_reads_ = false;
     syncs_to_fail_ = 0;
     writes_to_fail_ = 0;
+    folder_changes_to_fail_ = 0;
     step_to_fail_ = 0;
 }
 
@@ -542,6 +594,16 @@ std::uint64_t SimulatedFileSystem::step_count() const {
 std::map<std::string, std::uint64_t> SimulatedFileSystem::FaultCounts() const {
     const std::lock_guard lock(mutex_);
     return faults_;
+}
+
+std::uint64_t SimulatedFileSystem::refused_write_count() const {
+    const std::lock_guard lock(mutex_);
+    return refused_write_count_;
+}
+
+std::string SimulatedFileSystem::made_twice() const {
+    const std::lock_guard lock(mutex_);
+    return made_twice_;
 }
 
 }  // namespace qmq::env

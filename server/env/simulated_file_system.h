@@ -49,8 +49,14 @@ public:
     /// Room for this many bytes from now on, files that exist included. Zero: no limit, as at
     /// first.
     void SetCapacity(std::uint64_t bytes);
+    /// What the files take now.
+    std::uint64_t used_bytes() const;
     /// Called after each rename, with the lock held: it must not call back.
     void OnRename(std::function<void()> called) { on_rename_ = std::move(called); }
+    /// Called before each call does anything, without the lock: time may pass there, and others may
+    /// use the disk. `operation` is "write", "sync", "sync folder", "rename", "remove", …
+    using StepHook = std::function<void(std::string_view operation, const std::string& path)>;
+    void OnStep(StepHook called) { on_step_ = std::move(called); }
     /// Every call that needs room fails with kResourceExhausted: allocations, and writes, even
     /// where room was reserved (as on a file system that copies on write).
     void SetFull(bool full);
@@ -59,6 +65,9 @@ public:
     /// The next `count` writes fail, as a broken device does or with another code; some of each may
     /// have been done.
     void FailNextWrites(std::uint32_t count, StatusCode code = StatusCode::kDataLoss);
+    /// The next `count` calls that change a folder (`SyncDirectory`, `Rename`, `Remove`) fail,
+    /// and change nothing.
+    void FailNextFolderChanges(std::uint32_t count, StatusCode code = StatusCode::kDataLoss);
     /// Reads fail as a broken device does while this is on.
     void FailReads(bool fail);
     /// The call number `step` from now (one: the next) fails, whatever it is. One at a time.
@@ -79,9 +88,14 @@ public:
     std::uint64_t step_count() const;
     /// How often each kind of fault was done, by its name.
     std::map<std::string, std::uint64_t> FaultCounts() const;
+    /// Of these, writes that were refused, for want of room or by a broken device.
+    std::uint64_t refused_write_count() const;
+    /// Of files that were opened to be made while somebody had them open, the last one.
+    std::string made_twice() const;
 
 private:
     std::function<void()> on_rename_ = [] {};
+    StepHook on_step_ = [](std::string_view, const std::string&) {};
     class OpenFile;
     class HeldLock;
     struct Write {
@@ -94,6 +108,7 @@ private:
         std::string durable;
         std::vector<Write> unsynced;
         std::uint64_t allocated = 0;  // What `durable` grows to at the next sync.
+        std::weak_ptr<void> holders;  // Whoever has it open.
     };
     /// A name that appears (to a node) or goes (to none).
     struct Change {
@@ -104,6 +119,7 @@ private:
 
     // All of these with mutex_ held.
     Status BeginStep(std::string_view operation, const std::string& path);
+    Status BeginFolderChange(std::string_view operation, const std::string& path);
     Status CheckRoom(const std::string& path, std::uint64_t more_bytes);
     std::uint64_t UsedBytes() const;
     std::shared_ptr<Node> Find(const std::string& path) const;
@@ -132,11 +148,15 @@ private:
     std::uint32_t syncs_to_fail_ = 0;
     std::uint32_t writes_to_fail_ = 0;
     StatusCode write_code_ = StatusCode::kDataLoss;
+    std::uint32_t folder_changes_to_fail_ = 0;
+    StatusCode folder_code_ = StatusCode::kDataLoss;
     std::uint64_t step_ = 0;
     std::uint64_t step_to_fail_ = 0;
     StatusCode step_code_ = StatusCode::kDataLoss;
     bool step_has_failed_ = false;
     std::map<std::string, std::uint64_t> faults_;
+    std::uint64_t refused_write_count_ = 0;
+    std::string made_twice_;
 };
 
 }  // namespace qmq::env

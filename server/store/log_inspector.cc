@@ -4,7 +4,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "server/store/bytes.h"
 #include "server/store/file_names.h"
@@ -17,7 +19,7 @@ namespace qmq::store {
 namespace {
 
 struct StoreFiles {
-    std::uint64_t segment_bytes = 0;
+    StoreSettings settings;
     std::vector<LogOffset> logs;
     std::vector<LogOffset> indexes;
     std::vector<LogOffset> snapshots;
@@ -37,7 +39,7 @@ Result<StoreFiles> ListStore(env::FileSystem& files, const std::string& director
         return names.status();
     }
     StoreFiles found;
-    found.segment_bytes = settings.value()->segment_bytes;
+    found.settings = *settings.value();
     for (const std::string& name : names.value()) {
         const std::optional<NamedFile> file = ParseFileName(name);
         if (!file) {
@@ -77,9 +79,9 @@ public:
                 Report(
                     {expected, base, {directory_, 0}, "the files of these segments are missing"});
             }
-            expected = base + store.segment_bytes;
+            expected = base + store.settings.segment_bytes;
             if (!stopped_) {
-                Status status = WalkSegment(base, store.segment_bytes);
+                Status status = WalkSegment(base, store.settings);
                 if (!status.ok()) {
                     return status;
                 }
@@ -93,13 +95,13 @@ public:
     }
 
 private:
-    Status WalkSegment(LogOffset base, std::uint64_t segment_bytes) {
+    Status WalkSegment(LogOffset base, const StoreSettings& settings) {
         const std::string path = PathOf(directory_, base, FileKind::kLog);
         const auto file = files_.Open(path, env::OpenMode::kRead);
         if (!file.ok()) {
             return file.status();
         }
-        SegmentScanner scanner(*file.value(), base, segment_bytes);
+        SegmentScanner scanner(*file.value(), base, settings.segment_bytes, settings.seed);
         bool is_sealed = false;
         while (!stopped_) {
             const Result<SegmentScanner::Step> next = scanner.Next();
@@ -108,7 +110,7 @@ private:
             }
             const SegmentScanner::Step& step = next.value();
             if (step.kind == SegmentScanner::StepKind::kEnd) {
-                OnEnd(base, segment_bytes, step, is_sealed, path);
+                OnEnd(base, settings.segment_bytes, step, is_sealed, path);
                 break;
             }
             CloseTail(base);
@@ -157,15 +159,15 @@ private:
 
 class Verifier final : public LogVisitor {
 public:
-    Verifier(env::FileSystem& files, const std::string& directory)
-        : files_(files), directory_(directory) {}
+    Verifier(env::FileSystem& files, const std::string& directory, const ActionCheck& check_action)
+        : files_(files), directory_(directory), check_action_(check_action) {}
 
     Result<VerifyReport> Run() {
         const Result<StoreFiles> store = ListStore(files_, directory_);
         if (!store.ok()) {
             return store.status();
         }
-        segment_bytes_ = store.value().segment_bytes;
+        settings_ = store.value().settings;
         report_.segment_count = store.value().logs.size();
         report_.begin = store.value().logs.empty() ? 0 : store.value().logs.front();
         Status status = Walk(files_, directory_, *this).Run(store.value());
@@ -185,9 +187,16 @@ public:
     bool OnRecord(const Record& record, const LogPlace& place) override {
         ++report_.record_count;
         report_.end = record.end();
-        report_.action_count += record.has_action() ? 1U : 0U;
+        bool is_set_aside = false;
+        if (record.has_action()) {
+            ++report_.action_count;
+            if (Status status = check_action_(record.action); !status.ok()) {
+                Problem(place, "its action cannot be read: " + status.ToString());
+                is_set_aside = status.code() == StatusCode::kDataLoss;
+            }
+        }
         if (record.has_messages()) {
-            OnMessages(record, place);
+            OnMessages(record, place, is_set_aside);
         }
         return true;
     }
@@ -205,12 +214,42 @@ public:
     }
 
 private:
+    /// What the index of a segment may say of a subject. A start sets aside the records whose
+    /// actions it cannot read, messages and all; the process that wrote them knew no better than to
+    /// index them. So the first of those are missing, none to all, and the rest is there: one for
+    /// each number of missing ones.
+    class MayBe {
+    public:
+        void Add(const Record& record,
+                 const LogPlace& place,
+                 const BatchView& batch,
+                 bool is_set_aside) {
+            const std::size_t count = indexes_.size();
+            if (is_set_aside) {
+                indexes_.push_back(indexes_.back());
+            }
+            for (std::size_t i = 0; i < count; ++i) {
+                indexes_[i].Add(record.first_sequence,
+                                static_cast<std::uint32_t>(place.file_offset),
+                                static_cast<std::uint32_t>(record.header.record_bytes()),
+                                batch);
+            }
+        }
+        bool Has(const SubjectIndex& index) const {
+            return std::find(indexes_.begin(), indexes_.end(), index) != indexes_.end();
+        }
+        /// All that it has may have been set aside.
+        bool may_be_absent() const { return indexes_.back().batches.empty(); }
+
+    private:
+        std::vector<SubjectIndex> indexes_{SubjectIndex()};
+    };
     struct SubjectSoFar {
         std::uint64_t next_sequence = 0;
-        std::map<LogOffset, SubjectIndex> by_segment;
+        std::map<LogOffset, MayBe> by_segment;
     };
 
-    void OnMessages(const Record& record, const LogPlace& place) {
+    void OnMessages(const Record& record, const LogPlace& place, bool is_set_aside) {
         report_.message_count += record.count;
         BatchLimits limits;
         limits.max_batch_bytes = record.batch.size();
@@ -233,10 +272,7 @@ private:
         subject.next_sequence =
             std::max(subject.next_sequence, record.first_sequence + record.count);
         subject.by_segment[record.header.offset - place.file_offset].Add(
-            record.first_sequence,
-            static_cast<std::uint32_t>(place.file_offset),
-            static_cast<std::uint32_t>(record.header.record_bytes()),
-            batch.value());
+            record, place, batch.value(), is_set_aside);
     }
 
     void CheckIndex(LogOffset base) {
@@ -252,9 +288,18 @@ private:
             return;
         }
         ++report_.index_count;
+        CheckSeedOf(path, directory.value().seed);
+        std::set<std::string_view> known;
+        for (const IndexDirectoryEntry& entry : directory.value().subjects) {
+            known.insert(entry.name);
+        }
         std::size_t in_log = 0;
         for (const auto& [name, subject] : subjects_) {
-            in_log += subject.by_segment.contains(base) ? 1U : 0U;
+            const auto at = subject.by_segment.find(base);
+            in_log += at != subject.by_segment.end() &&
+                              (!at->second.may_be_absent() || known.contains(name))
+                          ? 1U
+                          : 0U;
         }
         if (directory.value().subjects.size() != in_log) {
             Problem({path, 0},
@@ -291,7 +336,7 @@ private:
         const auto subject = subjects_.find(entry.name);
         const bool is_known =
             subject != subjects_.end() && subject->second.by_segment.contains(base);
-        if (!is_known || !(subject->second.by_segment.at(base) == index.value())) {
+        if (!is_known || !subject->second.by_segment.at(base).Has(*index)) {
             Problem(place, what + "its block says something else than the segment");
         }
     }
@@ -306,6 +351,7 @@ private:
             return;
         }
         ++report_.snapshot_count;
+        CheckSeedOf(path, snapshot.value().seed);
         if (snapshot.value().position != position) {
             Problem({path, 0},
                     "it is that of log offset " + std::to_string(snapshot.value().position));
@@ -319,9 +365,15 @@ private:
 
     /// A position may also be the base of the segment behind the last record.
     LogOffset RoundUpToRecord(LogOffset end) const {
-        const std::uint64_t inside = end % segment_bytes_;
-        const bool is_full = inside != 0 && segment_bytes_ - inside < RecordHeader::kBytes;
-        return is_full ? end + segment_bytes_ - inside : end;
+        const std::uint64_t inside = end % settings_.segment_bytes;
+        const bool is_full = inside != 0 && settings_.segment_bytes - inside < RecordHeader::kBytes;
+        return is_full ? end + settings_.segment_bytes - inside : end;
+    }
+
+    void CheckSeedOf(const std::string& path, LogSeed seed) {
+        if (Status status = CheckSeed(directory_, settings_.seed, {path, seed}); !status.ok()) {
+            Problem({path, 0}, std::string(status.message()));
+        }
     }
 
     void Problem(const LogPlace& place, const std::string& what) {
@@ -331,7 +383,8 @@ private:
 
     env::FileSystem& files_;
     const std::string& directory_;
-    std::uint64_t segment_bytes_ = 0;
+    const ActionCheck& check_action_;
+    StoreSettings settings_;
     VerifyReport report_;
     std::map<std::string, SubjectSoFar, std::less<>> subjects_;
 };
@@ -346,8 +399,10 @@ Status InspectLog(env::FileSystem& files, const std::string& directory, LogVisit
     return Walk(files, directory, visitor).Run(store.value());
 }
 
-Result<VerifyReport> VerifyStore(env::FileSystem& files, const std::string& directory) {
-    return Verifier(files, directory).Run();
+Result<VerifyReport> VerifyStore(env::FileSystem& files,
+                                 const std::string& directory,
+                                 const ActionCheck& check_action) {
+    return Verifier(files, directory, check_action).Run();
 }
 
 std::string_view ToString(RecordKind kind) {

@@ -67,8 +67,11 @@ struct VerifyReport {
 
 /// Reads everything in a shard's folder and checks it: the records and the batches in them, that
 /// sequences follow each other, the index files against the log, and the snapshots. Changes
-/// nothing.
-Result<VerifyReport> VerifyStore(env::FileSystem& files, const std::string& directory);
+/// nothing. `check_action` says whether the owner of the log can read an action.
+using ActionCheck = std::function<Status(std::string_view)>;
+Result<VerifyReport> VerifyStore(env::FileSystem& files,
+                                 const std::string& directory,
+                                 const ActionCheck& check_action);
 
 /// "messages", "action", "move", "start" or "mark".
 std::string_view ToString(RecordKind kind);

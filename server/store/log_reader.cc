@@ -62,12 +62,8 @@ private:
             subject_.extents.begin(), subject_.extents.end(), [&](const Extent& candidate) {
                 return candidate.end_sequence() <= next;
             });
-        if (extent == subject_.extents.end()) {
-            Skip(end_);
-            return Status::Ok();
-        }
-        if (extent->first_sequence > next) {
-            Skip(extent->first_sequence);
+        if (extent == subject_.extents.end() || extent->first_sequence > next) {
+            SkipBefore(extent);
             return Status::Ok();
         }
         const std::uint32_t segment = extent->segment;
@@ -76,27 +72,58 @@ private:
             if (index.status().code() != StatusCode::kDataLoss) {
                 return index.status();
             }
-            Skip(extent->end_sequence());
+            SkipDamaged(*extent, index.status());
             return Status::Ok();
         }
         const BatchEntry* const entry = (*index)->Find(next);
         if (entry == nullptr) {
             Skip(extent->end_sequence());
         } else if (entry->first_sequence > next) {
-            Skip(entry->first_sequence);
+            SkipBefore(segment, **index, *entry);
         } else {
             return TakeFrom(segment, **index, *entry);
         }
         return Status::Ok();
     }
 
-    /// Passes over what is not there: gone by retention below the first sequence, damaged above it.
-    void Skip(std::uint64_t to) {
+    /// No message of the subject lies between the segment before and this one.
+    void SkipBefore(std::vector<Extent>::const_iterator extent) {
+        const Segments& segments = reader_.segments_;
+        const bool is_last = extent == subject_.extents.end();
+        const bool is_first = extent == subject_.extents.begin();
+        const LogOffset begin =
+            is_first ? segments.FirstBase() : segments.BaseOf(std::prev(extent)->segment);
+        const LogOffset end = is_last ? ~LogOffset{0} : segments.BaseOf(extent->segment + 1);
+        Skip(is_last ? end_ : extent->first_sequence, segments.IsDamagedIn(begin, end));
+    }
+
+    /// Nor between the batch before and this one.
+    void SkipBefore(std::uint32_t segment, const SubjectIndex& index, const BatchEntry& entry) {
+        const LogOffset base = reader_.segments_.BaseOf(segment);
+        const bool is_first = &entry == index.batches.data();
+        const BatchEntry* const before = is_first ? nullptr : &entry - 1;
+        const std::uint64_t begin = is_first ? 0 : before->position + before->record_bytes;
+        Skip(entry.first_sequence,
+             is_first || reader_.segments_.IsDamagedIn(base + begin, base + entry.position));
+    }
+
+    /// Passes over what is not there: gone by retention below the first sequence, above it damaged
+    /// or left out.
+    void Skip(std::uint64_t to, bool is_damaged = true) {
         to = std::min(std::max(to, reply_.next + 1), end_);
         const std::uint64_t kept = std::clamp(subject_.first_sequence(), reply_.next, to);
         reply_.expired_count += kept - reply_.next;
-        reply_.corrupt_count += to - kept;
+        (is_damaged ? reply_.corrupt_count : reply_.left_out_count) += to - kept;
         reply_.next = to;
+    }
+
+    void SkipDamaged(const Extent& extent, const Status& why) {
+        reader_.TellDamage(subject_,
+                           reader_.segments_.BaseOf(extent.segment),
+                           extent.span,
+                           extent.stored_units * kAlignment,
+                           why);
+        Skip(extent.end_sequence());
     }
 
     Status TakeFrom(std::uint32_t segment, const SubjectIndex& index, const BatchEntry& entry) {
@@ -118,6 +145,11 @@ private:
                     if (!IsDeviceError(batch.status())) {
                         return batch.status();
                     }
+                    reader_.TellDamage(subject_,
+                                       reader_.segments_.BaseOf(segment) + entry.position,
+                                       entry.count,
+                                       entry.record_bytes,
+                                       batch.status());
                     Skip(stop);
                     return Status::Ok();
                 }
@@ -275,17 +307,27 @@ Status LogReader::RebuildIndex(Segment& segment) {
                    : file.status();
     }
     auto index = std::make_shared<MemoryIndex>();
-    SegmentScanner scanner(*file.value(), segment.base(), segments_.segment_bytes());
+    SegmentScanner scanner(
+        *file.value(), segment.base(), segments_.segment_bytes(), segments_.seed());
     while (true) {
         const Result<SegmentScanner::Step> step = scanner.Next();
         if (!step.ok()) {
             return Status::Unavailable(std::string(step.status().message()));
         }
-        if (step->kind == SegmentScanner::StepKind::kEnd) {
+        // All of it was synced once, so what is no record any more is damaged.
+        const bool is_end = step->kind == SegmentScanner::StepKind::kEnd;
+        const LogOffset begin = segment.base() + step->position;
+        const LogOffset end = is_end ? segment.summary.used_end : segment.base() + step->end;
+        if (step->kind != SegmentScanner::StepKind::kRecord && begin < end &&
+            !segment.summary.IsDamaged(begin)) {
+            segment.summary.damaged.push_back({begin, end});
+        }
+        if (is_end) {
             break;
         }
         const Record& record = step->record;
-        if (step->kind != SegmentScanner::StepKind::kRecord || !record.has_messages()) {
+        if (step->kind != SegmentScanner::StepKind::kRecord || !record.has_messages() ||
+            segment.summary.IsDamaged(record.header.offset)) {
             continue;
         }
         if (SubjectState* const subject = subjects_.Find(record.subject)) {
@@ -317,7 +359,7 @@ Result<Slice> LogReader::BatchAt(const SubjectState& subject,
     if (!bytes.ok()) {
         return OnReadError(at, bytes.status());
     }
-    const Result<Record> record = ParseRecord(bytes.value().bytes(), at);
+    const Result<Record> record = ParseRecord(bytes.value().bytes(), at, segments_.seed());
     if (!record.ok()) {
         return record.status();
     }
@@ -362,6 +404,24 @@ Result<Slice> LogReader::ReadRecord(Segment& segment,
         window_begin = at;
     }
     return window.Sub(static_cast<std::size_t>(at - window_begin), entry.record_bytes);
+}
+
+void LogReader::TellDamage(const SubjectState& subject,
+                           LogOffset at,
+                           std::uint64_t count,
+                           std::uint64_t bytes,
+                           const Status& why) {
+    if (told_.size() >= kMostTold) {
+        told_.clear();
+    }
+    if (told_.emplace(subject.id(), at).second) {
+        events_.OnEvent({env::EventKind::kDamage,
+                         segments_.directory() + ", subject " + subject.name(),
+                         std::to_string(count) + " messages cannot be read and are passed over: " +
+                             std::string(why.message()),
+                         count,
+                         bytes});
+    }
 }
 
 Status LogReader::OnReadError(LogOffset record, const Status& error) {

@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <unordered_map>
+#include <utility>
 
 #include "server/store/batch_cache.h"
 #include "server/store/index_cache.h"
@@ -20,11 +22,13 @@ public:
               SubjectTable& subjects,
               BatchCache& batches,
               const Clock& clock,
+              env::EventListener& events,
               std::uint64_t index_cache_bytes)
         : segments_(segments),
           subjects_(subjects),
           batches_(batches),
           clock_(clock),
+          events_(events),
           indexes_(index_cache_bytes) {}
 
     Result<ReadReply> Read(SubjectState& subject, const ReadRequest& request);
@@ -54,11 +58,18 @@ private:
                              Slice& window,
                              LogOffset& window_begin);
     Status OnReadError(LogOffset record, const Status& error);
+    /// Messages of `subject` are skipped because the log is damaged at `at`: told once.
+    void TellDamage(const SubjectState& subject,
+                    LogOffset at,
+                    std::uint64_t count,
+                    std::uint64_t bytes,
+                    const Status& why);
 
     Segments& segments_;
     SubjectTable& subjects_;
     BatchCache& batches_;
     const Clock& clock_;
+    env::EventListener& events_;
     IndexCache indexes_;
     struct Trouble {
         TimePoint since;
@@ -66,6 +77,9 @@ private:
     };
     /// Records that the device could not read; few, and gone once read.
     std::unordered_map<LogOffset, Trouble> unreadable_;
+    static constexpr std::size_t kMostTold = 4096;
+    /// By subject and place; forgotten when there are too many.
+    std::set<std::pair<std::uint32_t, LogOffset>> told_;
 };
 
 }  // namespace qmq::store

@@ -15,17 +15,20 @@ namespace {
 // Bytes of the fixed part after the header.
 constexpr std::size_t kMessageFixedBytes = 32;
 constexpr std::size_t kActionFixedBytes = 8;
-constexpr std::size_t kStartFixedBytes = 16;
+constexpr std::size_t kStartFixedBytes = 40;
+constexpr std::size_t kSeedInStart = 16;
 
 // Where fields lie in the header.
 constexpr std::size_t kLengthAt = 0;
 constexpr std::size_t kCrcAt = 4;
 constexpr std::size_t kOffsetAt = 8;
 constexpr std::size_t kCommittedAt = 16;
-constexpr std::size_t kKindAt = 24;
-constexpr std::size_t kFlagsAt = 25;
-constexpr std::size_t kReservedAt = 26;
-constexpr std::size_t kIncarnationAt = 28;
+constexpr std::size_t kRunningAt = 24;
+// No header ends in eight zeros: the scanner relies on it.
+constexpr std::size_t kKindAt = 32;
+constexpr std::size_t kFlagsAt = 33;
+constexpr std::size_t kReservedAt = 34;
+constexpr std::size_t kIncarnationAt = 36;
 
 bool IsKnown(std::uint8_t kind) {
     return kind >= static_cast<std::uint8_t>(RecordKind::kMessages) &&
@@ -34,9 +37,11 @@ bool IsKnown(std::uint8_t kind) {
 
 /// The length is summed apart, before the rest: it decides what the sum covers, so a wrong one must
 /// not be able to cover itself.
-std::uint32_t StartOfSum(std::uint32_t length) {
-    std::array<char, 4> bytes;
-    Store(bytes.data(), length);
+std::uint32_t StartOfSum(LogSeed seed, std::uint32_t length) {
+    const bool is_seeded = !env::Planted(env::PlantedBug::kForgeable);
+    std::array<char, 8> bytes;
+    Store(bytes.data(), is_seeded ? static_cast<std::uint32_t>(seed) : 0U);
+    Store(bytes.data() + 4, length);
     return Crc32c({bytes.data(), bytes.size()});
 }
 
@@ -77,7 +82,7 @@ Status ParseMessages(ByteReader& reader, Record& record) {
     return Status::Ok();
 }
 
-Status ParseBody(std::string_view body, Record& record) {
+Status ParseBody(std::string_view body, LogSeed seed, Record& record) {
     ByteReader reader(body);
     switch (record.header.kind) {
         case RecordKind::kMessages:
@@ -93,6 +98,12 @@ Status ParseBody(std::string_view body, Record& record) {
         case RecordKind::kStart:
             reader.Take<std::uint64_t>();
             record.stored = WallTime(std::chrono::milliseconds(reader.Take<std::int64_t>()));
+            if (LogSeed(reader.Take<std::uint32_t>()) != seed) {
+                return Damaged(record.header.offset, "it is of another log");
+            }
+            reader.Take<std::uint32_t>();
+            record.known = std::chrono::milliseconds(reader.Take<std::int64_t>());
+            record.pending_from = reader.Take<std::uint64_t>();
             break;
         case RecordKind::kMark:
             record.filling_bytes = record.header.length;
@@ -113,10 +124,11 @@ void EncodeHeader(const Record& record, std::uint32_t length, char* out) {
     Store(out + kFlagsAt, header.flags);
     Store(out + kReservedAt, std::uint16_t{0});
     Store(out + kIncarnationAt, header.incarnation);
+    Store(out + kRunningAt, std::int64_t{header.running.count()});
 }
 
 /// Returns how much it wrote.
-std::size_t EncodeFixed(const Record& record, char* out) {
+std::size_t EncodeFixed(const Record& record, LogSeed seed, char* out) {
     switch (record.header.kind) {
         case RecordKind::kMessages:
         case RecordKind::kMove:
@@ -135,6 +147,10 @@ std::size_t EncodeFixed(const Record& record, char* out) {
         case RecordKind::kStart:
             Store(out, std::uint64_t{record.header.incarnation});
             Store(out + 8, std::int64_t{record.stored.time_since_epoch().count()});
+            Store(out + kSeedInStart, static_cast<std::uint32_t>(seed));
+            Store(out + kSeedInStart + 4, std::uint32_t{0});
+            Store(out + 24, std::int64_t{record.known.count()});
+            Store(out + 32, record.pending_from);
             return kStartFixedBytes;
         case RecordKind::kMark:
             return 0;
@@ -168,13 +184,13 @@ std::uint64_t EncodedBytes(const Record& record) {
     return FrontBytes(record) + RoundUp(record.batch.size());
 }
 
-void EncodeFront(const Record& record, char* out) {
+void EncodeFront(const Record& record, LogSeed seed, char* out) {
     constexpr std::string_view kZeros("\0\0\0\0\0\0\0", 7);
     const std::uint64_t front_bytes = FrontBytes(record);
     const auto length = static_cast<std::uint32_t>(EncodedBytes(record) - RecordHeader::kBytes);
     EncodeHeader(record, length, out);
     char* to = out + RecordHeader::kBytes;
-    to += EncodeFixed(record, to);
+    to += EncodeFixed(record, seed, to);
     for (const std::string_view part : {record.subject, record.action}) {
         if (!part.empty()) {
             std::memcpy(to, part.data(), part.size());
@@ -183,16 +199,16 @@ void EncodeFront(const Record& record, char* out) {
     }
     std::memset(to, 0, static_cast<std::size_t>(out + front_bytes - to));
 
-    std::uint32_t crc = StartOfSum(length);
+    std::uint32_t crc = StartOfSum(seed, length);
     crc = Crc32c({out + kOffsetAt, static_cast<std::size_t>(front_bytes) - kOffsetAt}, crc);
     crc = Crc32c(record.batch, crc);
     crc = Crc32c(kZeros.substr(0, RoundUp(record.batch.size()) - record.batch.size()), crc);
     Store(out + kCrcAt, crc);
 }
 
-std::string EncodeRecord(const Record& record) {
+std::string EncodeRecord(const Record& record, LogSeed seed) {
     std::string bytes(FrontBytes(record), '\0');
-    EncodeFront(record, bytes.data());
+    EncodeFront(record, seed, bytes.data());
     bytes.append(record.batch);
     PutPadding(bytes);
     return bytes;
@@ -213,6 +229,7 @@ std::optional<RecordHeader> PeekHeader(std::string_view bytes,
     header.kind = static_cast<RecordKind>(kind);
     header.flags = Load<std::uint8_t>(bytes.data() + kFlagsAt);
     header.incarnation = Load<std::uint32_t>(bytes.data() + kIncarnationAt);
+    header.running = RunningTime(Load<std::int64_t>(bytes.data() + kRunningAt));
     if (header.offset != at || !IsKnown(kind) || header.length % kAlignment != 0 ||
         header.length > most_bytes - RecordHeader::kBytes || header.committed > at) {
         return std::nullopt;
@@ -220,24 +237,34 @@ std::optional<RecordHeader> PeekHeader(std::string_view bytes,
     return header;
 }
 
-Result<Record> ParseRecord(std::string_view bytes, LogOffset at) {
+Result<Record> ParseRecord(std::string_view bytes, LogOffset at, LogSeed seed) {
     const std::optional<RecordHeader> header = PeekHeader(bytes, at, bytes.size());
     if (!header) {
         return Damaged(at, "no record header is here");
     }
     const auto size = static_cast<std::size_t>(header->record_bytes());
     const std::uint32_t crc =
-        Crc32c(bytes.substr(kOffsetAt, size - kOffsetAt), StartOfSum(header->length));
+        Crc32c(bytes.substr(kOffsetAt, size - kOffsetAt), StartOfSum(seed, header->length));
     if (crc != header->crc32c && !env::Planted(env::PlantedBug::kSkipChecksum)) {
         return Damaged(at, "stored crc " + Hex(header->crc32c) + ", computed " + Hex(crc));
     }
     Record record;
     record.header = *header;
-    Status status = ParseBody(bytes.substr(RecordHeader::kBytes, header->length), record);
+    Status status = ParseBody(bytes.substr(RecordHeader::kBytes, header->length), seed, record);
     if (!status.ok()) {
         return status;
     }
     return record;
+}
+
+std::optional<LogSeed> SeedOfStart(std::string_view bytes, LogOffset at) {
+    const std::optional<RecordHeader> header = PeekHeader(bytes, at, bytes.size());
+    if (!header || header->kind != RecordKind::kStart ||
+        header->record_bytes() != kStartRecordBytes || bytes.size() < kStartRecordBytes) {
+        return std::nullopt;
+    }
+    const LogSeed seed{Load<std::uint32_t>(bytes.data() + RecordHeader::kBytes + kSeedInStart)};
+    return ParseRecord(bytes, at, seed).ok() ? std::optional(seed) : std::nullopt;
 }
 
 }  // namespace qmq::store

@@ -5,23 +5,8 @@
 
 #include "server/env/planted_bug.h"
 #include "server/store/bytes.h"
-#include "server/store/store_settings.h"
 
 namespace qmq::store {
-namespace {
-
-constexpr int kReadAttempts = 3;
-
-Result<Slice> ReadPersistently(env::FileSystem& files, const std::string& path) {
-    Result<Slice> bytes = ReadWhole(files, path);
-    for (int attempt = 1; attempt < kReadAttempts && !bytes.ok(); ++attempt) {
-        bytes = ReadWhole(files, path);
-    }
-    return bytes;
-}
-
-}  // namespace
-
 Result<RecoveredLog> Recovery::Run() {
     Status status = ListFiles();
     if (status.ok()) {
@@ -36,12 +21,14 @@ Result<RecoveredLog> Recovery::Run() {
         expected = number + 1;
         status = LoadSegment(number);
     }
+    FindMissingEnd();
     if (status.ok()) {
         status = FinishTail();
     }
     if (!status.ok()) {
         return status;
     }
+    log_.clock.date += log_.clock.running - dated_at_;
     return std::move(log_);
 }
 
@@ -58,10 +45,7 @@ Status Recovery::ListFiles() {
         }
         if (file->kind == FileKind::kTemporary) {
             // From a process that ended before it could rename it.
-            Status status = files.Remove(segments_.directory() + "/" + name);
-            if (!status.ok()) {
-                return status;
-            }
+            temporaries_.push_back(segments_.directory() + "/" + name);
         } else if (file->kind == FileKind::kSnapshot) {
             snapshot_files_.push_back(file->offset);
         } else if (file->offset % segments_.segment_bytes() != 0) {
@@ -77,70 +61,25 @@ Status Recovery::ListFiles() {
     return Status::Ok();
 }
 
-Status Recovery::LoadSnapshot() {
-    constexpr std::size_t kKept = 2;
-    std::optional<Snapshot> newest;
-    for (auto position = snapshot_files_.rbegin();
-         position != snapshot_files_.rend() && log_.snapshots.size() < kKept;
-         ++position) {
-        const std::string path =
-            segments_.directory() + "/" + FileName(*position, FileKind::kSnapshot);
-        const Result<Slice> bytes = ReadPersistently(segments_.files(), path);
-        if (!bytes.ok() && bytes.status().code() != StatusCode::kDataLoss) {
-            return bytes.status();
-        }
-        Result<Snapshot> snapshot =
-            bytes.ok() ? ParseSnapshot(bytes.value().bytes()) : Result<Snapshot>(bytes.status());
-        if (snapshot.ok() && snapshot->position != *position) {
-            snapshot =
-                Status::DataLoss("it is that of log offset " + std::to_string(snapshot->position));
-        }
-        if (!snapshot.ok()) {
-            log_.report.corruptions.push_back(
-                {*position,
-                 *position,
-                 path,
-                 0,
-                 "snapshot: " + std::string(snapshot.status().message()) + "; an older one is used",
-                 true});
-            continue;
-        }
-        log_.snapshots.insert(log_.snapshots.begin(), *position);
-        if (!newest) {
-            newest = std::move(*snapshot);
-        }
-    }
-    if (newest) {
-        return UseSnapshot(std::move(*newest));
-    }
-    if (!logs_.empty() && *logs_.begin() != 0) {
-        return Status::DataLoss(
-            segments_.directory() + " has no readable snapshot, and its log begins at " +
-            std::to_string(segments_.BaseOf(*logs_.begin())) +
-            ": what its consumer groups have acked cannot be told. Restore a .snapshot file or the "
-            "segments from the log's beginning");
-    }
-    return Status::Ok();
-}
-
-Status Recovery::UseSnapshot(Snapshot snapshot) {
-    replay_from_ = watermark_ = snapshot.position;
-    log_.incarnation = snapshot.incarnation;
-    for (const Snapshot::Subject& subject : snapshot.subjects) {
-        if (SubjectState* const state = subjects_.FindOrMake(subject.name)) {
-            state->set_first_sequence(subject.first_sequence);
-            state->set_next_sequence(subject.next_sequence);
-        }
-    }
-    subjects_.sequence_floor = snapshot.sequence_floor;
-    return listener_.OnSnapshot(snapshot.state)
-        .WithContext("snapshot at log offset " + std::to_string(snapshot.position));
-}
-
 void Recovery::OnMissingSegments(std::uint32_t first, std::uint32_t end) {
     if (first < end) {
         CloseTail();
         AddCorruption(segments_.BaseOf(first), segments_.BaseOf(end), "the files are missing");
+    }
+}
+
+/// A segment is ended, and gets its index file, only once the next one has a record. When both were
+/// synced, the next one's file must be there; how much was in it nobody knows.
+void Recovery::FindMissingEnd() {
+    if (logs_.empty()) {
+        return;
+    }
+    const std::uint32_t next = *logs_.rbegin() + 1;
+    const LogOffset base = segments_.BaseOf(next);
+    if (watermark_ > base || (watermark_ == base && last_sealed_ == next - 1)) {
+        const std::uint32_t end = segments_.NumberOf(std::max(watermark_, base + 1) - 1) + 1;
+        OnMissingSegments(next, end);
+        last_end_ = watermark_ = segments_.BaseOf(end);
     }
 }
 
@@ -155,6 +94,7 @@ Status Recovery::LoadSegment(std::uint32_t number) {
         if (loaded.value()) {
             // It was only written once the whole segment was synced.
             watermark_ = std::max(watermark_, end);
+            last_sealed_ = number;
             if (end <= replay_from_) {
                 last_end_ = end;
                 return Status::Ok();
@@ -201,6 +141,10 @@ Result<bool> Recovery::LoadIndex(Segment& segment) {
     if (!directory.ok()) {
         return damaged(directory.status());
     }
+    Status status = CheckSeed(segments_.directory(), segments_.seed(), {path, directory->seed});
+    if (!status.ok()) {
+        return status;
+    }
     if (segments_.BaseOf(segment.number + 1) > replay_from_) {
         return true;
     }
@@ -233,7 +177,18 @@ Status Recovery::Scan(Segment& segment) {
     segment.file = std::move(*file);
     segment.memory = std::make_shared<MemoryIndex>();
     scanned_.push_back(segment.number);
-    SegmentScanner scanner(*segment.file, segment.base(), segments_.segment_bytes());
+    const Result<Slice> front = segment.file->ReadAt(0, kStartRecordBytes);
+    if (const auto seed = front.ok() ? SeedOfStart(front.value().bytes(), segment.base())
+                                     : std::optional<LogSeed>()) {
+        Status status = CheckSeed(segments_.directory(),
+                                  segments_.seed(),
+                                  {segments_.PathOf(segment.number, FileKind::kLog), *seed});
+        if (!status.ok()) {
+            return status;
+        }
+    }
+    SegmentScanner scanner(
+        *segment.file, segment.base(), segments_.segment_bytes(), segments_.seed());
     while (true) {
         Result<SegmentScanner::Step> step = scanner.Next();
         if (!step.ok()) {
@@ -272,15 +227,27 @@ Status Recovery::OnRecord(Segment& segment, const SegmentScanner::Step& step) {
         garbage_.push_back({segment.number, step.position, step.end, "cut"});
         return Status::Ok();
     }
+    has_record_ = true;
     CloseTail();
     garbage_.clear();
     last_end_ = std::max(last_end_, record.end());
     watermark_ = std::max(watermark_, record.header.committed);
     log_.incarnation = std::max(log_.incarnation, record.header.incarnation);
     segment.summary.used_end = record.end();
-    segment.summary.newest = std::max(segment.summary.newest, record.stored);
+    if (record.has_messages() || record.has_action()) {
+        segment.summary.newest = std::max(segment.summary.newest, record.header.running);
+    }
+    if (record.header.offset >= replay_from_) {
+        NoteTime(record);
+    }
     if (record.header.kind == RecordKind::kMark) {
         OnMark(segment, record);
+    }
+    if (record.has_action()) {
+        const Result<bool> is_refused = RefuseUnreadable(segment, record);
+        if (!is_refused.ok() || is_refused.value()) {
+            return is_refused.status();
+        }
     }
     SubjectState* subject = record.has_messages() ? subjects_.Find(record.subject) : nullptr;
     if (subject != nullptr && RefuseSecondUse(*subject, record)) {
@@ -302,10 +269,32 @@ Status Recovery::OnRecord(Segment& segment, const SegmentScanner::Step& step) {
         }
     }
     if (subject != nullptr) {
-        listener_.OnMessages(
-            *subject, record.first_sequence, BatchView::Trusted(record.batch), record.stored);
+        listener_.OnMessages(*subject,
+                             record.first_sequence,
+                             BatchView::Trusted(record.batch),
+                             {record.header.running, record.stored});
     }
     return Status::Ok();
+}
+
+/// A record behind the snapshot goes on where its clock was. What that did not know yet is only
+/// known from the first kStart of a log without one: later ones may have had credits, which are
+/// lost, and then come again.
+void Recovery::NoteTime(const Record& record) {
+    ClockState& clock = log_.clock;
+    clock.running = std::max(clock.running, record.header.running);
+    if (record.header.kind == RecordKind::kStart) {
+        clock.known = clock.known.value_or(record.known);
+        if (record.pending_from != 0) {
+            clock.pending_from = clock.pending_from == 0
+                                     ? record.pending_from
+                                     : std::min(clock.pending_from, record.pending_from);
+        }
+    }
+    if (record.stored != WallTime{} && record.stored >= clock.date) {
+        clock.date = record.stored;
+        dated_at_ = record.header.running;
+    }
 }
 
 void Recovery::OnMark(const Segment& segment, const Record& record) {
@@ -313,12 +302,43 @@ void Recovery::OnMark(const Segment& segment, const Record& record) {
     const LogOffset next_base = segments_.BaseOf(segment.number + 1);
     if (ends_segment) {
         sealed_ = true;
+        last_sealed_ = segment.number;
         last_end_ = std::max(last_end_, next_base);
     }
     if ((record.header.flags & RecordHeader::kFilling) != 0 && record.end() > replay_from_) {
         // Found and reported by an earlier start; the sequences that went with it stay unused.
         holes_.push_back({record.header.offset, ends_segment ? next_base : record.end()});
     }
+}
+
+/// An action that this program ought to know and cannot read: its record is set aside, messages
+/// and all, and nothing is written over it.
+Result<bool> Recovery::RefuseUnreadable(Segment& segment, const Record& record) {
+    Status status = listener_.CheckAction(record.action);
+    if (status.ok()) {
+        return false;
+    }
+    const LogOffset begin = record.header.offset;
+    if (status.code() != StatusCode::kDataLoss || env::Planted(env::PlantedBug::kUnreadableStops)) {
+        return status.WithContext("action at log offset " + std::to_string(begin));
+    }
+    log_.report.corruptions.push_back(
+        {begin,
+         record.end(),
+         segments_.PathOf(segment.number, FileKind::kLog),
+         begin - segment.base(),
+         "its action cannot be read: " + std::string(status.message()),
+         false,
+         true});
+    if (!record.has_messages()) {
+        return true;
+    }
+    // Nobody else gets the sequences of its messages.
+    if (SubjectState* const subject = subjects_.FindOrMake(record.subject)) {
+        subject->set_next_sequence(
+            std::max(subject->next_sequence(), record.first_sequence + record.count));
+    }
+    return true;
 }
 
 /// No log of ours has one sequence twice, but what is damaged may say anything. The first one
@@ -336,6 +356,16 @@ bool Recovery::RefuseSecondUse(const SubjectState& subject, const Record& record
     return true;
 }
 
+void Recovery::NoteJump(SubjectState& subject, const Record& record) {
+    if (record.header.offset < replay_from_ || record.first_sequence <= subject.next_sequence()) {
+        return;
+    }
+    last_seen_.resize(std::max<std::size_t>(last_seen_.size(), subject.id() + 1));
+    jumps_.push_back({&subject,
+                      {subject.next_sequence(), record.first_sequence},
+                      {std::max(last_seen_[subject.id()], replay_from_), record.header.offset}});
+}
+
 /// `subject` is null when nothing has named it yet.
 SubjectState* Recovery::IndexMessages(Segment& segment,
                                       const SegmentScanner::Step& step,
@@ -349,6 +379,7 @@ SubjectState* Recovery::IndexMessages(Segment& segment,
         subject->set_first_sequence(record.first_sequence);
         subject->set_next_sequence(record.first_sequence);
     }
+    NoteJump(*subject, record);
     SubjectIndex& index = (*segment.memory)[subject->id()];
     if (!IndexRecord(*subject,
                      segment.number,
@@ -382,7 +413,9 @@ void Recovery::OnScanEnd(Segment& segment, const SegmentScanner::Step& step) {
         sealed_ = false;
         return;
     }
-    if (!tail_) {
+    if (tail_) {
+        tail_->empty.push_back(segment.number);
+    } else {
         tail_ = OpenTail{segment.number, end, step.reason};
     }
 }
@@ -391,9 +424,12 @@ void Recovery::CloseTail() {
     if (!tail_) {
         return;
     }
-    const LogOffset begin = tail_->begin;
-    const LogOffset end = segments_.BaseOf(tail_->segment + 1);
-    AddCorruption(begin, end, "later segments go on, and no mark ends this one: " + tail_->reason);
+    const std::string reason =
+        "later segments go on, and no mark ends this one: " + std::exchange(tail_->reason, {});
+    AddCorruption(tail_->begin, segments_.BaseOf(tail_->segment + 1), reason);
+    for (const std::uint32_t number : tail_->empty) {
+        AddCorruption(segments_.BaseOf(number), segments_.BaseOf(number + 1), reason);
+    }
     tail_.reset();
 }
 
@@ -403,8 +439,7 @@ void Recovery::AddCorruption(LogOffset begin, LogOffset end, const std::string& 
                                        end,
                                        segments_.PathOf(number, FileKind::kLog),
                                        begin - segments_.BaseOf(number),
-                                       reason,
-                                       false});
+                                       reason});
     if (end > replay_from_ && end > begin) {
         holes_.push_back({begin, end});
     }

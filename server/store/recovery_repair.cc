@@ -18,6 +18,16 @@ constexpr std::uint64_t kLeastMessageBytes = 16;
 }  // namespace
 
 Status Recovery::FinishTail() {
+    // The first record of a log is synced before the second is written. So where no record is
+    // valid, and more than one was there, the fault is not that of a power cut.
+    for (const Garbage& garbage : garbage_) {
+        if (!has_record_ && watermark_ == 0 &&
+            (garbage.segment > 0 || garbage.end > kStartRecordBytes)) {
+            return Status::DataLoss(
+                "no record in the log is valid with the seed " + ToString(segments_.seed()) +
+                " that store.json says: nothing is cut or written. Put the right store.json back");
+        }
+    }
     if (last_end_ < watermark_) {
         AddCorruption(last_end_,
                       watermark_,
@@ -42,7 +52,7 @@ Status Recovery::FinishTail() {
         return status.WithContext("syncing what recovery found");
     }
     DropSegmentsBehindEnd();
-    WriteIndexes();
+    log_.report.begin = logs_.empty() ? 0 : segments_.BaseOf(*logs_.begin());
     log_.report.end = log_.end;
     return Status::Ok();
 }
@@ -51,7 +61,7 @@ void Recovery::JudgeCorruptions() {
     for (RecoveryReport::Corruption& corruption : log_.report.corruptions) {
         const bool is_range = corruption.end > corruption.begin;
         corruption.committed = !is_range || corruption.begin < watermark_;
-        if (is_range && corruption.committed) {
+        if (is_range && (corruption.committed || corruption.is_unreadable)) {
             Segment* const segment = segments_.Find(segments_.NumberOf(corruption.begin));
             if (segment != nullptr && segment->memory != nullptr) {
                 segment->summary.damaged.push_back({corruption.begin, corruption.end});
@@ -64,8 +74,8 @@ Status Recovery::FillHoles() {
     for (const RecoveryReport::Corruption& corruption : log_.report.corruptions) {
         const std::uint64_t bytes = corruption.end - corruption.begin;
         Segment* const segment = segments_.Find(segments_.NumberOf(corruption.begin));
-        if (corruption.committed || bytes < RecordHeader::kBytes || segment == nullptr ||
-            segment->file == nullptr) {
+        if (corruption.committed || corruption.is_unreadable || bytes < RecordHeader::kBytes ||
+            segment == nullptr || segment->file == nullptr) {
             continue;
         }
         const std::uint64_t position = corruption.begin - segment->base();
@@ -76,12 +86,14 @@ Status Recovery::FillHoles() {
         Record mark;
         mark.header.offset = corruption.begin;
         mark.header.incarnation = log_.incarnation;
+        mark.header.running = log_.clock.running;
         mark.header.flags = RecordHeader::kFilling;
         if (position + bytes == segments_.segment_bytes()) {
             mark.header.flags |= RecordHeader::kLastInSegment;
         }
         mark.filling_bytes = static_cast<std::uint32_t>(bytes - RecordHeader::kBytes);
-        const std::string header = EncodeRecord(mark).substr(0, RecordHeader::kBytes);
+        const std::string header =
+            EncodeRecord(mark, segments_.seed()).substr(0, RecordHeader::kBytes);
         const std::string_view part(header);
         status = segment->file->WriteAt(position, {&part, 1});
         if (!status.ok()) {
@@ -123,7 +135,17 @@ Status Recovery::ZeroRange(Segment& segment, std::uint64_t begin, std::uint64_t 
     return Status::Ok();
 }
 
+/// Only those between which nothing is known to be damaged: a damaged record was synced.
+void Recovery::FindGaps() {
+    for (const Jump& jump : jumps_) {
+        if (!segments_.IsDamagedIn(jump.between.begin, jump.between.end)) {
+            jump.subject->AddGap(jump.gap);
+        }
+    }
+}
+
 void Recovery::FinishSubjects() {
+    FindGaps();
     // Messages may have gone with a hole, and actions behind it may speak of them. Their sequences
     // must not be given to others, so every subject that nothing behind the hole speaks for goes on
     // above the highest that can have been there.
@@ -140,8 +162,12 @@ void Recovery::FinishSubjects() {
                 : std::max(subject->first_sequence(), subject->extents.front().first_sequence));
         for (const DamagedRange& hole : holes_) {
             if (hole.end > last_seen_[subject->id()]) {
-                subject->set_next_sequence(subject->next_sequence() +
-                                           (hole.end - hole.begin) / kLeastMessageBytes);
+                const std::uint64_t next = subject->next_sequence();
+                const std::uint64_t end = next + (hole.end - hole.begin) / kLeastMessageBytes;
+                if (!segments_.IsDamagedIn(hole.begin, hole.end)) {
+                    subject->AddGap({next, end});
+                }
+                subject->set_next_sequence(end);
             }
         }
         if (env::Planted(env::PlantedBug::kSequenceReused) &&
@@ -154,6 +180,9 @@ void Recovery::FinishSubjects() {
 /// Writes again what may never have been synced. Had a sync failed before, the system may take
 /// pages for clean that the disk does not have, and another sync would not write them.
 Status Recovery::Rewrite(Segment& segment) {
+    if (env::Planted(env::PlantedBug::kNoRewrite)) {
+        return Status::Ok();
+    }
     const LogOffset base = segment.base();
     const std::uint64_t begin = std::max(watermark_, base) - base;
     const std::uint64_t end =
@@ -190,43 +219,35 @@ Status Recovery::SyncScanned() {
             return status;
         }
     }
+    Status status = RemoveLeftovers();
+    return status.ok() ? segments_.files().SyncDirectory(segments_.directory()) : status;
+}
+
+Status Recovery::RemoveLeftovers() {
+    std::vector<std::string> leftovers = std::move(temporaries_);
     for (const std::uint32_t number : indexes_) {
         if (!logs_.contains(number)) {
             // Retention took the segment, and the process ended in between.
-            Status status = segments_.files().Remove(segments_.PathOf(number, FileKind::kIndex));
-            if (!status.ok() && status.code() != StatusCode::kNotFound) {
-                return status;
-            }
+            leftovers.push_back(segments_.PathOf(number, FileKind::kIndex));
         }
     }
-    return segments_.files().SyncDirectory(segments_.directory());
+    for (const std::string& path : leftovers) {
+        Status status = segments_.files().Remove(path);
+        if (!status.ok() && status.code() != StatusCode::kNotFound) {
+            return status;
+        }
+    }
+    return Status::Ok();
 }
 
 void Recovery::DropSegmentsBehindEnd() {
-    // They were made ahead and are zeros now; the log takes the files when it gets there.
-    const std::uint32_t last = segments_.NumberOf(log_.end);
-    segments_.all().erase(segments_.all().upper_bound(last), segments_.all().end());
-}
-
-void Recovery::WriteIndexes() {
-    const std::uint32_t last = segments_.NumberOf(log_.end);
-    for (const std::uint32_t number : scanned_) {
-        Segment* const segment = segments_.Find(number);
-        if (segment == nullptr || number == last) {
-            continue;
-        }
-        const Result<BlockPositions> positions =
-            WriteIndexFile(segments_.files(),
-                           segments_.directory(),
-                           segment->summary,
-                           *segment->memory,
-                           NamesOf(*segment->memory, subjects_));
-        if (positions.ok()) {
-            ApplyIndexPositions(subjects_, number, positions.value());
-            segment->memory = nullptr;
-        }
-        // Else the disk is full, say: it stays in memory, and the log tries again later.
+    // They were begun and taken back, and are zeros now; the log takes the files when it gets
+    // there.
+    const auto behind = segments_.all().upper_bound(segments_.NumberOf(log_.end));
+    for (auto empty = behind; empty != segments_.all().end(); ++empty) {
+        log_.empty_segments.emplace(empty->first, std::move(empty->second.file));
     }
+    segments_.all().erase(behind, segments_.all().end());
 }
 
 }  // namespace qmq::store

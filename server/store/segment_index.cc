@@ -12,7 +12,7 @@
 namespace qmq::store {
 namespace {
 
-constexpr std::string_view kMagic = "QMQINDX1";
+constexpr std::string_view kMagic = "QMQINDX2";
 constexpr std::size_t kCrcAt = 8;
 constexpr std::size_t kAfterCrc = 12;
 constexpr std::size_t kBatchEntryBytes = 24;
@@ -161,10 +161,11 @@ std::string IndexFileWriter::Finish(std::vector<std::uint64_t>& block_positions)
     Put(out, static_cast<std::uint32_t>(summary_.damaged.size()));
     Put(out, summary_.base);
     Put(out, summary_.used_end);
-    Put(out, std::int64_t{summary_.newest.time_since_epoch().count()});
+    Put(out, std::int64_t{summary_.newest.count()});
     Put(out, static_cast<std::uint64_t>(subjects_.size()));
     Put(out, directory_bytes);
-    Put(out, std::uint64_t{0});
+    Put(out, static_cast<std::uint32_t>(seed_));
+    Put(out, std::uint32_t{0});
     for (const DamagedRange& range : summary_.damaged) {
         Put(out, range.begin);
         Put(out, range.end);
@@ -222,9 +223,11 @@ Result<IndexDirectory> ParseIndexDirectory(std::string_view bytes, LogOffset bas
     const auto damaged = reader.Take<std::uint32_t>();
     directory.summary.base = reader.Take<std::uint64_t>();
     directory.summary.used_end = reader.Take<std::uint64_t>();
-    directory.summary.newest = WallTime(std::chrono::milliseconds(reader.Take<std::int64_t>()));
+    directory.summary.newest = RunningTime(reader.Take<std::int64_t>());
     const auto subjects = reader.Take<std::uint64_t>();
-    reader.Bytes(16);
+    reader.Bytes(8);  // How long it is.
+    directory.seed = LogSeed(reader.Take<std::uint32_t>());
+    reader.Bytes(4);
     if (directory.summary.base != base) {
         return Damaged(base,
                        "it is that of the segment at " + std::to_string(directory.summary.base));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -13,6 +14,7 @@
 #include "qmq/clock.h"
 #include "qmq/status.h"
 
+#include "server/store/log_seed.h"
 #include "server/store/shard_store.h"
 
 namespace qmq::store {
@@ -81,9 +83,16 @@ struct SegmentSummary {
     LogOffset base = 0;
     /// Where its last record ends.
     LogOffset used_end = 0;
-    /// When its newest record was written, or a little later.
-    WallTime newest{};
+    /// When its newest message or action was appended.
+    RunningTime newest{};
     std::vector<DamagedRange> damaged;
+
+    /// Whether the record at `offset` is known to be damaged, or not to be read.
+    bool IsDamaged(LogOffset offset) const {
+        return std::any_of(damaged.begin(), damaged.end(), [offset](const DamagedRange& range) {
+            return offset >= range.begin && offset < range.end;
+        });
+    }
 };
 
 /// A line of an index file's directory.
@@ -96,6 +105,7 @@ struct IndexDirectoryEntry {
 };
 
 struct IndexDirectory {
+    LogSeed seed{};
     SegmentSummary summary;
     std::vector<IndexDirectoryEntry> subjects;
 };
@@ -103,13 +113,15 @@ struct IndexDirectory {
 /// Writes the index file of a sealed segment. docs/design/log-format.md.
 class IndexFileWriter {
 public:
-    explicit IndexFileWriter(SegmentSummary summary) : summary_(std::move(summary)) {}
+    IndexFileWriter(LogSeed seed, SegmentSummary summary)
+        : seed_(seed), summary_(std::move(summary)) {}
     /// Both live until `Finish`.
     void Add(std::string_view name, const SubjectIndex& index);
     /// The whole file; `block_positions` are those of the subjects in the order of `Add`.
     std::string Finish(std::vector<std::uint64_t>& block_positions) const;
 
 private:
+    LogSeed seed_;
     SegmentSummary summary_;
     std::vector<std::pair<std::string_view, const SubjectIndex*>> subjects_;
 };

@@ -66,16 +66,7 @@ Result<Record> SegmentScanner::RecordAt(std::uint64_t position, bool& unreadable
         }
     }
     unreadable = false;
-    return ParseRecord(*bytes, base_ + position);
-}
-
-Result<bool> SegmentScanner::HasRecordAt(std::uint64_t position) {
-    bool unreadable = false;
-    const Result<Record> record = RecordAt(position, unreadable);
-    if (unreadable) {
-        return record.status();
-    }
-    return record.ok();
+    return ParseRecord(*bytes, base_ + position, seed_);
 }
 
 Result<SegmentScanner::Step> SegmentScanner::Next() {

@@ -20,8 +20,8 @@ namespace qmq::store {
 /// Reads through a window, so that a segment costs a few MiB of memory however large it is.
 class SegmentScanner {
 public:
-    SegmentScanner(env::File& file, LogOffset base, std::uint64_t segment_bytes)
-        : file_(file), base_(base), segment_bytes_(segment_bytes) {}
+    SegmentScanner(env::File& file, LogOffset base, std::uint64_t segment_bytes, LogSeed seed)
+        : file_(file), base_(base), segment_bytes_(segment_bytes), seed_(seed) {}
 
     enum class StepKind : std::uint8_t {
         kRecord,  ///< `record` is whole; it lies in [position, end).
@@ -41,9 +41,6 @@ public:
     /// nothing about what is on the disk.
     Result<Step> Next();
 
-    /// Whether a whole record lies at `position`.
-    Result<bool> HasRecordAt(std::uint64_t position);
-
 private:
     /// At least `count` bytes from `position`, fewer where the segment or the file ends.
     Result<std::string_view> Bytes(std::uint64_t position, std::uint64_t count);
@@ -57,6 +54,7 @@ private:
     env::File& file_;
     const LogOffset base_;
     const std::uint64_t segment_bytes_;
+    const LogSeed seed_;
     std::uint64_t position_ = 0;
     Slice window_;
     std::uint64_t window_begin_ = 0;

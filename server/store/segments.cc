@@ -14,6 +14,23 @@ Segment* Segments::Find(std::uint32_t number) {
     return found == all_.end() ? nullptr : &found->second;
 }
 
+bool Segments::IsDamagedIn(LogOffset begin, LogOffset end) const {
+    const std::uint32_t past = all_.empty() ? 0 : all_.rbegin()->first + 1;
+    for (std::uint32_t number = NumberOf(begin); number < past && BaseOf(number) < end; ++number) {
+        const auto found = all_.find(number);
+        if (found == all_.end()) {
+            return true;  // Its file is missing.
+        }
+        const std::vector<DamagedRange>& damaged = found->second.summary.damaged;
+        if (std::any_of(damaged.begin(), damaged.end(), [&](const DamagedRange& range) {
+                return range.begin < end && range.end > begin;
+            })) {
+            return true;
+        }
+    }
+    return false;
+}
+
 Segment& Segments::Add(std::uint32_t number, std::shared_ptr<env::File> file) {
     Segment& segment = all_[number];
     segment.number = number;
@@ -58,22 +75,6 @@ void Segments::CloseLeastUsed(const Segment& except) {
     }
 }
 
-Result<std::shared_ptr<env::File>> MakeSegmentFile(env::FileSystem& files,
-                                                   const std::string& path,
-                                                   std::uint64_t segment_bytes) {
-    Result<std::unique_ptr<env::File>> file = files.Open(path, env::OpenMode::kCreate);
-    if (!file.ok()) {
-        return file.status();
-    }
-    Status status = (*file)->Allocate(segment_bytes);
-    if (!status.ok()) {
-        // What little it got is better used by others; and it must not look like a segment.
-        static_cast<void>(files.Remove(path));
-        return status;
-    }
-    return std::shared_ptr<env::File>(std::move(*file));
-}
-
 IndexNames NamesOf(const MemoryIndex& index, const SubjectTable& subjects) {
     IndexNames names;
     names.reserve(index.size());
@@ -86,10 +87,11 @@ IndexNames NamesOf(const MemoryIndex& index, const SubjectTable& subjects) {
 
 Result<BlockPositions> WriteIndexFile(env::FileSystem& files,
                                       const std::string& directory,
+                                      LogSeed seed,
                                       const SegmentSummary& summary,
                                       const MemoryIndex& index,
                                       const IndexNames& names) {
-    IndexFileWriter writer(summary);
+    IndexFileWriter writer(seed, summary);
     for (const auto& [id, name] : names) {
         writer.Add(name, index.at(id));
     }

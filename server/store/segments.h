@@ -3,13 +3,17 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "qmq/clock.h"
+
 #include "server/env/file_system.h"
 #include "server/store/file_names.h"
+#include "server/store/log_seed.h"
 #include "server/store/segment_index.h"
 #include "server/store/subject_table.h"
 
@@ -41,6 +45,9 @@ public:
     }
     LogOffset BaseOf(std::uint32_t number) const { return number * segment_bytes_; }
     std::uint64_t segment_bytes() const { return segment_bytes_; }
+    /// Of the log's checksums; once it is known.
+    LogSeed seed() const { return seed_; }
+    void set_seed(LogSeed seed) { seed_ = seed; }
     const std::string& directory() const { return directory_; }
     env::FileSystem& files() const { return files_; }
     std::string PathOf(std::uint32_t number, FileKind kind) const {
@@ -52,6 +59,10 @@ public:
     /// Null when there is none.
     Segment* Find(std::uint32_t number);
     Segment& Add(std::uint32_t number, std::shared_ptr<env::File> file);
+    /// Whether synced records are known to be damaged or gone from [begin, end) of the log, up to
+    /// the end of the last segment at most.
+    bool IsDamagedIn(LogOffset begin, LogOffset end) const;
+    LogOffset FirstBase() const { return all_.empty() ? 0 : BaseOf(all_.begin()->first); }
 
     /// The segment's file, opened when it is not. Few stay open: the one that was used longest ago
     /// and is not being written is closed first.
@@ -64,15 +75,10 @@ private:
     env::FileSystem& files_;
     const std::string directory_;
     const std::uint64_t segment_bytes_;
+    LogSeed seed_{};
     std::map<std::uint32_t, Segment> all_;
     std::uint64_t uses_ = 0;
 };
-
-/// Makes a segment's file with its room reserved, or finds it. Leaves nothing behind when there is
-/// no room.
-Result<std::shared_ptr<env::File>> MakeSegmentFile(env::FileSystem& files,
-                                                   const std::string& path,
-                                                   std::uint64_t segment_bytes);
 
 /// Ids and names of the subjects in `index`, by id. The names live as long as the table.
 using IndexNames = std::vector<std::pair<std::uint32_t, std::string_view>>;
@@ -85,6 +91,7 @@ using BlockPositions = std::vector<std::pair<std::uint32_t, std::uint64_t>>;
 /// shard but what is handed in, which does not change any more: it may run on another thread.
 Result<BlockPositions> WriteIndexFile(env::FileSystem& files,
                                       const std::string& directory,
+                                      LogSeed seed,
                                       const SegmentSummary& summary,
                                       const MemoryIndex& index,
                                       const IndexNames& names);

@@ -1,8 +1,11 @@
 #include "server/store/shard_log.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <utility>
+
+#include "qmq/random.h"
 
 #include "server/env/planted_bug.h"
 #include "server/store/bytes.h"
@@ -39,9 +42,19 @@ ShardLog::ShardLog(const StoreOptions& options,
       clock_(environment.clock),
       strand_(environment.strand),
       listener_(listener),
+      events_(environment.events),
+      seed_(environment.seed),
       segments_(environment.files, options.directory, options.segment_bytes),
+      factory_(segments_, environment.clock, upkeep_),
       batches_(kNewestBatchesBytes),
-      reader_(segments_, *subjects_, batches_, environment.clock, options.index_cache_bytes),
+      reader_(segments_,
+              *subjects_,
+              batches_,
+              environment.clock,
+              environment.events,
+              options.index_cache_bytes),
+      log_clock_(options.retention),
+      move_budget_(static_cast<std::int64_t>(options.retention_bytes / 2)),
       syncs_(environment.io, environment.strand),
       upkeep_(environment.io, environment.strand) {}
 
@@ -65,10 +78,12 @@ Status ShardLog::Start() {
             const std::optional<NamedFile> file = ParseFileName(name);
             return file && file->kind != FileKind::kTemporary;
         });
-    status = CheckSettings(files_, options_, is_new);
-    if (!status.ok()) {
-        return status;
+    const LogSeed new_seed{static_cast<std::uint32_t>(Random(seed_).Next())};
+    const Result<StoreSettings> settings = CheckSettings(files_, options_, is_new, new_seed);
+    if (!settings.ok()) {
+        return settings.status();
     }
+    segments_.set_seed(settings.value().seed);
     Result<RecoveredLog> recovered = Recovery(segments_, *subjects_, listener_).Run();
     if (!recovered.ok()) {
         return recovered.status();
@@ -78,33 +93,40 @@ Status ShardLog::Start() {
 
 Status ShardLog::Begin(RecoveredLog recovered) {
     recovery_ = std::move(recovered.report);
+    for (auto& [number, file] : recovered.empty_segments) {
+        factory_.PutBack(number, std::move(file));
+    }
     snapshots_ = std::move(recovered.snapshots);
     incarnation_ = recovered.incarnation + 1;
     recovery_.incarnation = incarnation_;
-    end_ = written_ = synced_ = recovered.end;
+    end_ = written_ = synced_ = budget_end_ = recovered.end;
+    budget_time_ = clock_.Now();
+    const WallTime wall = clock_.WallNow();
+    const WallTime newest = recovered.clock.date;
+    downtime_ = std::max(wall - (newest == WallTime{} ? wall : newest), WallTime::duration(0));
+    log_clock_.Start(clock_.Now(), wall, recovered.clock);
     const std::uint32_t number = segments_.NumberOf(end_);
     open_ = segments_.Find(number);
     if (open_ == nullptr || open_->file == nullptr) {
-        Result<std::shared_ptr<env::File>> file = MakeSegmentFile(
-            files_, segments_.PathOf(number, FileKind::kLog), options_.segment_bytes);
+        Result<std::shared_ptr<env::File>> file = factory_.Take(number);
         if (!file.ok()) {
-            return file.status();
+            return NoNextSegment(file.status());
         }
         open_ = &segments_.Add(number, std::move(*file));
         open_->memory = std::make_shared<MemoryIndex>();
     } else {
-        // It may be short: the process may have died between making and growing it.
+        // A copy of the folder may have cut zeros off.
         Status status = open_->file->Allocate(options_.segment_bytes);
         if (!status.ok()) {
             return status;
         }
     }
-    Record start;
-    start.header.kind = RecordKind::kStart;
-    start.stored = clock_.WallNow();
+    ReadClock();
+    Record start = NewStart();
+    said_pending_from_ = start.pending_from;
     const Result<Appended> appended = Append(start, nullptr, nullptr, {});
     if (!appended.ok()) {
-        return appended.status();
+        return NoNextSegment(appended.status());
     }
     Status status = WriteSpans();
     // Two files, when the mark that ends a segment came first.
@@ -123,7 +145,26 @@ Status ShardLog::Begin(RecoveredLog recovered) {
     dirty_.clear();
     directory_is_dirty_ = false;
     written_ = synced_ = end_;
+    for (const RecoveryReport::Corruption& found : recovery_.corruptions) {
+        Tell(env::EventKind::kDamage,
+             found.path + " at " + std::to_string(found.file_offset) + ": " + found.reason +
+                 (found.committed || found.is_unreadable
+                      ? ""
+                      : "; a power cut took it before it was synced: nothing that was promised "
+                        "to be durable is lost"),
+             0,
+             found.end - found.begin);
+    }
     return Status::Ok();
+}
+
+Status ShardLog::NoNextSegment(const Status& why) const {
+    if (why.code() != StatusCode::kResourceExhausted) {
+        return why;
+    }
+    return why.WithContext("the last segment is full, and the disk has no room for the next " +
+                           std::to_string(options_.segment_bytes) +
+                           " bytes: free so much and start again; nothing is lost");
 }
 
 SubjectLog* ShardLog::FindSubject(std::string_view name, bool make) {
@@ -132,6 +173,11 @@ SubjectLog* ShardLog::FindSubject(std::string_view name, bool make) {
 
 void ShardLog::SkipTo(SubjectLog& subject, std::uint64_t next_sequence) {
     SubjectState& state = StateOf(subject);
+    const LogOffset since = state.extents.empty() ? segments_.FirstBase()
+                                                  : segments_.BaseOf(state.extents.back().segment);
+    if (!segments_.IsDamagedIn(since, end_)) {
+        state.AddGap({state.next_sequence(), next_sequence});
+    }
     state.set_next_sequence(std::max(state.next_sequence(), next_sequence));
 }
 
@@ -197,12 +243,15 @@ Result<ShardStore::Appended> ShardLog::Append(Record& record,
     if (!failure_.ok()) {
         return Stopped();
     }
+    if (round_.empty()) {
+        ReadClock();
+    }
     if (subject != nullptr) {
         record.subject = subject->name();
         record.batch = kept.bytes();
         record.count = batch->count();
         record.first_sequence = subject->next_sequence();
-        record.stored = clock_.WallNow();
+        record.stored = log_clock_.date();
     }
     if (!leftovers_.empty()) {
         Status status = EraseLeftovers();
@@ -218,12 +267,41 @@ Result<ShardStore::Appended> ShardLog::Append(Record& record,
                                        ": send smaller batches or make the store with larger "
                                        "segments");
     }
-    Status status = EnsureRoom(bytes);
+    Status status = SayJump();
+    if (status.ok()) {
+        status = EnsureRoom(bytes);
+    }
     if (!status.ok()) {
         return status;
     }
     Add(record, subject, batch, std::move(kept));
     return Appended{record.first_sequence, end_};
+}
+
+Record ShardLog::NewStart() const {
+    const ClockState clock = log_clock_.state();
+    Record start;
+    start.header.kind = RecordKind::kStart;
+    // The next process takes for downtime what the wall clock is ahead of the newest date.
+    start.stored = std::max(clock.date, clock_.WallNow());
+    start.known = clock.known.value_or(RunningTime{});
+    start.pending_from = clock.pending_from;
+    return start;
+}
+
+/// The records that follow were written after the wall clock had jumped ahead: the next process
+/// must not make them older by it.
+Status ShardLog::SayJump() {
+    if (log_clock_.pending_from() == 0 || log_clock_.pending_from() == said_pending_from_) {
+        return Status::Ok();
+    }
+    Record start = NewStart();
+    Status status = EnsureRoom(EncodedBytes(start));
+    if (status.ok()) {
+        Add(start, nullptr, nullptr, {});
+        said_pending_from_ = start.pending_from;
+    }
+    return status;
 }
 
 Status ShardLog::EnsureRoom(std::uint64_t bytes) {
@@ -242,12 +320,12 @@ void ShardLog::BeginRound() {
 
 Status ShardLog::Roll() {
     const std::uint32_t next = open_->number + 1;
-    Result<std::shared_ptr<env::File>> file = TakeNextFile(next);
+    Result<std::shared_ptr<env::File>> file = TakeFile(next);
     if (!file.ok()) {
-        return file.status().code() == StatusCode::kResourceExhausted
-                   ? file.status()
-                   : Status::Unavailable("the next segment cannot be made now: " +
-                                         std::string(file.status().message()));
+        disk_was_full_ = file.status().code() == StatusCode::kResourceExhausted;
+        return disk_was_full_ ? file.status()
+                              : Status::Unavailable("the next segment cannot be made now: " +
+                                                    std::string(file.status().message()));
     }
     if (options_.segment_bytes - (end_ - open_->base()) >= RecordHeader::kBytes) {
         Record mark;
@@ -263,17 +341,11 @@ Status ShardLog::Roll() {
     return Status::Ok();
 }
 
-Result<std::shared_ptr<env::File>> ShardLog::TakeNextFile(std::uint32_t number) {
-    if (prepared_ && prepared_->number == number) {
-        std::shared_ptr<env::File> file = std::move(prepared_->file);
-        prepared_.reset();
-        return file;
-    }
-    // It is not there yet, or could not be made before. Should it be under way just now, both find
-    // the same file.
-    Result<std::shared_ptr<env::File>> file =
-        MakeSegmentFile(files_, segments_.PathOf(number, FileKind::kLog), options_.segment_bytes);
-    directory_is_dirty_ = directory_is_dirty_ || file.ok();
+Result<std::shared_ptr<env::File>> ShardLog::TakeFile(std::uint32_t number) {
+    Result<std::shared_ptr<env::File>> file = factory_.Take(number);
+    // The sync that covers its first record covers its name.
+    directory_is_dirty_ =
+        directory_is_dirty_ || (file.ok() && !env::Planted(env::PlantedBug::kFolderNotSynced));
     return file;
 }
 
@@ -281,7 +353,8 @@ void ShardLog::Add(Record& record, SubjectState* subject, const BatchView* batch
     record.header.offset = end_;
     record.header.committed = synced_;
     record.header.incarnation = incarnation_;
-    round_.Add(record);
+    record.header.running = log_clock_.running();
+    round_.Add(record, segments_.seed());
     const std::uint64_t bytes = EncodedBytes(record);
     if (subject != nullptr) {
         undo_.push_back({subject, open_->number, subject->next_sequence()});
@@ -294,7 +367,9 @@ void ShardLog::Add(Record& record, SubjectState* subject, const BatchView* batch
                     *batch);
         subject->set_next_sequence(record.first_sequence + record.count);
         batches_.AddNewest(end_, std::move(kept));
-        open_->summary.newest = std::max(open_->summary.newest, record.stored);
+    }
+    if (record.has_messages() || record.has_action()) {
+        open_->summary.newest = record.header.running;
     }
     end_ += bytes;
     open_->summary.used_end = end_;
@@ -315,6 +390,9 @@ void ShardLog::DetachOpenIndexes(Segment& segment) {
 }
 
 Status ShardLog::CheckHighWater() {
+    if (env::Planted(env::PlantedBug::kNoHighWater)) {
+        return Status::Ok();
+    }
     // Room is looked for more often than the lack of it.
     const std::chrono::milliseconds interval(high_water_.ok() ? 1'000 : 10);
     const TimePoint now = clock_.Now();
@@ -323,21 +401,65 @@ Status ShardLog::CheckHighWater() {
     }
     space_checked_ = now;
     space_was_checked_ = true;
-    high_water_ = Status::Ok();
+    Status status;
     const Result<env::DiskSpace> space = files_.Space(options_.directory);
     // A disk that cannot be asked may still have room; when it has none, the write says so.
     if (space.ok() && space.value().total_bytes > 0) {
         const auto total = static_cast<double>(space.value().total_bytes);
         const double used = 100.0 * (total - static_cast<double>(space.value().free_bytes)) / total;
         if (used > options_.disk_high_water_percent) {
-            high_water_ = Status::ResourceExhausted(
+            status = Status::ResourceExhausted(
                 "the disk of " + options_.directory + " is " +
                 std::to_string(static_cast<int>(used)) + " % full, above the mark of " +
                 std::to_string(static_cast<int>(options_.disk_high_water_percent)) +
                 " %: free some space, or lower the retention");
         }
     }
+    OnHighWater(std::move(status));
     return high_water_;
+}
+
+void ShardLog::OnHighWater(Status status) {
+    if (status.ok() != high_water_.ok()) {
+        Tell(env::EventKind::kLimit,
+             status.ok() ? "the disk is below its high-water mark again: sends are taken"
+                         : "sends are refused, and segments that are due go, needed or not: " +
+                               std::string(status.message()));
+    }
+    high_water_ = std::move(status);
+}
+
+WallTime ShardLog::LogNow() {
+    ReadClock();
+    return log_clock_.date();
+}
+
+RunningTime ShardLog::RunningNow() {
+    ReadClock();
+    return log_clock_.running();
+}
+
+void ShardLog::ReadClock() {
+    const auto jump = log_clock_.Read(clock_.Now(), clock_.WallNow(), end_);
+    if (jump) {
+        const std::int64_t ms = jump->count();
+        Tell(env::EventKind::kClockJump,
+             "the wall clock is " + std::to_string(std::abs(ms)) + " ms " +
+                 (ms > 0 ? "ahead of" : "behind") + " what the log expects" +
+                 (ms > 0 ? ": once that has stood for " +
+                               std::to_string(LogClock::kStandsFor.count()) +
+                               " minutes what was written before counts as older by it; set the "
+                               "clock right before if it is wrong"
+                         : ": downtime does not count until it has caught up"),
+             static_cast<std::uint64_t>(std::abs(ms)));
+    }
+}
+
+void ShardLog::Tell(env::EventKind kind,
+                    std::string text,
+                    std::uint64_t count,
+                    std::uint64_t bytes) {
+    events_.OnEvent({kind, options_.directory, std::move(text), count, bytes});
 }
 
 Result<ReadReply> ShardLog::Read(SubjectLog& subject, const ReadRequest& request) {

@@ -9,9 +9,11 @@
 
 #include "server/store/background.h"
 #include "server/store/batch_cache.h"
+#include "server/store/log_clock.h"
 #include "server/store/log_reader.h"
 #include "server/store/record.h"
 #include "server/store/recovery.h"
+#include "server/store/segment_factory.h"
 #include "server/store/segments.h"
 #include "server/store/shard_store.h"
 #include "server/store/subject_table.h"
@@ -50,13 +52,21 @@ public:
     Result<Appended> AppendMove(std::string_view action, SubjectLog& subject, Slice batch) override;
 
     Status Write() override;
+    void DropRound() override;
     void Sync() override;
     LogOffset written() const override { return written_; }
     LogOffset synced() const override { return synced_; }
+    std::uint64_t most_record_bytes() const override { return options_.segment_bytes; }
 
     Result<ReadReply> Read(SubjectLog& subject, const ReadRequest& request) override;
 
-    Status Retain() override;
+    WallTime LogNow() override;
+    RunningTime RunningNow() override;
+    std::chrono::milliseconds downtime() const override { return downtime_; }
+    Result<bool> Retain() override;
+    bool disk_is_full() const override {
+        return !high_water_.ok() || disk_was_full_ || room_was_needed_;
+    }
     std::uint64_t stored_bytes() const override;
     std::uint64_t stored_bytes(const SubjectLog& subject) const override;
     const RecoveryReport& recovery() const override { return recovery_; }
@@ -75,15 +85,18 @@ private:
         std::shared_ptr<env::File> file;
         LogOffset base;
         std::uint64_t position;
-        bool is_written_over;
     };
-    struct PreparedSegment {
+    /// The oldest segment, while the owner is asked whether it may go.
+    struct Candidate {
         std::uint32_t number = 0;
-        std::shared_ptr<env::File> file;
+        std::vector<StoreListener::Going> going;
+        /// The end of what the owner has appended when it was asked.
+        LogOffset appended_end = 0;
     };
 
     // shard_log.cc: opening, and gathering a round.
     Status Begin(RecoveredLog recovered);
+    Status NoNextSegment(const Status& why) const;
     Result<Appended> Append(Record& record,
                             SubjectState* subject,
                             const BatchView* batch,
@@ -91,11 +104,19 @@ private:
     Status EnsureRoom(std::uint64_t bytes);
     void BeginRound();
     Status Roll();
-    Result<std::shared_ptr<env::File>> TakeNextFile(std::uint32_t number);
+    Result<std::shared_ptr<env::File>> TakeFile(std::uint32_t number);
     void Add(Record& record, SubjectState* subject, const BatchView* batch, Slice kept);
     SubjectIndex& OpenIndexOf(SubjectState& subject);
     void DetachOpenIndexes(Segment& segment);
     Status CheckHighWater();
+    void OnHighWater(Status status);
+    void ReadClock();
+    Status SayJump();
+    Record NewStart() const;
+    void Tell(env::EventKind kind,
+              std::string text,
+              std::uint64_t count = 0,
+              std::uint64_t bytes = 0);
 
     // shard_log_write.cc: from a round to the disk.
     Status WriteRecords();
@@ -103,6 +124,7 @@ private:
     Status OnWriteError(const Status& error);
     void NoteLeftovers();
     Status EraseLeftovers();
+    Status Erase(const Leftover& left);
     void Rollback();
     void StartSync();
     void OnSyncDone(LogOffset target, const Status& status);
@@ -113,15 +135,22 @@ private:
     // shard_log_upkeep.cc: snapshots, index files, segments ahead and segments gone.
     void AfterWrite();
     void AfterSync();
-    void PrepareNextSegment();
+    void MakeNextSegmentAhead();
+    void DropSpareSegment();
     void TakeSnapshot();
     void SaveSnapshot();
     void OnSnapshotSaved(LogOffset position, const Status& status);
     void WriteDueIndexes();
     void WriteIndex(Segment& segment);
     void WantSnapshot();
-    bool IsDue(const Segment& oldest);
+    bool IsOld(const Segment& segment) const;
+    bool IsTooMuch() const;
     bool IsConsumed(std::uint32_t number);
+    std::vector<StoreListener::Going> GoingWith(std::uint32_t number);
+    bool MoveWasRefusedNow();
+    bool MayGo(const Segment& oldest, bool is_by_size);
+    void GrowMoveBudget();
+    void TellTooMuchIsNeeded();
     void RetireOpenSegment();
     void DropOldest();
     void RemoveDropped();
@@ -132,10 +161,13 @@ private:
     const Clock& clock_;
     Strand& strand_;
     StoreListener& listener_;
+    env::EventListener& events_;
+    const std::uint64_t seed_;
 
     // Shared with work on the I/O executor.
     const std::shared_ptr<SubjectTable> subjects_ = std::make_shared<SubjectTable>();
     Segments segments_;
+    SegmentFactory factory_;
     BatchCache batches_;
     LogReader reader_;
     RecoveryReport recovery_;
@@ -148,6 +180,11 @@ private:
     LogOffset synced_ = 0;
     RecordKind last_kind_ = RecordKind::kStart;
     Status failure_;
+
+    LogClock log_clock_;
+    std::chrono::milliseconds downtime_{};
+    /// The `pending_from` of the clock that records of this process say.
+    LogOffset said_pending_from_ = 0;
 
     WriteRound round_;
     std::vector<Undo> undo_;
@@ -162,9 +199,20 @@ private:
     bool sync_is_running_ = false;
     bool sync_is_wanted_ = false;
 
-    std::optional<PreparedSegment> prepared_;
-    bool is_preparing_ = false;
-
+    std::optional<Candidate> candidate_;
+    /// Bytes that the owner may still append anew of segments that go by size: without, they stay.
+    std::int64_t move_budget_ = 0;
+    /// Up to where, and when, it has grown.
+    LogOffset budget_end_ = 0;
+    TimePoint budget_time_{};
+    bool budget_is_told_ = false;
+    bool room_was_needed_ = false;  ///< The last `Retain` dropped what had no room elsewhere.
+    bool disk_was_full_ = false;    ///< The last attempt to get room found none.
+    /// When a round with what the owner has appended for `candidate_` found no room.
+    std::optional<TimePoint> move_refused_at_;
+    /// The first of those since anything was written.
+    TimePoint moves_refused_since_{};
+    bool moves_are_refused_ = false;
     std::deque<std::uint32_t> dropped_;  // Segments whose files are still to be removed, in order.
     bool is_removing_ = false;
 

@@ -16,6 +16,12 @@ namespace {
 /// As many as a start may need: should the newest be damaged, the one before it still leads to the
 /// log's end.
 constexpr std::size_t kKeptSnapshots = 2;
+/// What a disk refused no longer ago than this it still refuses.
+constexpr std::chrono::milliseconds kJustNow{100};
+/// A disk that refuses for so long is full.
+constexpr std::chrono::seconds kFullFor{1};
+/// In which a segment's worth may be appended anew though nothing else is.
+constexpr std::chrono::seconds kSegmentOfMoves{60};
 
 bool IsKept(const std::vector<LogOffset>& kept, LogOffset position) {
     return std::find(kept.begin(), kept.end(), position) != kept.end();
@@ -46,45 +52,37 @@ Status SaveSnapshotFile(env::FileSystem& files,
 }  // namespace
 
 void ShardLog::AfterWrite() {
-    PrepareNextSegment();
+    MakeNextSegmentAhead();
     TakeSnapshot();
 }
 
 void ShardLog::AfterSync() {
+    if (close_done_ && !sync_is_running_) {
+        // The last one has the mark in it, which may have come behind the one that is being saved;
+        // and for its sake the mark is synced.
+        snapshot_is_wanted_ = snapshot_is_wanted_ || synced_ != written_;
+        TakeSnapshot();
+    }
     SaveSnapshot();
     WriteDueIndexes();
     StepClose();
 }
 
-void ShardLog::PrepareNextSegment() {
+void ShardLog::MakeNextSegmentAhead() {
     const bool is_half_full = end_ - open_->base() > options_.segment_bytes / 2;
-    if (!is_half_full || prepared_ || is_preparing_ || close_done_) {
+    if (!is_half_full || close_done_) {
         return;
     }
-    is_preparing_ = true;
-    auto made = std::make_shared<PreparedSegment>();
-    made->number = open_->number + 1;
-    upkeep_.Run(
-        [&files = files_,
-         made,
-         path = segments_.PathOf(made->number, FileKind::kLog),
-         directory = options_.directory,
-         bytes = options_.segment_bytes] {
-            Result<std::shared_ptr<env::File>> file = MakeSegmentFile(files, path, bytes);
-            if (!file.ok()) {
-                return file.status();
-            }
-            made->file = std::move(*file);
-            return files.SyncDirectory(directory);
-        },
-        [this, made](const Status& status) {
-            is_preparing_ = false;
-            // When it could not be made, the log tries again when it gets there, and says so.
-            if (status.ok() && made->number == open_->number + 1 && !prepared_) {
-                prepared_ = std::move(*made);
-            }
-            StepClose();
-        });
+    factory_.MakeAhead(open_->number + 1, [this] {
+        if (close_done_) {
+            DropSpareSegment();
+        }
+        StepClose();
+    });
+}
+
+void ShardLog::DropSpareSegment() {
+    factory_.DropSpare([this] { StepClose(); });
 }
 
 void ShardLog::TakeSnapshot() {
@@ -100,11 +98,15 @@ void ShardLog::TakeSnapshot() {
     Snapshot snapshot;
     snapshot.position = written_;
     snapshot.incarnation = incarnation_;
+    snapshot.seed = segments_.seed();
+    snapshot.clock = log_clock_.state();
     snapshot.sequence_floor = subjects_->sequence_floor;
     snapshot.subjects.reserve(subjects_->all().size());
     for (const std::unique_ptr<SubjectState>& subject : subjects_->all()) {
-        snapshot.subjects.push_back(
-            {subject->name(), subject->first_sequence(), subject->next_sequence()});
+        snapshot.subjects.push_back({subject->name(),
+                                     subject->first_sequence(),
+                                     subject->next_sequence(),
+                                     subject->gaps()});
     }
     snapshot.state = listener_.TakeSnapshot();
     pending_snapshot_ = PendingSnapshot{snapshot.position, EncodeSnapshot(snapshot)};
@@ -164,13 +166,14 @@ void ShardLog::WriteIndex(Segment& segment) {
     upkeep_.Run(
         [&files = files_,
          directory = options_.directory,
+         seed = segments_.seed(),
          summary = segment.summary,
          index = segment.memory,
          names = NamesOf(*segment.memory, *subjects_),
          subjects = subjects_,  // Keeps the names.
          positions] {
             Result<BlockPositions> written =
-                WriteIndexFile(files, directory, summary, *index, names);
+                WriteIndexFile(files, directory, seed, summary, *index, names);
             if (!written.ok()) {
                 return written.status();
             }
@@ -193,14 +196,30 @@ void ShardLog::WriteIndex(Segment& segment) {
         });
 }
 
-Status ShardLog::Retain() {
+Result<bool> ShardLog::Retain() {
     if (!failure_.ok()) {
         return Stopped();
     }
+    room_was_needed_ = false;
+    ReadClock();
+    if (log_clock_.TakeSettled()) {
+        WantSnapshot();
+    }
     RetireOpenSegment();
+    GrowMoveBudget();
+    bool must_stay = false;
     while (segments_.all().size() > 1) {
         const Segment& oldest = segments_.all().begin()->second;
-        if (oldest.number == open_->number || oldest.index_is_being_written || !IsDue(oldest)) {
+        if (oldest.number == open_->number || oldest.index_is_being_written) {
+            break;
+        }
+        const bool is_by_size = IsTooMuch();
+        const bool is_old = IsOld(oldest);
+        if (!is_old && !is_by_size && !(options_.drop_consumed && IsConsumed(oldest.number))) {
+            break;
+        }
+        if (!MayGo(oldest, is_by_size && !is_old)) {
+            must_stay = true;
             break;
         }
         const LogOffset end = segments_.BaseOf(oldest.number + 1);
@@ -213,7 +232,87 @@ Status ShardLog::Retain() {
     }
     RemoveDropped();
     WriteDueIndexes();
-    return Status::Ok();
+    return must_stay;
+}
+
+std::vector<StoreListener::Going> ShardLog::GoingWith(std::uint32_t number) {
+    std::vector<StoreListener::Going> going;
+    for (const std::unique_ptr<SubjectState>& subject : subjects_->all()) {
+        if (const Extent* const extent = subject->Find(number)) {
+            going.push_back({subject.get(), extent->end_sequence()});
+        }
+    }
+    return going;
+}
+
+/// Whether the disk has had no room for what the owner has appended for a while, and had none just
+/// now: a single write that is refused says little.
+bool ShardLog::MoveWasRefusedNow() {
+    const std::optional<TimePoint> refused = std::exchange(move_refused_at_, std::nullopt);
+    return refused && disk_was_full_ && clock_.Now() - *refused <= kJustNow &&
+           clock_.Now() - moves_refused_since_ >= kFullFor;
+}
+
+/// Asks the owner. What it appends then must be safe before the segment goes, whatever it answered.
+bool ShardLog::MayGo(const Segment& oldest, bool is_by_size) {
+    if (!candidate_ || candidate_->number != oldest.number) {
+        candidate_ = Candidate{oldest.number, GoingWith(oldest.number), 0};
+    }
+    const bool is_forced =
+        !candidate_->going.empty() && (!CheckHighWater().ok() || MoveWasRefusedNow());
+    // Whatever the disk says afterwards, of the next segment.
+    room_was_needed_ = room_was_needed_ || is_forced;
+    bool may_go = candidate_->going.empty() || is_forced;
+    if (!may_go && is_by_size && move_budget_ <= 0) {
+        TellTooMuchIsNeeded();
+        return false;
+    }
+    if (!may_go) {
+        const LogOffset before = end_;
+        // Whatever was refused before: only an attempt says whether there is room now.
+        disk_was_full_ = false;
+        may_go = listener_.MayDrop(candidate_->going);
+        if (end_ != before) {
+            candidate_->appended_end = budget_end_ = end_;
+            move_budget_ -= is_by_size ? static_cast<std::int64_t>(end_ - before) : 0;
+        }
+        // What it wanted to append found no room, and only what goes makes some.
+        room_was_needed_ = room_was_needed_ || (!may_go && disk_was_full_);
+        may_go = may_go || disk_was_full_;
+    }
+    return may_go && candidate_->appended_end <= synced_;
+}
+
+/// A byte for each that others have appended: so at most half of what is written is written anew,
+/// and a log full of what is needed grows to about twice that. A little comes with time, or what is
+/// done with would wait for others' bytes.
+void ShardLog::GrowMoveBudget() {
+    const auto segment_bytes = static_cast<std::int64_t>(options_.segment_bytes);
+    const auto most = static_cast<std::int64_t>(options_.retention_bytes / 2);
+    const auto passed = std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::min<TimePoint::duration>(clock_.Now() - budget_time_, kSegmentOfMoves));
+    const std::int64_t by_time = segment_bytes / kSegmentOfMoves.count() * passed.count() / 1'000;
+    const std::int64_t by_others =
+        end_ > budget_end_ ? static_cast<std::int64_t>(end_ - budget_end_) : 0;
+    if (by_time + by_others > 0) {
+        budget_end_ = std::max(budget_end_, end_);
+        budget_time_ = clock_.Now();
+        move_budget_ = std::min(move_budget_ + by_time + by_others, most);
+    }
+    budget_is_told_ = budget_is_told_ && IsTooMuch();
+}
+
+void ShardLog::TellTooMuchIsNeeded() {
+    if (!std::exchange(budget_is_told_, true)) {
+        Tell(env::EventKind::kLimit,
+             "what waits for a retry or is held does not fit into the limit of " +
+                 std::to_string(options_.retention_bytes) + " bytes: the log takes " +
+                 std::to_string(stored_bytes()) +
+                 " bytes, and may take more until its messages are done with or the disk is above "
+                 "its high-water mark",
+             0,
+             stored_bytes());
+    }
 }
 
 void ShardLog::WantSnapshot() {
@@ -228,14 +327,13 @@ void ShardLog::WantSnapshot() {
     TakeSnapshot();
 }
 
-bool ShardLog::IsDue(const Segment& oldest) {
-    if (clock_.WallNow() - oldest.summary.newest > options_.retention) {
-        return true;
-    }
-    if (options_.retention_bytes != 0 && stored_bytes() > options_.retention_bytes) {
-        return true;
-    }
-    return options_.drop_consumed && IsConsumed(oldest.number);
+bool ShardLog::IsOld(const Segment& segment) const {
+    const LogOffset end = segments_.BaseOf(segment.number + 1);
+    return log_clock_.AgeOf(segment.summary.newest, end) > options_.retention;
+}
+
+bool ShardLog::IsTooMuch() const {
+    return options_.retention_bytes != 0 && stored_bytes() > options_.retention_bytes;
 }
 
 bool ShardLog::IsConsumed(std::uint32_t number) {
@@ -251,9 +349,7 @@ bool ShardLog::IsConsumed(std::uint32_t number) {
 /// The segment that is written to cannot go; when nothing has come for so long that its messages
 /// should, the log moves on to the next one.
 void ShardLog::RetireOpenSegment() {
-    const WallTime newest = open_->summary.newest;
-    if (open_->memory->empty() || !round_.empty() ||
-        clock_.WallNow() - newest <= options_.retention) {
+    if (open_->memory->empty() || !round_.empty() || !IsOld(*open_)) {
         return;
     }
     BeginRound();
@@ -268,7 +364,9 @@ void ShardLog::DropOldest() {
     const auto oldest = segments_.all().begin();
     const std::uint32_t number = oldest->first;
     segments_.all().erase(oldest);
+    log_clock_.Forget(segments_.BaseOf(number + 2));
     reader_.DropSegment(number);
+    candidate_.reset();
     std::vector<SubjectState*> changed;
     for (const std::unique_ptr<SubjectState>& subject : subjects_->all()) {
         std::vector<Extent>& extents = subject->extents;
@@ -331,7 +429,7 @@ void ShardLog::Close(UniqueFunction<void(Status)> done) {
     close_done_ = std::move(done);
     close_status_ = status;
     snapshot_is_wanted_ = true;
-    TakeSnapshot();
+    DropSpareSegment();
     WriteDueIndexes();
     Sync();
     StepClose();

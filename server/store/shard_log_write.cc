@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/env/planted_bug.h"
 #include "server/store/bytes.h"
-#include "server/store/segment_scanner.h"
 #include "server/store/shard_log.h"
 
 // From a round that was gathered to one that is synced, and back when that goes wrong.
@@ -13,8 +13,17 @@ Status ShardLog::Write() {
     Status status = WriteRecords();
     if (status.ok()) {
         AfterWrite();
+        if (candidate_ && candidate_->appended_end > synced_) {
+            Sync();
+        }
     }
     return status;
+}
+
+void ShardLog::DropRound() {
+    if (failure_.ok() && round_has_begun_) {
+        Rollback();
+    }
 }
 
 Status ShardLog::WriteRecords() {
@@ -27,10 +36,11 @@ Status ShardLog::WriteRecords() {
             return OnWriteError(status);
         }
         for (std::uint32_t sealed = round_segment_; sealed < open_->number; ++sealed) {
-            segments_.Find(sealed)->summary.newest = clock_.WallNow();
             snapshot_is_wanted_ = true;
         }
         written_ = end_;
+        disk_was_full_ = false;
+        moves_are_refused_ = false;
         batches_.Trim(written_);
         round_.Clear();
         round_has_begun_ = false;
@@ -62,6 +72,13 @@ Status ShardLog::OnWriteError(const Status& error) {
         Fail(error);
         return Stopped();
     }
+    disk_was_full_ = true;
+    if (candidate_ && candidate_->appended_end > written_) {
+        move_refused_at_ = clock_.Now();
+        if (!std::exchange(moves_are_refused_, true)) {
+            moves_refused_since_ = *move_refused_at_;
+        }
+    }
     NoteLeftovers();
     Rollback();
     Status status = EraseLeftovers();
@@ -79,40 +96,23 @@ void ShardLog::NoteLeftovers() {
     for (const LogOffset record : round_.records()) {
         Segment* const segment = segments_.Find(segments_.NumberOf(record));
         const std::uint64_t position = record - segment->base();
-        leftovers_.push_back({segment->file, segment->base(), position, false});
+        leftovers_.push_back({segment->file, segment->base(), position});
     }
 }
 
-/// Makes the leftovers invalid, so that they may be called refused. Until that is done nothing is
-/// appended. kResourceExhausted: the disk is too full even for this.
+/// Makes the leftovers invalid for good, so that they may be called refused. Until that is done
+/// nothing is appended. kResourceExhausted: the disk is too full even for this.
 Status ShardLog::EraseLeftovers() {
-    const std::string zeros(RecordHeader::kBytes, '\0');
-    const std::string_view part(zeros);
     Status status;
-    env::File* unsynced = nullptr;
-    const auto sync = [&] { return unsynced == nullptr ? Status::Ok() : unsynced->Sync(); };
-    for (Leftover& left : leftovers_) {
-        SegmentScanner scanner(*left.file, left.base, options_.segment_bytes);
-        const Result<bool> is_whole = scanner.HasRecordAt(left.position);
-        const bool must_write = !is_whole.ok() || is_whole.value();
-        // What an earlier call has begun to write over may be whole on the disk all the same.
-        if (!must_write && !left.is_written_over) {
-            continue;
+    for (std::size_t i = 0; status.ok() && i < leftovers_.size(); ++i) {
+        status = Erase(leftovers_[i]);
+        const bool is_last_in_file =
+            i + 1 == leftovers_.size() || leftovers_[i + 1].file != leftovers_[i].file;
+        // Also where nothing had to be written: what makes a record invalid may be an older write
+        // that a power cut can still take.
+        if (status.ok() && is_last_in_file) {
+            status = leftovers_[i].file->Sync();
         }
-        if (unsynced != left.file.get()) {
-            status = sync();
-            unsynced = left.file.get();
-        }
-        if (status.ok() && must_write) {
-            left.is_written_over = true;
-            status = left.file->WriteAt(left.position, {&part, 1});
-        }
-        if (!status.ok()) {
-            break;
-        }
-    }
-    if (status.ok()) {
-        status = sync();
     }
     if (status.ok()) {
         leftovers_.clear();
@@ -120,6 +120,20 @@ Status ShardLog::EraseLeftovers() {
         Fail(status.WithContext("taking back what a full disk had no room for"));
     }
     return status;
+}
+
+/// A header is enough to be written over: what is missing behind it may come with a later record
+/// of the same bytes, of which a power cut keeps that part only.
+Status ShardLog::Erase(const Leftover& left) {
+    const Result<Slice> front = left.file->ReadAt(left.position, RecordHeader::kBytes);
+    if (front.ok() && !PeekHeader(front.value().bytes(),
+                                  left.base + left.position,
+                                  options_.segment_bytes - left.position)) {
+        return Status::Ok();
+    }
+    const std::string zeros(RecordHeader::kBytes, '\0');
+    const std::string_view part(zeros);
+    return left.file->WriteAt(left.position, {&part, 1});
 }
 
 void ShardLog::Rollback() {
@@ -143,14 +157,17 @@ void ShardLog::Rollback() {
     undo_.clear();
     round_.Clear();
     round_has_begun_ = false;
+    candidate_.reset();  // What its owner has appended for it may be among what is taken back.
     end_ = written_;
+    log_clock_.TakeBack(end_);
+    said_pending_from_ = 0;
     batches_.RemoveFrom(end_);
     last_kind_ = kind_before_round_;
     while (open_->number > round_segment_) {
-        prepared_ = PreparedSegment{open_->number, open_->file};
-        directory_is_dirty_ = true;
-        segments_.all().erase(open_->number);
-        open_ = segments_.Find(prepared_->number - 1);
+        const std::uint32_t number = open_->number;
+        factory_.PutBack(number, open_->file);
+        segments_.all().erase(number);
+        open_ = segments_.Find(number - 1);
     }
     open_->summary.used_end = end_;
 }
@@ -196,7 +213,7 @@ void ShardLog::OnSyncDone(LogOffset target, const Status& status) {
         Fail(status);
         return;
     }
-    synced_ = target;
+    synced_ = env::Planted(env::PlantedBug::kSyncCoversAll) ? written_ : target;
     if (sync_is_wanted_) {
         StartSync();
     }
@@ -207,10 +224,11 @@ void ShardLog::OnSyncDone(LogOffset target, const Status& status) {
 
 void ShardLog::MarkWatermark() {
     // The records just synced do not know it. When none follows, damage in the last of them would
-    // look like a torn tail at the next start; so a mark follows. It is not synced for its own
-    // sake.
-    const bool is_idle = !sync_is_running_ && round_.empty() && synced_ == written_;
-    if (!is_idle || last_kind_ == RecordKind::kMark || close_done_ || !failure_.ok()) {
+    // look like a torn tail at the next start; so a mark follows, whether another sync has begun
+    // that covers nothing more, or we are being closed: the last snapshot, which knows it too, may
+    // take long. It is not synced for its own sake.
+    const bool is_idle = round_.empty() && synced_ == written_;
+    if (!is_idle || last_kind_ == RecordKind::kMark || !failure_.ok()) {
         return;
     }
     Record mark;
@@ -225,6 +243,7 @@ void ShardLog::Fail(const Status& status) {
         return;
     }
     failure_ = status;
+    Tell(env::EventKind::kStopped, std::string(Stopped().message()));
     pending_snapshot_.reset();
     // Not from inside of a call that our owner makes.
     strand_.PostLater([this, alive = std::weak_ptr<const bool>(alive_)] {

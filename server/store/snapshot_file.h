@@ -7,6 +7,8 @@
 
 #include "qmq/status.h"
 
+#include "server/store/log_clock.h"
+#include "server/store/log_seed.h"
 #include "server/store/shard_store.h"
 
 namespace qmq::store {
@@ -18,6 +20,9 @@ struct Snapshot {
     /// made: a watermark too.
     LogOffset position = 0;
     std::uint32_t incarnation = 0;
+    LogSeed seed{};
+    /// The log's clock when it was taken.
+    ClockState clock;
     /// Where the sequences of a subject begin that is not known yet: see `ShardLog`.
     std::uint64_t sequence_floor = 0;
 
@@ -25,6 +30,7 @@ struct Snapshot {
         std::string name;
         std::uint64_t first_sequence = 0;
         std::uint64_t next_sequence = 0;
+        std::vector<SubjectLog::Gap> gaps;
     };
     std::vector<Subject> subjects;
     std::string state;  ///< The owner's.

@@ -2,11 +2,13 @@
 
 #include <charconv>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
 
 #include "server/store/file_names.h"
+#include "server/store/subject_table.h"
 
 namespace qmq::store {
 namespace {
@@ -41,7 +43,8 @@ std::optional<std::uint64_t> NumberOf(std::string_view text, std::string_view na
     return value;
 }
 
-constexpr std::uint64_t kFormat = 1;
+constexpr std::uint64_t kFormat = 2;
+constexpr std::uint64_t kLeastSegmentBytes = 64U << 10U;
 
 }  // namespace
 
@@ -58,7 +61,7 @@ Status ValidateOptions(const StoreOptions& options) {
     }
     for (const Status& status :
          {CheckRange<std::uint64_t>(
-              "segment_bytes", options.segment_bytes, 64 * kKiB, 4 * kKiB * kKiB * kKiB),
+              "segment_bytes", options.segment_bytes, kLeastSegmentBytes, 4 * kKiB * kKiB * kKiB),
           CheckRange<std::int64_t>("retention", options.retention.count(), 1, kTenYears),
           CheckRange<double>(
               "disk_high_water_percent", options.disk_high_water_percent, 50.0, 100.0),
@@ -75,21 +78,27 @@ Status ValidateOptions(const StoreOptions& options) {
 
 std::string EncodeSettings(const StoreSettings& settings) {
     return "{\n  \"format\": " + std::to_string(kFormat) +
-           ",\n  \"segment_bytes\": " + std::to_string(settings.segment_bytes) + "\n}\n";
+           ",\n  \"segment_bytes\": " + std::to_string(settings.segment_bytes) +
+           ",\n  \"seed\": " + ToString(settings.seed) + "\n}\n";
 }
 
 Result<StoreSettings> ParseSettings(std::string_view text) {
     const std::optional<std::uint64_t> format = NumberOf(text, "format");
-    const std::optional<std::uint64_t> segment_bytes = NumberOf(text, "segment_bytes");
-    if (!format || !segment_bytes) {
-        return Status::DataLoss("it has no \"format\" or no \"segment_bytes\"");
+    if (!format) {
+        return Status::DataLoss("it has no \"format\"");
     }
     if (*format != kFormat) {
-        return Status::FailedPrecondition("its format is " + std::to_string(*format) +
-                                          ", and this build knows format " +
-                                          std::to_string(kFormat) + " only");
+        return Status::FailedPrecondition(
+            "its format is " + std::to_string(*format) + ", and this program reads format " +
+            std::to_string(kFormat) +
+            " only: use the program that made the store, or another folder");
     }
-    return StoreSettings{*segment_bytes};
+    const std::optional<std::uint64_t> segment_bytes = NumberOf(text, "segment_bytes");
+    const std::optional<std::uint64_t> seed = NumberOf(text, "seed");
+    if (!segment_bytes || !seed || *seed > std::numeric_limits<std::uint32_t>::max()) {
+        return Status::DataLoss("it has no \"segment_bytes\" or no \"seed\" of 32 bits");
+    }
+    return StoreSettings{*segment_bytes, LogSeed(static_cast<std::uint32_t>(*seed))};
 }
 
 Result<std::optional<StoreSettings>> ReadSettings(env::FileSystem& files,
@@ -109,31 +118,83 @@ Result<std::optional<StoreSettings>> ReadSettings(env::FileSystem& files,
     return std::optional<StoreSettings>(*settings);
 }
 
-Status CheckSettings(env::FileSystem& files, const StoreOptions& options, bool is_new) {
+namespace {
+
+/// The size of the first segment's file: all have the same.
+std::uint64_t FindSegmentBytes(env::FileSystem& files, const std::string& directory) {
+    const std::vector<std::string> names = files.List(directory).value_or({});
+    for (const std::string& name : names) {
+        const std::optional<NamedFile> named = ParseFileName(name);
+        if (!named || named->kind != FileKind::kLog) {
+            continue;
+        }
+        const auto file = files.Open(directory + "/" + name, env::OpenMode::kRead);
+        if (file.ok()) {
+            return file.value()->Size().value_or(0);
+        }
+    }
+    return 0;
+}
+
+/// What to do when a log is there and its settings are not.
+Status LostSettings(env::FileSystem& files, const StoreOptions& options) {
+    const std::string lost =
+        options.directory + " has a log but no " + std::string(kSettingsName) + ": ";
+    const Result<std::vector<SeedWitness>> found = FindSeeds(files, options.directory);
+    if (!found.ok()) {
+        return found.status();
+    }
+    const std::vector<SeedWitness>& witnesses = found.value();
+    if (witnesses.empty()) {
+        return Status::DataLoss(
+            lost +
+            "put back a copy of it. No other file tells the seed of the log: neither a "
+            "segment that begins with a start, nor an index file or snapshot is left");
+    }
+    for (const SeedWitness& witness : witnesses) {
+        if (witness.seed != witnesses.front().seed) {
+            return Status::DataLoss(lost + witnesses.front().path + " says that its seed is " +
+                                    ToString(witnesses.front().seed) + ", and " + witness.path +
+                                    " says " + ToString(witness.seed) +
+                                    ": move what is of another store away");
+        }
+    }
+    std::uint64_t segment_bytes = FindSegmentBytes(files, options.directory);
+    if (segment_bytes < kLeastSegmentBytes) {
+        segment_bytes = options.segment_bytes;
+    }
+    return Status::DataLoss(lost + "write one by what " + witnesses.front().path +
+                            " and the size of the segments say: " +
+                            EncodeSettings({segment_bytes, witnesses.front().seed}));
+}
+
+}  // namespace
+
+Result<StoreSettings> CheckSettings(env::FileSystem& files,
+                                    const StoreOptions& options,
+                                    bool is_new,
+                                    LogSeed new_seed) {
     const Result<std::optional<StoreSettings>> stored = ReadSettings(files, options.directory);
     if (!stored.ok()) {
         return stored.status();
     }
-    const StoreSettings wanted{options.segment_bytes};
     if (!stored->has_value()) {
         if (!is_new) {
-            return Status::DataLoss(options.directory + " has a log but no " +
-                                    std::string(kSettingsName) +
-                                    ": write one with the segment_bytes that the .log files have, "
-                                    "for example " +
-                                    EncodeSettings(wanted));
+            return LostSettings(files, options);
         }
-        return WriteWhole(
-            files, options.directory, std::string(kSettingsName), EncodeSettings(wanted));
+        const StoreSettings made{options.segment_bytes, new_seed};
+        Status status =
+            WriteWhole(files, options.directory, std::string(kSettingsName), EncodeSettings(made));
+        return status.ok() ? Result<StoreSettings>(made) : status;
     }
-    if ((*stored)->segment_bytes != wanted.segment_bytes) {
+    if ((*stored)->segment_bytes != options.segment_bytes) {
         return Status::FailedPrecondition(
             "the store in " + options.directory + " was made with segment_bytes " +
             std::to_string((*stored)->segment_bytes) + ", and " +
-            std::to_string(wanted.segment_bytes) +
+            std::to_string(options.segment_bytes) +
             " was asked for: it is fixed for the life of a store; use the stored value");
     }
-    return Status::Ok();
+    return **stored;
 }
 
 Status WriteWhole(env::FileSystem& files,

@@ -9,6 +9,16 @@
 
 namespace qmq::store {
 
+std::uint64_t SubjectLog::CountGiven(std::uint64_t from, std::uint64_t end) const {
+    std::uint64_t count = end > from ? end - from : 0;
+    for (const Gap& gap : gaps_) {
+        const std::uint64_t begin = std::max(gap.begin, from);
+        const std::uint64_t last = std::min(gap.end, end);
+        count -= last > begin ? last - begin : 0;
+    }
+    return count;
+}
+
 SubjectState::SubjectState(std::string name, std::uint32_t id, std::uint64_t sequence_floor)
     : id_(id) {
     name_ = std::move(name);
@@ -23,6 +33,20 @@ Extent* SubjectState::Find(std::uint32_t segment) {
             return extent.segment < wanted;
         });
     return found != extents.end() && found->segment == segment ? &*found : nullptr;
+}
+
+void SubjectState::AddGap(const Gap& gap) {
+    if (gap.begin >= gap.end) {
+        return;
+    }
+    if (!gaps_.empty() && gaps_.back().end >= gap.begin) {
+        gaps_.back().end = std::max(gaps_.back().end, gap.end);
+        return;
+    }
+    if (gaps_.size() == kMostGaps) {
+        gaps_.erase(gaps_.begin());
+    }
+    gaps_.push_back(gap);
 }
 
 std::uint64_t SubjectState::stored_bytes() const {

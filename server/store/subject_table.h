@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "server/store/segment_index.h"
@@ -33,6 +34,10 @@ public:
     std::uint32_t id() const { return id_; }
     void set_first_sequence(std::uint64_t sequence) { first_sequence_ = sequence; }
     void set_next_sequence(std::uint64_t sequence) { next_sequence_ = sequence; }
+    const std::vector<Gap>& gaps() const { return gaps_; }
+    void set_gaps(std::vector<Gap> gaps) { gaps_ = std::move(gaps); }
+    /// None of them is below an earlier one.
+    void AddGap(const Gap& gap);
 
     /// Ascending by segment.
     std::vector<Extent> extents;

@@ -45,7 +45,7 @@ void WriteRound::AddPart(std::string_view part) {
     ++span.part_count;
 }
 
-void WriteRound::Add(const Record& record) {
+void WriteRound::Add(const Record& record, LogSeed seed) {
     constexpr std::string_view kZeros("\0\0\0\0\0\0\0", 7);
     if (spans_.back().part_count == 0) {
         spans_.back().begin = record.header.offset;
@@ -55,7 +55,7 @@ void WriteRound::Add(const Record& record) {
     const bool copy = record.batch.size() < kCopyBelow;
     const std::uint64_t bytes = copy ? EncodedBytes(record) : front_bytes;
     char* const memory = Allocate(static_cast<std::size_t>(bytes));
-    EncodeFront(record, memory);
+    EncodeFront(record, seed, memory);
     if (copy) {
         if (!record.batch.empty()) {
             char* const to = memory + front_bytes;

@@ -17,7 +17,7 @@ class WriteRound {
 public:
     /// Encodes `record`, which lies at `record.header.offset`, and keeps `record.batch` by
     /// reference when it is large.
-    void Add(const Record& record);
+    void Add(const Record& record, LogSeed seed);
     /// What follows goes to another segment.
     void NextSegment() { spans_.emplace_back(); }
 

@@ -1,27 +1,30 @@
-// Kills the real program with SIGKILL again and again while clients send and consume, and audits
-// what they were told against what they saw. The last line is the verdict; the exit code follows
-// it.
+// Kills the real program with SIGKILL again and again while clients send and consume, and some of
+// the consumers too; fills its disk if it is told to; and audits what they were told against what
+// they saw. The last line is the verdict; the exit code follows it.
 
 #include <CLI/CLI.hpp>
-#include <atomic>
-#include <csignal>
 #include <cstdio>
-#include <cstdlib>
-#include <filesystem>
+#include <fstream>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "qmq/client.h"
-#include "qmq/grpc.h"
 #include "qmq/random.h"
 
+#include "tests/crash/common.h"
+#include "tests/crash/events.h"
+#include "tests/crash/filler.h"
+#include "tests/crash/inspect.h"
+#include "tests/crash/judges.h"
+#include "tests/crash/load.h"
+#include "tests/crash/member.h"
+#include "tests/crash/member_processes.h"
+#include "tests/crash/server.h"
+#include "tests/crash/witness.h"
 #include "tests/support/audit.h"
-#include "tests/support/child_process.h"
 
 namespace qmq::testing {
 namespace {
@@ -31,294 +34,329 @@ using namespace std::chrono_literals;
 struct Arguments {
     std::string program;
     std::string data;
+    std::string work;
     std::string durability = "fsync";
     std::string plant;
     int kills = 20;
     std::uint64_t seed = 1;
-    int rate = 2'000;  // Messages a second, all producers together.
+    int rate = 2'000;         // Messages a second, all producers together.
+    int longest_pause = 400;  // Between two kills, in ms.
+    bool fill = false;        // The disk of `data` belongs to the test, which fills and frees it.
+    std::uint64_t least_full = 0;
+    std::uint64_t least_told = 0;
+    bool trace = false;  // Keeps all that members say in `work`, for whoever looks for a cause.
+    // Of the processes that are a part of the test.
+    std::string self;
+    std::string member;
+    std::string client_id;
+    std::string uri;
+    std::string pipe;
+    std::string filled;
 };
 
 constexpr int kProducers = 3;
-constexpr int kConsumersPerGroup = 3;
-constexpr const char* kSubject = "order.paid";
+constexpr int kMembers = 2;  // Of each group, in this process; two more are processes.
+constexpr int kKillsBetweenCalms = 60;
+constexpr auto kCalm = 5s;
 
-[[noreturn]] void Die(const std::string& why) {
-    std::printf("FAIL crash: %s\n", why.c_str());
-    std::fflush(stdout);
-    std::_Exit(1);
+std::vector<std::string> ConfigOf(const Arguments& arguments) {
+    if (!arguments.fill) {
+        return {};
+    }
+    // Small segments, so that room is asked for often; no high-water mark before the disk itself
+    // says no; and a limit, so that there is room at all.
+    return {"store.segment.bytes = 131072",
+            "grpc.max_message_bytes = 65536",
+            "store.disk.high_water.percent = 100",
+            "store.retention.bytes = 16777216"};
 }
 
-/// The program under test, always on the same port and data.
-class Server {
+class Test {
 public:
-    explicit Server(const Arguments& arguments) : arguments_(arguments) {}
+    explicit Test(const Arguments& arguments)
+        : arguments_(arguments),
+          random_(arguments.seed),
+          server_({.program = arguments.program,
+                   .data = arguments.data,
+                   .work = arguments.work,
+                   .durability = arguments.durability,
+                   .plant = arguments.plant,
+                   .config = ConfigOf(arguments)}),
+          trace_(arguments.trace ? arguments.work + "/trace" : std::string()),
+          reader_(arguments.work + "/events",
+                  [this](const MemberEvent& event) {
+                      if (trace_.is_open()) {
+                          trace_ << ToLine(event);
+                      }
+                      judges_.On(event);
+                  }),
+          events_(arguments.work + "/events"),
+          witness_(arguments.work + "/witness",
+                   [this](TimePoint from, TimePoint until) { judges_.OnStall(from, until); }) {}
 
-    void Start() {
-        Spawn();
-        Ready();
-    }
-
-    /// Starts and kills at once: recovery itself is interrupted.
-    void StartAndKillAfter(std::chrono::milliseconds time) {
-        Spawn();
-        std::this_thread::sleep_for(time);  // The moment of the kill is the fault that is injected.
-        child_->Kill();
-    }
-
-    void Kill() { child_->Kill(); }
-
-    /// Stops it as an operator would.
-    void Stop() {
-        child_->Signal(SIGTERM);
-        const std::string printed = child_->ReadAll();
-        if (const int code = child_->Wait(); code != 0) {
-            Die("SIGTERM ended the program with " + std::to_string(code) + ": " + printed);
-        }
-    }
-
-    std::string uri() const { return "grpc://127.0.0.1:" + std::to_string(port_); }
-
-private:
-    void Spawn() {
-        std::vector<std::string> command{arguments_.program,
-                                         "dev",
-                                         "--data",
-                                         arguments_.data,
-                                         "--port",
-                                         std::to_string(port_),
-                                         "--durability",
-                                         arguments_.durability};
-        if (!arguments_.plant.empty()) {
-            command.insert(command.end(), {"--plant", arguments_.plant});
-        }
-        Result<ChildProcess> child = ChildProcess::Start(command, arguments_.data + ".stderr");
-        if (!child.ok()) {
-            Die(child.status().ToString());
-        }
-        child_.emplace(*std::move(child));
-    }
-
-    void Ready() {
-        const Result<std::string> line = child_->WaitForLine("gRPC", 30s);
-        const Result<std::string> ready = line.ok() ? child_->WaitForLine("ready", 30s) : line;
-        if (!ready.ok()) {
-            Die("the program did not start: " + ready.status().ToString());
-        }
-        if (port_ == 0) {
-            port_ = std::atoi(line->substr(line->rfind(':') + 1).c_str());
-        }
-    }
-
-    const Arguments& arguments_;
-    int port_ = 0;
-    std::optional<ChildProcess> child_;
-};
-
-ClientOptions OptionsFor(const std::string& uri, const std::string& name) {
-    ClientOptions options;
-    options.uri = uri;
-    options.app_code = name;
-    options.transports = {GrpcTransport()};
-    options.initial_reconnect_backoff = 5ms;
-    options.max_reconnect_backoff = 50ms;
-    options.handler_threads = 2;
-    options.log = [](LogLevel, std::string_view) {};  // Lost connections are the point.
-    return options;
-}
-
-/// Sends at a steady rate from a thread of its own until it is told to stop.
-class LoadProducer {
-public:
-    LoadProducer(const std::string& uri, const Arguments& arguments, int number, Audit& audit)
-        : audit_(audit),
-          name_("p" + std::to_string(number)),
-          pause_(std::chrono::microseconds(1'000'000 * kProducers / arguments.rate)),
-          client_(Client::Create(OptionsFor(uri, name_)).value()),
-          producer_(client_.MakeProducer({.timeout = 60s}).value()),
-          thread_([this] { Run(); }) {}
-
-    void Stop() {
-        stop_.store(true);
-        thread_.join();
-        if (const Status flushed = producer_.Flush(90s); !flushed.ok()) {
-            Die(name_ + ": " + flushed.ToString());
-        }
-        (void)client_.Shutdown(5s);
-    }
-
-private:
-    void Run() {
-        TimePoint next = SystemClock().Now();
-        for (std::uint64_t i = 0; !stop_.load(); ++i) {
-            std::this_thread::sleep_until(next);  // The pace of the load.
-            next += pause_;
-            const std::string id = name_ + "-" + std::to_string(i);
-            const std::string body = "body of " + id;
-            Message message(kSubject);
-            message.SetId(id).SetBody(body).Set("n", static_cast<std::int64_t>(i)).AddTag("t");
-            audit_.OnSend({id, body});
-            producer_.Send(std::move(message), [this, id](const SendReceipt& receipt) {
-                audit_.OnTold(id, receipt.outcome, receipt.attempts, receipt.durability);
-            });
-        }
-    }
-
-    Audit& audit_;
-    const std::string name_;
-    const std::chrono::microseconds pause_;
-    std::atomic<bool> stop_{false};
-    Client client_;
-    Producer producer_;
-    std::thread thread_;
-};
-
-/// Acks most, and now and then fails, asks for a retry, or forgets.
-class LoadConsumer {
-public:
-    LoadConsumer(
-        const std::string& uri, std::string group, int number, std::uint64_t seed, Audit& audit)
-        : audit_(audit),
-          group_(std::move(group)),
-          random_(seed),
-          client_(Client::Create(OptionsFor(uri, group_ + std::to_string(number))).value()) {
-        SubscriptionOptions options;
-        options.subject = kSubject;
-        options.group = group_;
-        options.start = StartPosition::kEarliest;
-        options.prefetch_count = 200;
-        options.retry = {
-            .max_attempts = 60'000, .initial_backoff = 10ms, .multiplier = 1, .max_backoff = 10ms};
-        Result<Subscription> subscription = client_.SubscribeManual(
-            std::move(options), [this](Delivery delivery) { Handle(std::move(delivery)); });
-        if (!subscription.ok()) {
-            Die(subscription.status().ToString());
-        }
-    }
-
-    void Stop() { (void)client_.Shutdown(10s); }
-
-private:
-    void Handle(Delivery delivery) {
-        const Message& message = delivery.message();
-        audit_.OnHandled(group_, std::string(message.id()), message.body(), message.attempt());
-        std::uint64_t dice = 0;
-        {
-            const std::lock_guard lock(mutex_);
-            dice = random_.Below(100);
-        }
-        if (dice == 0) {
-            return;  // Forgotten: the SDK hands it back.
-        }
-        if (dice < 4) {
-            delivery.RetryIn(std::chrono::milliseconds(dice), "asked for by the test");
-            return;
-        }
-        if (dice < 6) {
-            delivery.Nack("failed by the test");
-            return;
-        }
-        const std::string id(message.id());
-        delivery.Ack([this, id](const Status& status) {
-            if (status.ok()) {
-                audit_.OnAckConfirmed(group_, id);
+    int Run() {
+        const TimePoint begin = SystemClock().Now();
+        StartAll();
+        for (int kill = 0; kill < arguments_.kills;) {
+            kill += KillServer(arguments_.kills - kill);
+            KillConsumers();
+            if (kill % 50 < 2) {
+                std::printf("%d kills, %llu messages told\n", kill, Number(audit().told_count()));
+                std::fflush(stdout);
             }
-        });
+            if (kill % kKillsBetweenCalms < 2 && kill + 2 < arguments_.kills && kill > 2) {
+                Calm();
+                EndInventory();
+                FillDisk();
+            }
+        }
+        Calm();
+        StopAll();
+        return Say(std::chrono::duration_cast<std::chrono::seconds>(SystemClock().Now() - begin));
     }
 
-    Audit& audit_;
-    const std::string group_;
-    std::mutex mutex_;
-    Random random_;  // guarded by mutex_
-    Client client_;
+private:
+    static unsigned long long Number(std::uint64_t number) { return number; }
+    Audit& audit() { return judges_.audit(); }
+
+    void StartAll() {
+        server_.Start();
+        for (int i = 0; i < kMembers; ++i) {
+            for (const GroupPlan& plan : GroupPlans()) {
+                const std::string name = plan.group + std::to_string(i);
+                members_.push_back(std::make_unique<Member>(server_.uri(),
+                                                            name,
+                                                            name,
+                                                            std::vector<GroupPlan>{plan},
+                                                            random_.Next(),
+                                                            events_));
+            }
+        }
+        processes_.emplace(MemberProcesses::Settings{.program = arguments_.self,
+                                                     .uri = server_.uri(),
+                                                     .pipe = arguments_.work + "/events",
+                                                     .seed = random_.Next()},
+                           events_);
+        const std::chrono::microseconds pause(1'000'000 * kProducers / arguments_.rate);
+        for (int i = 0; i < kProducers; ++i) {
+            producers_.push_back(std::make_unique<LoadProducer>(server_.uri(), i, pause, audit()));
+        }
+        if (arguments_.fill) {
+            filler_.emplace(arguments_.self, arguments_.data + "/..", random_.Next() >> 1);
+            probe_.emplace(server_.uri(), *filler_, audit());
+            FillDisk();
+        }
+    }
+
+    /// At any moment, and now and then while it recovers from the one before. How many kills it
+    /// was.
+    int KillServer(int left) {
+        Pause(std::chrono::milliseconds(
+            20 + random_.Below(static_cast<std::uint64_t>(arguments_.longest_pause))));
+        judges_.OnTrouble();
+        server_.Kill();
+        int kills = 1;
+        if (left > 1 && random_.Chance(0.1)) {
+            server_.StartAndKillAfter(std::chrono::milliseconds(random_.Below(60)));
+            ++kills;
+        }
+        server_.Start(arguments_.fill);
+        judges_.OnTrouble();
+        return kills;
+    }
+
+    void KillConsumers() {
+        if (random_.Chance(0.25)) {
+            processes_->KillOne();
+        }
+    }
+
+    /// Reads the dead letters while the server is not killed, so it sees each once; and often,
+    /// before retention takes them.
+    void TakeInventory() {
+        const std::string name = kInventory + std::to_string(inventories_++);
+        inventory_ = std::make_unique<Member>(server_.uri(),
+                                              name,
+                                              name,
+                                              std::vector<GroupPlan>{InventoryPlan()},
+                                              random_.Next(),
+                                              events_);
+    }
+
+    void EndInventory() {
+        inventory_->Stop();
+        inventory_.reset();
+    }
+
+    /// From here to `FreeDisk` each kill of the server comes before the trouble of the last is
+    /// over.
+    void FillDisk() {
+        if (filler_) {
+            judges_.OnTrouble();
+            filler_->Start();
+        }
+    }
+
+    void FreeDisk() {
+        if (filler_) {
+            filler_->Stop();
+            judges_.OnTrouble();
+        }
+    }
+
+    /// Nothing is broken for a while, so what is due has to come. But consumers may still die.
+    void Calm() {
+        FreeDisk();
+        TakeInventory();
+        Pause(Judges::kGrace + Judges::kComeBack);
+        processes_->KillOne();
+        processes_->KillOne();
+        Pause(kCalm);
+    }
+
+    void StopAll() {
+        for (auto& producer : producers_) {
+            producer->Stop();
+        }
+        if (probe_) {
+            probe_->Stop();
+        }
+        WaitUntilNothingIsMissing();
+        EndInventory();
+        for (auto& member : members_) {
+            member->Stop();
+        }
+        processes_->Stop();
+        events_.Write({.kind = MemberEvent::kEnd});
+        server_.Stop();
+    }
+
+    std::uint64_t MissingCount() const {
+        return judges_.audit().missing_count() + judges_.unaudited_count();
+    }
+
+    /// Waits until all that was told persisted has come, and all that waits, as long as something
+    /// goes on coming.
+    void WaitUntilNothingIsMissing() {
+        std::uint64_t before = MissingCount();
+        TimePoint progress = SystemClock().Now();
+        while (before > 0 && SystemClock().Now() - progress < 30s) {
+            Pause(20ms);  // The audit has no event to wait for; nothing depends on this time.
+            if (const std::uint64_t now = MissingCount(); now < before) {
+                before = now;
+                progress = SystemClock().Now();
+            }
+        }
+        if (before > 0) {
+            SayGroups();
+        }
+    }
+
+    void SayGroups() const {
+        const Result<std::vector<GroupInfo>> groups = AskGroups(server_.uri(), "");
+        for (const GroupInfo& group : groups.ok() ? *groups : std::vector<GroupInfo>()) {
+            std::printf("%s\n", Describe(group).c_str());
+        }
+    }
+
+    /// Of the run on a small disk: how it went, and whether that was enough to mean something.
+    bool SayDisk(const Audit::Verdict& verdict) const {
+        if (!probe_) {
+            return true;
+        }
+        const std::uint64_t full = probe_->episode_count();
+        std::printf(
+            "disk full in the midst of a round %llu times, %llu sends refused for want of "
+            "room, %llu starts refused; %llu messages accepted\n",
+            Number(full),
+            Number(probe_->refused_count()),
+            Number(server_.refused_starts()),
+            Number(verdict.persisted));
+        if (full >= arguments_.least_full && verdict.persisted >= arguments_.least_told) {
+            return true;
+        }
+        std::printf("NOT ENOUGH: at least %llu times full and %llu messages\n",
+                    Number(arguments_.least_full),
+                    Number(arguments_.least_told));
+        return false;
+    }
+
+    int Say(std::chrono::seconds took) {
+        const Audit::Verdict verdict = audit().Judge();
+        std::printf("%s\n", verdict.ToString().c_str());
+        std::printf(
+            "%llu consumers killed, %llu redeliveries timed while nothing was broken, %llu "
+            "dead letters that nobody read; the machine stood still %llu times, at most %lld ms\n",
+            Number(processes_->kill_count()),
+            Number(judges_.timed_count()),
+            Number(judges_.unaudited_count()),
+            Number(witness_.stall_count()),
+            static_cast<long long>(witness_.longest().count()));
+        const bool enough = SayDisk(verdict);
+        const bool ok = verdict.ok() && judges_.unaudited_count() == 0 && enough;
+        std::printf(
+            "%s crash: %d kills, %s%s, lost %llu, never sent %llu, unexplained %llu (%lld s)\n",
+            ok ? "PASS" : "FAIL",
+            arguments_.kills,
+            arguments_.durability.c_str(),
+            probe_ ? " on a disk that fills up" : "",
+            Number(verdict.lost),
+            Number(verdict.never_sent),
+            Number(verdict.problem_count),
+            static_cast<long long>(took.count()));
+        return ok ? 0 : 1;
+    }
+
+    const Arguments arguments_;
+    Random random_;
+    Judges judges_;
+    Server server_;
+    std::ofstream trace_;
+    EventReader reader_;
+    EventWriter events_;
+    Witness witness_;
+    std::vector<std::unique_ptr<Member>> members_;
+    std::unique_ptr<Member> inventory_;
+    int inventories_ = 0;
+    std::optional<MemberProcesses> processes_;
+    std::vector<std::unique_ptr<LoadProducer>> producers_;
+    std::optional<Filler> filler_;
+    std::optional<Probe> probe_;
 };
-
-/// Waits until all that was told persisted has come, as long as something goes on coming.
-void WaitUntilNothingIsMissing(const Audit& audit) {
-    std::uint64_t before = audit.missing_count();
-    TimePoint progress = SystemClock().Now();
-    while (audit.missing_count() > 0) {
-        std::this_thread::sleep_for(
-            20ms);  // The audit has no event to wait for; nothing depends on this time.
-        if (audit.missing_count() < before) {
-            before = audit.missing_count();
-            progress = SystemClock().Now();
-        } else if (SystemClock().Now() - progress > 30s) {
-            return;  // Lost: the verdict says so.
-        }
-    }
-}
-
-int Run(const Arguments& arguments) {
-    Audit audit;
-    audit.AddGroup("ticketing");
-    audit.AddGroup("accounting");
-    Random random(arguments.seed);
-    Server server(arguments);
-    server.Start();
-    const TimePoint begin = SystemClock().Now();
-
-    std::vector<std::unique_ptr<LoadConsumer>> consumers;
-    for (const char* group : {"ticketing", "accounting"}) {
-        for (int i = 0; i < kConsumersPerGroup; ++i) {
-            consumers.push_back(
-                std::make_unique<LoadConsumer>(server.uri(), group, i, random.Next(), audit));
-        }
-    }
-    std::vector<std::unique_ptr<LoadProducer>> producers;
-    for (int i = 0; i < kProducers; ++i) {
-        producers.push_back(std::make_unique<LoadProducer>(server.uri(), arguments, i, audit));
-    }
-    for (int kill = 0; kill < arguments.kills; ++kill) {
-        // At any moment, and now and then while it recovers from the one before.
-        std::this_thread::sleep_for(std::chrono::milliseconds(20 + random.Below(400)));
-        server.Kill();
-        if (random.Chance(0.1) && kill + 1 < arguments.kills) {
-            server.StartAndKillAfter(std::chrono::milliseconds(random.Below(60)));
-            ++kill;
-        }
-        server.Start();
-        if ((kill + 1) % 50 < 2) {
-            std::printf("%d kills, %llu messages told\n",
-                        kill + 1,
-                        static_cast<unsigned long long>(audit.told_count()));
-            std::fflush(stdout);
-        }
-    }
-    for (auto& producer : producers) {
-        producer->Stop();
-    }
-    WaitUntilNothingIsMissing(audit);
-    for (auto& consumer : consumers) {
-        consumer->Stop();
-    }
-    server.Stop();
-    const Audit::Verdict verdict = audit.Judge();
-    const auto took = std::chrono::duration_cast<std::chrono::seconds>(SystemClock().Now() - begin);
-    std::printf("%s\n", verdict.ToString().c_str());
-    std::printf("%s crash: %d kills, %s, lost %llu, never sent %llu, unexplained %llu (%lld s)\n",
-                verdict.ok() ? "PASS" : "FAIL",
-                arguments.kills,
-                arguments.durability.c_str(),
-                static_cast<unsigned long long>(verdict.lost),
-                static_cast<unsigned long long>(verdict.never_sent),
-                static_cast<unsigned long long>(verdict.problem_count),
-                static_cast<long long>(took.count()));
-    return verdict.ok() ? 0 : 1;
-}
 
 }  // namespace
 }  // namespace qmq::testing
 
 int main(int argc, char** argv) {
     qmq::testing::Arguments arguments;
-    CLI::App app{"Kills `qmq dev` under load and audits the result."};
-    app.add_option("--program", arguments.program, "The qmq program")->required();
-    app.add_option("--data", arguments.data, "An empty directory")->required();
+    arguments.self = argv[0];
+    CLI::App app{"Kills `qmq` under load and audits the result."};
+    app.add_option("--program", arguments.program, "The qmq program");
+    app.add_option("--data", arguments.data, "A directory that does not exist yet");
+    app.add_option("--work", arguments.work, "A directory for what the test itself keeps");
     app.add_option("--durability", arguments.durability, "fsync or page_cache");
     app.add_option("--plant", arguments.plant, "A planted bug to switch on");
     app.add_option("--kills", arguments.kills, "How many");
     app.add_option("--seed", arguments.seed, "Of the moments");
     app.add_option("--rate", arguments.rate, "Messages a second");
+    app.add_option("--longest-pause", arguments.longest_pause, "Between two kills, in ms");
+    app.add_flag("--fill", arguments.fill, "Fill and free the disk under --data, which is small");
+    app.add_option("--least-full", arguments.least_full, "Times that it must have been full");
+    app.add_option("--least-told", arguments.least_told, "Messages that must have been accepted");
+    app.add_flag("--trace", arguments.trace, "Keep what members say, in the file trace of --work");
+    // Of the processes that it starts.
+    app.add_option("--member", arguments.member)->group("");
+    app.add_option("--client-id", arguments.client_id)->group("");
+    app.add_option("--uri", arguments.uri)->group("");
+    app.add_option("--pipe", arguments.pipe)->group("");
+    app.add_option("--fill-disk", arguments.filled)->group("");
     CLI11_PARSE(app, argc, argv);
-    return qmq::testing::Run(arguments);
+    if (!arguments.member.empty()) {
+        return qmq::testing::RunMemberProcess(
+            arguments.uri, arguments.member, arguments.client_id, arguments.seed, arguments.pipe);
+    }
+    if (!arguments.filled.empty()) {
+        return qmq::testing::RunFillerProcess(arguments.filled, arguments.seed);
+    }
+    return qmq::testing::Test(arguments).Run();
 }

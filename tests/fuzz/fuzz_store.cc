@@ -36,7 +36,8 @@ void Repair(std::string& bytes, LogOffset at) {
     Store(bytes.data(), static_cast<std::uint32_t>(length));
     Store(bytes.data() + 8, at);
     Store(bytes.data() + 16, std::uint64_t{0});
-    const std::uint32_t start = Crc32c(std::string_view(bytes).substr(0, 4));
+    const std::uint32_t start =
+        Crc32c(std::string_view(bytes).substr(0, 4), Crc32c(std::string_view("\0\0\0\0", 4)));
     Store(bytes.data() + 4, Crc32c(std::string_view(bytes).substr(8), start));
 }
 
@@ -44,7 +45,7 @@ void FuzzRecord(std::string bytes, bool repair) {
     if (repair) {
         Repair(bytes, 4096);
     }
-    const Result<Record> record = ParseRecord(bytes, 4096);
+    const Result<Record> record = ParseRecord(bytes, 4096, LogSeed(0));
     if (!record.ok()) {
         return;
     }
@@ -70,7 +71,7 @@ void FuzzSegment(std::string bytes, bool repair) {
     const auto file = files->Open("/segment", env::OpenMode::kCreate);
     const std::string_view part(bytes);
     Require(file.value()->WriteAt(0, {&part, 1}).ok());
-    SegmentScanner scanner(*file.value(), 0, kSegmentBytes);
+    SegmentScanner scanner(*file.value(), 0, kSegmentBytes, LogSeed(0));
     std::uint64_t position = 0;
     for (int steps = 0;; ++steps) {
         Require(steps < 1000);
@@ -93,7 +94,7 @@ void SealAt(std::string& bytes, std::size_t crc_at, std::size_t after, std::size
 
 void FuzzIndex(std::string bytes, bool repair) {
     if (repair && bytes.size() > kIndexHeaderBytes) {
-        bytes.replace(0, 8, "QMQINDX1");
+        bytes.replace(0, 8, "QMQINDX2");
         Store(bytes.data() + 48, static_cast<std::uint64_t>(bytes.size() - kIndexHeaderBytes));
         Store(bytes.data() + 16, std::uint64_t{0});
         SealAt(bytes, 8, 12, bytes.size());
@@ -116,7 +117,7 @@ void FuzzBlock(std::string bytes, bool repair) {
 
 void FuzzSnapshot(std::string bytes, bool repair) {
     if (repair && bytes.size() > 12) {
-        bytes.replace(0, 8, "QMQSNAP1");
+        bytes.replace(0, 8, "QMQSNAP2");
         SealAt(bytes, 8, 12, bytes.size());
     }
     const auto snapshot = ParseSnapshot(bytes);

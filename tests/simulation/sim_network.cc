@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "qmq/batch.h"
+
 namespace qmq::simulation {
 
 namespace {
@@ -125,17 +127,24 @@ private:
     std::vector<std::function<void()>> on_cut_;
 };
 
-namespace {
-
 /// The server's end of one delivery stream: it puts what the broker says on the wire.
 class ServerSink final : public broker::DeliverySink {
 public:
-    ServerSink(std::weak_ptr<SimLink> link, std::shared_ptr<DeliveryListener> listener)
-        : link_(std::move(link)), listener_(std::move(listener)) {}
+    ServerSink(SimNetwork& network,
+               ConsumerKey consumer,
+               std::weak_ptr<SimLink> link,
+               std::shared_ptr<DeliveryListener> listener)
+        : network_(network),
+          consumer_(std::move(consumer)),
+          link_(std::move(link)),
+          listener_(std::move(listener)) {}
     void OnSubscribed(const SubscribeReply& reply) override {
         Carry([listener = listener_, reply] { listener->OnSubscribed(reply); });
     }
     void OnDelivery(std::vector<DeliveredBatch> batches) override {
+        for (DeliveredBatch& batch : batches) {
+            network_.Carry(consumer_, batch);
+        }
         Carry([listener = listener_, batches = std::move(batches)]() mutable {
             listener->OnDelivery(std::move(batches));
         });
@@ -155,12 +164,12 @@ private:
             link->Carry(SimLink::kToClient, std::move(task));
         }
     }
+    SimNetwork& network_;
+    const ConsumerKey consumer_;
     std::weak_ptr<SimLink> link_;
     std::shared_ptr<DeliveryListener> listener_;
     std::shared_ptr<bool> closed_ = std::make_shared<bool>(false);
 };
-
-}  // namespace
 
 class SimStream final : public DeliveryStream {
 public:
@@ -243,8 +252,12 @@ public:
                       link = std::weak_ptr<SimLink>(link_),
                       batches = std::move(batches),
                       once]() mutable {
+                         SimNetwork::Ids ids = this_network->Arrived(batches);
                          this_network->broker_->Send(
-                             std::move(batches), [link, once](std::vector<BatchReceipt> receipts) {
+                             std::move(batches),
+                             [this_network, link, once, ids = std::move(ids)](
+                                 std::vector<BatchReceipt> receipts) {
+                                 this_network->Answered(ids, receipts);
                                  if (const std::shared_ptr<SimLink> alive = link.lock()) {
                                      alive->Carry(SimLink::kToClient,
                                                   [once, receipts = std::move(receipts)] {
@@ -259,7 +272,7 @@ public:
                                               std::shared_ptr<DeliveryListener> listener) override {
         auto session = std::make_shared<std::unique_ptr<broker::Session>>();
         network_.sessions_.push_back(session);
-        auto sink = std::make_shared<ServerSink>(link_, listener);
+        auto sink = std::make_shared<ServerSink>(network_, request.key, link_, listener);
         const auto on_cut = [closed = sink->closed(), listener, session] {
             if (*session) {
                 (*session)->Detach();
@@ -367,6 +380,51 @@ private:
 
 std::shared_ptr<TransportFactory> SimNetwork::MakeFactory(SimExecutor& executor) {
     return std::make_shared<SimFactory>(*this, executor);
+}
+
+SimNetwork::Ids SimNetwork::Arrived(const std::vector<SendBatch>& batches) const {
+    Ids ids(batches.size());
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+        BatchView::Iterator heads = BatchView::Trusted(batches[i].batch.bytes()).begin_heads();
+        while (const std::optional<MessageHead> head = heads.Next()) {
+            ids[i].emplace_back(head->id);
+            on_arrival_(ids[i].back());
+        }
+    }
+    return ids;
+}
+
+void SimNetwork::Answered(const Ids& ids, const std::vector<BatchReceipt>& receipts) const {
+    for (std::size_t i = 0; i < std::min(ids.size(), receipts.size()); ++i) {
+        for (std::size_t k = 0; k < ids[i].size(); ++k) {
+            on_stored_(ids[i][k], receipts[i].outcome, receipts[i].first_sequence + k);
+        }
+    }
+}
+
+void SimNetwork::Carry(const ConsumerKey& consumer, DeliveredBatch& batch) {
+    batch.body = Slice::Own(std::string(batch.body.bytes()));
+    std::string_view body = batch.body.bytes();
+    if (batch.header.empty()) {
+        body.remove_prefix(std::min(body.size(), BatchHeader::kBytes));
+    }
+    // A retry subject that somebody else consumes is a subject like any other.
+    std::size_t offset = 0;
+    for (std::uint32_t i = 0; i < batch.count; ++i) {
+        const Result<MessageHead> head = ReadHead(body, offset);
+        if (!head.ok()) {
+            return;
+        }
+        const testing::Copy copy{batch.from_retry, batch.first_sequence + i};
+        copies_[head->id.data()] = copy;
+        on_hand_out_({consumer.group, std::string(head->id), copy, batch.attempt});
+        offset += head->bytes;
+    }
+}
+
+std::optional<testing::Copy> SimNetwork::CopyOf(const Message& message) const {
+    const auto found = copies_.find(message.id().data());
+    return found == copies_.end() ? std::nullopt : std::optional(found->second);
 }
 
 void SimNetwork::SetBroker(broker::Broker* broker) {

@@ -1,15 +1,20 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "qmq/message.h"
 #include "qmq/transport.h"
 
 #include "server/broker/broker.h"
 #include "tests/simulation/sim_scheduler.h"
+#include "tests/support/audit_story.h"
 
 namespace qmq::simulation {
 
@@ -51,6 +56,24 @@ public:
     void Cut(double chance);
     const NetworkCounts& counts() const { return counts_; }
 
+    /// One message that the broker hands out, before it travels.
+    struct HandOut {
+        std::string group;
+        std::string id;
+        testing::Copy copy;
+        std::uint32_t attempt = 1;
+    };
+    void OnHandOut(std::function<void(const HandOut&)> called) { on_hand_out_ = std::move(called); }
+    /// A message that comes to the broker, and what it answers, before that travels.
+    void OnArrival(std::function<void(const std::string& id)> called) {
+        on_arrival_ = std::move(called);
+    }
+    using Stored = std::function<void(const std::string& id, SendOutcome, std::uint64_t sequence)>;
+    void OnStored(Stored called) { on_stored_ = std::move(called); }
+    /// Which stored copy a message in a handler is. What travels has memory of its own, so that its
+    /// place tells it.
+    std::optional<testing::Copy> CopyOf(const Message& message) const;
+
     /// A transport for one client, whose process is `executor`.
     std::shared_ptr<TransportFactory> MakeFactory(SimExecutor& executor);
 
@@ -58,6 +81,13 @@ private:
     friend class SimLink;
     friend class SimConnection;
     friend class SimTransport;
+    friend class ServerSink;
+
+    void Carry(const ConsumerKey& consumer, DeliveredBatch& batch);
+    /// By batch.
+    using Ids = std::vector<std::vector<std::string>>;
+    Ids Arrived(const std::vector<SendBatch>& batches) const;
+    void Answered(const Ids& ids, const std::vector<BatchReceipt>& receipts) const;
 
     SimScheduler& scheduler_;
     SimExecutor& wires_;
@@ -67,6 +97,10 @@ private:
     std::map<std::uint64_t, std::weak_ptr<SimLink>> links_;
     std::vector<std::weak_ptr<std::unique_ptr<broker::Session>>> sessions_;
     std::uint64_t next_link_ = 1;
+    std::function<void(const HandOut&)> on_hand_out_ = [](const HandOut&) {};
+    std::function<void(const std::string&)> on_arrival_ = [](const std::string&) {};
+    Stored on_stored_ = [](const std::string&, SendOutcome, std::uint64_t) {};
+    std::unordered_map<const char*, testing::Copy> copies_;  // By where the id lies.
 };
 
 }  // namespace qmq::simulation

@@ -5,6 +5,7 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "qmq/clock.h"
 #include "qmq/executor.h"
@@ -24,13 +25,24 @@ public:
     WallTime WallNow() const override {
         // Far from the epoch, where a missing time would be mistaken for a real one.
         return WallTime(std::chrono::hours(24 * 365 * 56)) +
-               std::chrono::duration_cast<std::chrono::milliseconds>(now_.time_since_epoch());
+               std::chrono::duration_cast<std::chrono::milliseconds>(now_.time_since_epoch()) +
+               wall_offset_;
     }
+    /// The wall clock is set to this much more (or less) than the steady one would say.
+    void SetWallOffset(std::chrono::milliseconds offset) { wall_offset_ = offset; }
+    std::chrono::milliseconds wall_offset() const { return wall_offset_; }
 
     /// Runs the next event. False when there is none.
     bool Step();
     /// Runs events up to `until`, and leaves the clock there.
     void RunUntil(TimePoint until);
+
+    /// From within an event of `running()`: time goes on until `until` and all others do what they
+    /// do meanwhile, but for `held`, whose events wait. Not from within itself.
+    void PassTime(TimePoint until, const std::vector<const SimExecutor*>& held);
+    /// Whose event runs now; null outside of events.
+    const SimExecutor* running() const { return running_; }
+    bool is_passing_time() const { return is_passing_time_; }
 
     Random& random() { return random_; }
     std::uint64_t event_count() const { return event_count_; }
@@ -46,13 +58,18 @@ private:
     };
     using Key = std::pair<TimePoint, TimerId>;
 
+    using Events = std::map<Key, Event>;
+    void RunOne(Events::iterator event);
     TimerId Add(TimePoint when, SimExecutor* owner, Task task);
     bool Remove(TimerId id);
     void RemoveAllOf(const SimExecutor* owner);
 
     Random random_;
     TimePoint now_{};
-    std::map<Key, Event> events_;
+    std::chrono::milliseconds wall_offset_{};
+    const SimExecutor* running_ = nullptr;
+    bool is_passing_time_ = false;
+    Events events_;
     std::unordered_map<TimerId, TimePoint> times_;
     TimerId next_id_ = 1;
     std::uint64_t event_count_ = 0;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 #include "tests/simulation/sim_network.h"
@@ -12,11 +13,12 @@ namespace qmq::simulation {
 struct SimulationOptions {
     std::uint64_t seed = 1;
     int producers = 3;
-    int consumers_per_group = 3;
     int messages = 500;
     int restarts = 2;  ///< At least; half of them power cuts.
     /// Now and then the power goes right after a file has been renamed. With even seeds always.
     bool cut_after_rename = false;
+    /// Parts of the world that are left out, by their names in `WorldPlan`, to find what fails.
+    std::set<std::string> without = {};
     /// Prints what happens to this message, and every fault, with the virtual time.
     std::string trace = {};
 };
@@ -27,7 +29,7 @@ struct SimulationReport {
     std::uint64_t hash = 0;
     std::uint64_t events = 0;
     std::chrono::nanoseconds virtual_time{};
-    /// How often each kind of fault was done.
+    /// How often each kind of fault was done, and each place reached.
     std::map<std::string, std::uint64_t> faults;
     bool ok() const { return verdict.ok(); }
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tests/support/fake_groups.h"
+
 namespace qmq::testing {
 
 class FakeStream final : public DeliveryStream {
@@ -165,6 +167,11 @@ void FakeBroker::SetKeepHeld(bool keep) {
     keep_held_ = keep;
 }
 
+void FakeBroker::SetWarnings(std::vector<std::string> warnings) {
+    std::lock_guard lock(mutex_);
+    warnings_ = std::move(warnings);
+}
+
 std::vector<BatchReceipt> FakeBroker::Store(const std::vector<SendBatch>& batches) {
     std::vector<BatchReceipt> receipts;
     for (const SendBatch& batch : batches) {
@@ -173,7 +180,8 @@ std::vector<BatchReceipt> FakeBroker::Store(const std::vector<SendBatch>& batche
             receipts.push_back(*scripted);
             continue;
         }
-        const Result<BatchView> view = BatchView::Parse(batch.batch.bytes(), BatchLimits{});
+        const Result<BatchView> view = BatchView::Parse(
+            batch.batch.bytes(), BatchLimits{.max_batch_bytes = Message::kMaxMessageBytes});
         if (!view.ok()) {
             receipts.push_back({view.status(), SendOutcome::kRefused, Durability::kDefault, 0});
             continue;
@@ -263,7 +271,9 @@ std::uint64_t FakeBroker::Subscribe(std::uint64_t connection,
             if (!keep_held_) {
                 next = 0;  // Numbers are used again: the hardest case for a client.
             }
-            calls.push_back([listener, held_below] { listener->OnSubscribed({1, held_below}); });
+            calls.push_back([listener, reply = SubscribeReply{1, held_below, warnings_}] {
+                listener->OnSubscribed(reply);
+            });
             streams_[id] = {std::move(request), std::move(listener), connection, 0, 0};
         }
     }
@@ -329,20 +339,21 @@ void FakeBroker::Grant(std::uint64_t stream, Credit credit) {
     Run(std::move(calls));
 }
 
-/// How many of the item's messages were not held.
-std::uint64_t FakeBroker::ApplyAck(Stream& stream, const AckItem& item) {
+void FakeBroker::ApplyAck(Stream& stream, const AckItem& item, AckReply* reply) {
     Group& group = groups_[{stream.request.key.subject, stream.request.key.group}];
     auto& held = group.held[stream.request.key.consumer_id];
-    std::uint64_t missing = 0;
     for (std::uint64_t sequence = item.first; sequence <= item.last; ++sequence) {
         auto found = held.find(sequence);
         if (found == held.end()) {
-            ++missing;
+            if (item.verdict != AckVerdict::kBegin) {
+                reply->AddNotHeld({sequence, sequence});
+            }
             continue;
         }
         const Pending pending = found->second;
         switch (item.verdict) {
             case AckVerdict::kRenew:
+            case AckVerdict::kBegin:
                 continue;
             case AckVerdict::kAck:
                 ++acked_count_;
@@ -363,7 +374,6 @@ std::uint64_t FakeBroker::ApplyAck(Stream& stream, const AckItem& item) {
         }
         held.erase(found);
     }
-    return missing;
 }
 
 void FakeBroker::Ack(std::uint64_t stream, std::vector<AckItem> items, AckDone done) {
@@ -378,16 +388,17 @@ void FakeBroker::Ack(std::uint64_t stream, std::vector<AckItem> items, AckDone d
         } else if (!ack_error_.ok()) {
             calls.push_back([done = std::move(done), why = ack_error_]() mutable { done(why); });
         } else {
-            std::uint64_t missing = 0;
+            AckReply reply;
             for (const AckItem& item : items) {
                 acks_.push_back(item);
-                missing += ApplyAck(found->second, item);
+                ApplyAck(found->second, item, &reply);
             }
             if (hold_acks_) {
                 held_acks_.push_back({found->second.connection, std::move(done)});
             } else {
-                calls.push_back(
-                    [done = std::move(done), missing]() mutable { done(AckReply{missing}); });
+                calls.push_back([done = std::move(done), reply = std::move(reply)]() mutable {
+                    done(std::move(reply));
+                });
             }
             Pump(&calls);
         }
@@ -521,6 +532,18 @@ void FakeBroker::AppendForGroup(const std::string& subject, const std::string& g
     Run(std::move(calls));
 }
 
+void FakeBroker::EndLeases(std::uint64_t first, std::uint64_t last) {
+    std::lock_guard lock(mutex_);
+    for (auto& [key, group] : groups_) {
+        for (auto& [consumer, held] : group.held) {
+            for (auto it = held.lower_bound(first); it != held.end() && it->first <= last;) {
+                group.again.push_back(it->second);
+                it = held.erase(it);
+            }
+        }
+    }
+}
+
 void FakeBroker::CloseStreams(const Status& why) {
     std::vector<std::uint64_t> ids;
     {
@@ -589,6 +612,15 @@ std::uint64_t FakeBroker::granted_messages() const {
     return granted_;
 }
 
+namespace {
+
+/// Another broker group of the broker `name`; 0 is the idle one.
+std::string Companion(const std::string& name, int number) {
+    return name + "-" + std::to_string(number + 1);
+}
+
+}  // namespace
+
 FakeBroker& FakeCluster::AddBroker(const std::string& name, bool writable) {
     std::lock_guard lock(mutex_);
     BrokerGroup group{name, "fake-" + name, true, writable};
@@ -596,6 +628,16 @@ FakeBroker& FakeCluster::AddBroker(const std::string& name, bool writable) {
     auto& broker = brokers_[name];
     if (broker == nullptr) {
         broker = std::make_shared<FakeBroker>(group, executor_);
+    }
+    for (int i = 1; i < g_fake_groups.per_broker; ++i) {
+        const std::string other = Companion(name, i);
+        route_[other] = BrokerGroup{other, "fake-" + other, true, writable};
+        brokers_[other] = broker;
+    }
+    if (g_fake_groups.with_idle) {
+        const std::string idle = Companion(name, 0);
+        route_[idle] = BrokerGroup{idle, "fake-" + idle, true, false};
+        brokers_[idle] = std::make_shared<FakeBroker>(route_[idle], executor_);
     }
     return *broker;
 }
@@ -608,6 +650,14 @@ FakeBroker& FakeCluster::broker(const std::string& name) {
 void FakeCluster::RemoveBroker(const std::string& name) {
     std::lock_guard lock(mutex_);
     route_.erase(name);
+    for (int i = 0; i < g_fake_groups.per_broker; ++i) {
+        route_.erase(Companion(name, i));
+    }
+}
+
+void FakeCluster::SetLimits(const std::string& name, BrokerLimits limits) {
+    std::lock_guard lock(mutex_);
+    route_.at(name).limits = limits;
 }
 
 void FakeCluster::SetDiscoverError(Status status) {

@@ -50,6 +50,8 @@ public:
     void SetAckError(Status status);
     /// Whether a consumer that comes back keeps what it held.
     void SetKeepHeld(bool keep);
+    /// What each subscription is told.
+    void SetWarnings(std::vector<std::string> warnings);
     /// Answers the oldest frame that waits. False when there is none.
     bool AnswerHeld();
     /// Loses every connection: what is not answered is unknown.
@@ -59,6 +61,8 @@ public:
     void AppendUndecodable(const std::string& subject);
     /// As another client's delayed retry: only `group` is to handle it. Its body is the group.
     void AppendForGroup(const std::string& subject, const std::string& group);
+    /// The leases of these pull sequences end, whoever holds them; the messages wait for others.
+    void EndLeases(std::uint64_t first, std::uint64_t last);
     /// Closes the streams, but not their connections.
     void CloseStreams(const Status& why);
 
@@ -125,7 +129,7 @@ private:
                             std::shared_ptr<DeliveryListener> listener);
     void Grant(std::uint64_t stream, Credit credit);
     void Ack(std::uint64_t stream, std::vector<AckItem> items, AckDone done);
-    std::uint64_t ApplyAck(Stream& stream, const AckItem& item);
+    void ApplyAck(Stream& stream, const AckItem& item, AckReply* reply);
     void CloseStream(std::uint64_t stream, const Status& why);
     void CloseConnection(std::uint64_t connection, const Status& why);
     void CloseLocked(std::uint64_t connection, const Status& why, Calls* calls);
@@ -141,6 +145,7 @@ private:
     bool hold_sends_ = false;
     bool hold_acks_ = false;
     bool keep_held_ = true;
+    std::vector<std::string> warnings_;
     Status ack_error_;
     SendHook send_hook_;
     std::vector<StoredMessage> stored_;
@@ -169,6 +174,7 @@ public:
     FakeBroker& AddBroker(const std::string& name, bool writable = true);
     FakeBroker& broker(const std::string& name);
     void RemoveBroker(const std::string& name);  ///< From routes.
+    void SetLimits(const std::string& name, BrokerLimits limits);
     void SetDiscoverError(Status status);
     /// What routes say of all other subjects.
     void SetEverySubject(bool every_subject);

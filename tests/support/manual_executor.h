@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -143,9 +144,15 @@ public:
     ManualExecutor executor{clock};
     ManualExecutor io{clock};
 
+    /// Called after each task, if it is set: for what has to hold after every step.
+    std::function<void()> after_each;
+
     /// Runs everything that can run without time passing.
     void Settle() {
         while (executor.RunOne() || io.RunOne()) {
+            if (after_each) {
+                after_each();
+            }
         }
     }
     /// As `Settle`, but what is posted to `io` (syncs) waits.

@@ -44,30 +44,17 @@ struct NameList {
     std::size_t count = 0;
 };
 
-/// Which tags a consumer wants: `.tags = {"a", "b"}` is any of them, `.tags = qmq::AllOf("a", "b")`
-/// all of them.
-struct ConsumerTags : NameList<Message::kMaxTags> {
-    using NameList::NameList;
-    TagMode mode = TagMode::kAny;
-};
-
-template <typename... Names>
-constexpr ConsumerTags AllOf(Names... names) {
-    ConsumerTags tags{names...};
-    tags.mode = TagMode::kAll;
-    return tags;
-}
-
 /// Options of a declared consumer. In a macro they are given by name, in this order, any of them
 /// left out. What they mean, and their ranges, is said at `SubscriptionOptions`.
 struct ConsumerOptions {
-    ConsumerTags tags = {};
+    /// `{"a", "b"}` is any of them, `qmq::AllOf("a", "b")` all of them.
+    LiteralTags tags = {};
     std::uint32_t parallelism = 4;
     RetryPolicy retry = {};
     bool broadcast = false;
     bool at_most_once = false;
     StartPosition start = StartPosition::kLatest;
-    std::uint32_t prefetch_count = 1'000;
+    std::uint32_t prefetch_count = 0;
     std::chrono::milliseconds ack_timeout{60'000};
     std::chrono::milliseconds max_processing_time{12 * 3'600'000};
     /// Names that `ConsumerBindings` resolves at start; a missing one fails the start.
@@ -161,46 +148,36 @@ template <typename R, typename T, typename... Args>
 struct MemberOf<R (T::*)(Args...) const> {
     using Object = T;
 };
+template <typename R, typename T, typename... Args>
+struct MemberOf<R (T::*)(Args...) noexcept> {
+    using Object = T;
+};
+template <typename R, typename T, typename... Args>
+struct MemberOf<R (T::*)(Args...) const noexcept> {
+    using Object = T;
+};
 
-/// Subscribes `call` by the form that it has.
-template <typename Call>
-Result<Subscription> SubscribeAs(Client& client, SubscriptionOptions options, Call call) {
-    if constexpr (std::is_invocable_v<Call, const Message&>) {
-        using R = std::invoke_result_t<Call, const Message&>;
-        if constexpr (std::is_void_v<R>) {
-            return client.Subscribe(std::move(options), call);
-        } else {
-            static_assert(std::is_same_v<R, HandlerOutcome>,
-                          "a consumer returns void (return acks, throw delivers again) or "
-                          "qmq::HandlerOutcome");
-            return client.SubscribeOutcome(std::move(options), call);
-        }
-    } else {
-        static_assert(
-            std::is_invocable_v<Call, Delivery>,
-            "a consumer takes (const qmq::Message&) or (qmq::Delivery), and is not overloaded");
-        return client.SubscribeManual(std::move(options),
-                                      [call](Delivery delivery) { call(std::move(delivery)); });
+/// A member function together with its object: callable with what the function takes.
+template <auto kFunction, typename Object>
+struct BoundMember {
+    Object* object;
+    template <typename... Arguments>
+    auto operator()(Arguments&&... arguments) const
+        -> std::invoke_result_t<decltype(kFunction), Object&, Arguments...> {
+        return (object->*kFunction)(std::forward<Arguments>(arguments)...);
     }
-}
+};
 
 template <auto kFunction>
 Result<Subscription> StartConsumer(Client& client, SubscriptionOptions options, void* object) {
     if constexpr (std::is_member_function_pointer_v<decltype(kFunction)>) {
         using Object = typename MemberOf<decltype(kFunction)>::Object;
         auto* target = static_cast<Object*>(object);
-        if constexpr (std::is_invocable_v<decltype(kFunction), Object&, const Message&>) {
-            return SubscribeAs(client, std::move(options), [target](const Message& message) {
-                return (target->*kFunction)(message);
-            });
-        } else {
-            return SubscribeAs(client, std::move(options), [target](Delivery delivery) {
-                (target->*kFunction)(std::move(delivery));
-            });
-        }
+        // Whatever it takes and returns, `Handler` says whether that is a form of a handler.
+        return client.Subscribe(std::move(options), BoundMember<kFunction, Object>{target});
     } else {
         (void)object;
-        return SubscribeAs(client, std::move(options), kFunction);
+        return client.Subscribe(std::move(options), kFunction);
     }
 }
 

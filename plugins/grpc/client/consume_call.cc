@@ -33,7 +33,8 @@ public:
             if (!reply.ok() && sum_.ok()) {
                 sum_ = reply.status();
             } else if (reply.ok() && sum_.ok()) {
-                sum_->not_held_count += reply.value().not_held_count;
+                sum_->not_held.insert(
+                    sum_->not_held.end(), reply->not_held.begin(), reply->not_held.end());
             }
             if (--left_ > 0) {
                 return;

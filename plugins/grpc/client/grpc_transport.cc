@@ -1,5 +1,6 @@
 #include <grpcpp/client_context.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "qmq/grpc.h"
+#include "qmq/process_mark.h"
 #include "qmq/transport.h"
 #include "qmq/v1/broker.grpc.pb.h"
 
@@ -88,7 +90,11 @@ Result<Route> ReadRoute(const proto::DiscoverReply& reply, const Endpoint& asked
                                     group.name() +
                                     " that is none: " + std::string(valid.message()));
         }
-        route.groups.push_back({group.name(), address, group.readable(), group.writable()});
+        BrokerLimits limits;
+        if (const std::uint64_t bytes = group.limits().max_batch_bytes(); bytes > 0) {
+            limits.max_batch_bytes = bytes;
+        }
+        route.groups.push_back({group.name(), address, group.readable(), group.writable(), limits});
     }
     return route;
 }
@@ -167,6 +173,23 @@ void GrpcTransportImpl::Discover(DiscoverRequest request, TimePoint deadline, Di
         });
 }
 
+/// gRPC keeps threads and locks for the whole process, which a child by fork() does not have or
+/// finds held. So a child may use it only if its parent had not: else nothing is ever answered.
+Status CheckGrpcIsUsable() {
+    static std::atomic<const ProcessMark*> first{nullptr};
+    const ProcessMark* used = first.load(std::memory_order_acquire);
+    if (used == nullptr) {
+        // For the life of the process: kept reachable, never freed.
+        const auto* mine = new ProcessMark;
+        if (!first.compare_exchange_strong(used, mine, std::memory_order_acq_rel)) {
+            delete mine;
+        } else {
+            used = mine;
+        }
+    }
+    return used->foreign() ? used->Refusal("the first client over gRPC") : Status::Ok();
+}
+
 class GrpcTransportFactory final : public TransportFactory {
 public:
     explicit GrpcTransportFactory(GrpcClientOptions options) : options_(std::move(options)) {}
@@ -175,6 +198,9 @@ public:
 
     Result<std::unique_ptr<Transport>> Make(const std::string& uri,
                                             const TransportContext& context) override {
+        if (Status usable = CheckGrpcIsUsable(); !usable.ok()) {
+            return usable.WithContext("uri \"" + uri + "\"");
+        }
         if (Status valid = Validate(options_); !valid.ok()) {
             return valid;
         }

@@ -31,11 +31,20 @@ std::uint64_t DelayMillis(const AckItem& item) {
     return static_cast<std::uint64_t>(std::max<std::int64_t>(0, item.delay->count()));
 }
 
+/// An optional field, whose zero is a value: the tag is written whenever it is there.
+void PutOptional(std::string* out, std::uint32_t field, std::uint64_t value) {
+    out->push_back(static_cast<char>(field << 3));
+    PutVarint(out, value);
+}
+
+/// What is not said means this, so that most acks cost no byte for it.
+constexpr Durability kUnsaidDurability = Durability::kMemory;
+
 std::size_t AckItemBytes(const AckItem& item) {
     return VarintFieldBytes(static_cast<std::uint64_t>(item.verdict)) +
            VarintFieldBytes(item.first) + VarintFieldBytes(item.last) +
            (item.delay ? 1 + VarintBytes(DelayMillis(item)) : 0) +
-           BytesFieldBytes(ErrorTextBytes(item));
+           BytesFieldBytes(ErrorTextBytes(item)) + (item.durability != kUnsaidDurability ? 2 : 0);
 }
 
 void PutAckItem(std::string* out, const AckItem& item) {
@@ -43,25 +52,41 @@ void PutAckItem(std::string* out, const AckItem& item) {
     PutVarintField(out, 2, item.first);
     PutVarintField(out, 3, item.last);
     if (item.delay) {
-        out->push_back(static_cast<char>(4U << 3));  // `optional`: zero is a value.
-        PutVarint(out, DelayMillis(item));
+        PutOptional(out, 4, DelayMillis(item));
     }
     if (!item.error.empty()) {
         PutBytesField(out, 5, CleanText(item.error, kMaxErrorTextBytes));
     }
+    if (item.durability != kUnsaidDurability) {
+        PutOptional(out, 6, static_cast<std::uint64_t>(item.durability));
+    }
+}
+
+Status ReadVerdict(std::uint64_t number, AckVerdict* verdict) {
+    if (number > static_cast<std::uint64_t>(AckVerdict::kBegin)) {
+        return Status::InvalidArgument("AckItem: verdict " + std::to_string(number) +
+                                       " is unknown; the highest here is 5, BEGIN");
+    }
+    *verdict = static_cast<AckVerdict>(number);
+    return Status::Ok();
+}
+
+Status ReadDurability(std::uint64_t number, Durability* durability) {
+    if (number > static_cast<std::uint64_t>(Durability::kReplicatedFsync)) {
+        return Status::InvalidArgument("AckItem: durability " + std::to_string(number) +
+                                       " is unknown; the highest here is 5, REPLICATED_FSYNC");
+    }
+    *durability = static_cast<Durability>(number);
+    return Status::Ok();
 }
 
 Status ReadAckItem(std::string_view bytes, AckItem* item) {
     FieldReader reader(bytes, "AckItem");
-    while (reader.Next()) {
+    Status read;
+    while (read.ok() && reader.Next()) {
         switch (reader.field()) {
             case 1:
-                if (reader.Varint() > static_cast<std::uint64_t>(AckVerdict::kRelease)) {
-                    return Status::InvalidArgument("AckItem: verdict " +
-                                                   std::to_string(reader.Varint()) +
-                                                   " is unknown; the highest here is 4, RELEASE");
-                }
-                item->verdict = static_cast<AckVerdict>(reader.Varint());
+                read = ReadVerdict(reader.Varint(), &item->verdict);
                 break;
             case 2:
                 item->first = reader.Varint();
@@ -75,11 +100,17 @@ Status ReadAckItem(std::string_view bytes, AckItem* item) {
             case 5:
                 item->error = std::string(reader.Bytes().substr(0, kMaxErrorTextBytes));
                 break;
+            case 6:
+                // Zero is a value here, so what is of another type must not be read as one.
+                if (reader.IsVarint()) {
+                    read = ReadDurability(reader.Varint(), &item->durability);
+                }
+                break;
             default:
                 break;
         }
     }
-    return reader.status();
+    return read.ok() ? reader.status() : read;
 }
 
 Status ReadAck(std::string_view bytes, ItemBudget* budget, AckCommand* ack) {
@@ -294,30 +325,64 @@ Status ReadDelivery(const Slice& frame,
     return reader.status();
 }
 
-Status ReadSubscribed(std::string_view bytes, SubscribeReply* reply) {
+Status ReadSubscribed(std::string_view bytes, ItemBudget* budget, SubscribeReply* reply) {
     FieldReader reader(bytes, "Subscribed");
     while (reader.Next()) {
         if (reader.field() == 1) {
             reply->incarnation = reader.Varint();
         } else if (reader.field() == 2) {
             reply->held_below = reader.Varint();
+        } else if (reader.field() == 3 && reader.IsBytes()) {
+            if (!budget->Take()) {
+                return budget->Exceeded("ConsumeFrame");
+            }
+            reply->warnings.emplace_back(reader.Bytes().substr(0, kMaxErrorTextBytes));
         }
     }
     return reader.status();
 }
 
-Status ReadAckResult(std::string_view bytes, AckResult* result) {
+std::size_t PullRangeBytes(const PullRange& range) {
+    return VarintFieldBytes(range.first) + VarintFieldBytes(range.last);
+}
+
+Status ReadPullRange(std::string_view bytes, PullRange* range) {
+    FieldReader reader(bytes, "PullRange");
+    while (reader.Next()) {
+        if (reader.field() == 1) {
+            range->first = reader.Varint();
+        } else if (reader.field() == 2) {
+            range->last = reader.Varint();
+        }
+    }
+    if (reader.status().ok() && range->first > range->last) {
+        return Status::InvalidArgument("PullRange: first " + std::to_string(range->first) +
+                                       " is after last " + std::to_string(range->last));
+    }
+    return reader.status();
+}
+
+Status ReadAckResult(std::string_view bytes, ItemBudget* budget, AckResult* result) {
     FieldReader reader(bytes, "AckResult");
     Status refused;
+    AckReply reply;
     while (reader.Next()) {
         if (reader.field() == 1) {
             result->id = reader.Varint();
-        } else if (reader.field() == 2) {
-            result->reply = AckReply{reader.Varint()};
         } else if (reader.field() == 3) {
             refused = ReadStatusMessage(reader.Bytes());
+        } else if (reader.field() == 4 && reader.IsBytes()) {
+            if (!budget->Take()) {
+                return budget->Exceeded("ConsumeFrame");
+            }
+            PullRange range;
+            if (Status read = ReadPullRange(reader.Bytes(), &range); !read.ok()) {
+                return read;
+            }
+            reply.not_held.push_back(range);
         }
     }
+    result->reply = std::move(reply);
     if (!refused.ok()) {
         result->reply = refused;
     }
@@ -336,7 +401,8 @@ Status ReadEvent(const Slice& frame,
                 event->subscription = reader.Varint();
                 break;
             case 2:
-                read = ReadSubscribed(reader.Bytes(), &event->event.emplace<SubscribeReply>());
+                read =
+                    ReadSubscribed(reader.Bytes(), budget, &event->event.emplace<SubscribeReply>());
                 break;
             case 3:
                 read = ReadDelivery(frame,
@@ -345,7 +411,7 @@ Status ReadEvent(const Slice& frame,
                                     &event->event.emplace<std::vector<DeliveredBatch>>());
                 break;
             case 4:
-                read = ReadAckResult(reader.Bytes(), &event->event.emplace<AckResult>());
+                read = ReadAckResult(reader.Bytes(), budget, &event->event.emplace<AckResult>());
                 break;
             case 5:
                 event->event = ClosedEvent{ReadStatusMessage(reader.Bytes())};
@@ -360,12 +426,20 @@ Status ReadEvent(const Slice& frame,
 }  // namespace
 
 void AppendSubscribed(std::uint64_t subscription, const SubscribeReply& reply, std::string* out) {
-    PutElement(out,
-               subscription,
-               2,
-               VarintFieldBytes(reply.incarnation) + VarintFieldBytes(reply.held_below));
+    std::string warnings;
+    for (const std::string& warning : reply.warnings) {
+        const std::string text = CleanText(warning, kMaxErrorTextBytes);
+        PutLength(&warnings, 3, text.size());  // An empty one is there all the same.
+        warnings += text;
+    }
+    PutElement(
+        out,
+        subscription,
+        2,
+        VarintFieldBytes(reply.incarnation) + VarintFieldBytes(reply.held_below) + warnings.size());
     PutVarintField(out, 1, reply.incarnation);
     PutVarintField(out, 2, reply.held_below);
+    out->append(warnings);
 }
 
 void AppendDelivery(std::uint64_t subscription,
@@ -386,18 +460,25 @@ void AppendAckResult(std::uint64_t subscription,
                      std::uint64_t ack_id,
                      const Result<AckReply>& reply,
                      std::string* out) {
-    const std::uint64_t not_held = reply.ok() ? reply.value().not_held_count : 0;
-    const std::size_t status_bytes = reply.ok() ? 0 : StatusMessageBytes(reply.status());
-    PutElement(out,
-               subscription,
-               4,
-               VarintFieldBytes(ack_id) + VarintFieldBytes(not_held) +
-                   (reply.ok() ? 0 : MessageFieldBytes(status_bytes)));
-    PutVarintField(out, 1, ack_id);
-    PutVarintField(out, 2, not_held);
     if (!reply.ok()) {
+        const std::size_t status_bytes = StatusMessageBytes(reply.status());
+        PutElement(
+            out, subscription, 4, VarintFieldBytes(ack_id) + MessageFieldBytes(status_bytes));
+        PutVarintField(out, 1, ack_id);
         PutLength(out, 3, status_bytes);
         PutStatusMessage(out, reply.status());
+        return;
+    }
+    std::size_t bytes = VarintFieldBytes(ack_id);
+    for (const PullRange& range : reply->not_held) {
+        bytes += MessageFieldBytes(PullRangeBytes(range));
+    }
+    PutElement(out, subscription, 4, bytes);
+    PutVarintField(out, 1, ack_id);
+    for (const PullRange& range : reply->not_held) {
+        PutLength(out, 4, PullRangeBytes(range));
+        PutVarintField(out, 1, range.first);
+        PutVarintField(out, 2, range.last);
     }
 }
 

@@ -169,6 +169,14 @@ proto::GroupInfo ToProto(const GroupInfo& info) {
     if (info.oldest_unacked_age) {
         message.set_oldest_unacked_age_ms(MillisToWire(*info.oldest_unacked_age));
     }
+    message.set_set_aside_count(info.set_aside_count);
+    message.set_unwanted_count(info.unwanted_count);
+    message.set_suspect_count(info.suspect_count);
+    message.set_lost_to_retention_count(info.lost_to_retention_count);
+    message.set_lost_to_full_disk_count(info.lost_to_full_disk_count);
+    message.set_lost_to_damage_count(info.lost_to_damage_count);
+    message.set_lost_to_burial_count(info.lost_to_burial_count);
+    message.set_waits_for(CleanText(info.waits_for, kMaxErrorTextBytes));
     return message;
 }
 
@@ -185,6 +193,14 @@ GroupInfo FromProto(const proto::GroupInfo& message) {
     if (message.has_oldest_unacked_age_ms()) {
         info.oldest_unacked_age = MillisFromWire(message.oldest_unacked_age_ms());
     }
+    info.set_aside_count = message.set_aside_count();
+    info.unwanted_count = message.unwanted_count();
+    info.suspect_count = message.suspect_count();
+    info.lost_to_retention_count = message.lost_to_retention_count();
+    info.lost_to_full_disk_count = message.lost_to_full_disk_count();
+    info.lost_to_damage_count = message.lost_to_damage_count();
+    info.lost_to_burial_count = message.lost_to_burial_count();
+    info.waits_for = message.waits_for();
     return info;
 }
 
@@ -200,6 +216,13 @@ Result<AckItem> FromProto(const proto::AckItem& message) {
         item.delay = MillisFromWire(message.delay_ms());
     }
     item.error = message.error().substr(0, kMaxErrorTextBytes);
+    if (message.has_durability()) {
+        auto durability = FromProto(message.durability());
+        if (!durability.ok()) {
+            return durability.status();
+        }
+        item.durability = *durability;
+    }
     return item;
 }
 

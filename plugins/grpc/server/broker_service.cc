@@ -7,6 +7,7 @@
 
 #include "qmq/subject.h"
 
+#include "plugins/grpc/codec/proto_wire.h"
 #include "plugins/grpc/server/consume_stream.h"
 #include "plugins/grpc/server/unary_reactor.h"
 
@@ -49,6 +50,13 @@ RawReactor* BrokerService::Consume(grpc::CallbackServerContext* context) {
     return StartStream<ConsumeStream>(context);
 }
 
+/// Of what the broker takes and what a frame has room for, beside the name of its subject and the
+/// like, the lower.
+static std::size_t LargestBatch(const ServiceOptions& options) {
+    constexpr std::size_t kFrameOverhead = 1'024;
+    return std::min(options.batch.max_batch_bytes, options.max_message_bytes - kFrameOverhead);
+}
+
 template <typename Begin>
 grpc::ServerUnaryReactor* BrokerService::Unary(grpc::CallbackServerContext* context, Begin begin) {
     auto* reactor = new UnaryReactor;
@@ -75,6 +83,7 @@ grpc::ServerUnaryReactor* BrokerService::Discover(grpc::CallbackServerContext* c
             group->set_address(options_.advertised_address);
             group->set_readable(true);
             group->set_writable(true);
+            group->mutable_limits()->set_max_batch_bytes(LargestBatch(options_));
             reply->set_every_subject(true);
             return grpc::Status::OK;
         });
@@ -231,6 +240,9 @@ grpc::Status FillPullReply(const std::string& subject,
     }
     reply->set_incarnation(pulled.value().subscribed.incarnation);
     reply->set_held_below(pulled.value().subscribed.held_below);
+    for (const std::string& warning : pulled.value().subscribed.warnings) {
+        reply->add_warnings(CleanText(warning, kMaxErrorTextBytes));
+    }
     for (const DeliveredBatch& batch : pulled.value().batches) {
         if (Status put = PutPulled(subject, batch, limits, reply); !put.ok()) {
             return ToGrpc(put);
@@ -287,7 +299,12 @@ grpc::ServerUnaryReactor* BrokerService::Ack(grpc::CallbackServerContext* contex
                     [answer, reply](const Result<AckReply>& acked) {
                         answer->Give([&] {
                             if (acked.ok()) {
-                                reply->set_not_held_count(acked.value().not_held_count);
+                                reply->set_not_held_count(acked->not_held_count());
+                                for (const PullRange& range : acked->not_held) {
+                                    proto::PullRange* message = reply->add_not_held();
+                                    message->set_first(range.first);
+                                    message->set_last(range.last);
+                                }
                             }
                             return ToGrpc(acked.status());
                         });

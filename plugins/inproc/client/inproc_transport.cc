@@ -23,7 +23,7 @@ public:
         if (Status valid = ValidateStoredSubject(request.subject); !valid.ok()) {
             return done(valid);
         }
-        done(Route{{{"inproc", "inproc", true, true}}, true});
+        done(Route{{{"inproc", "inproc", true, true, state_->broker().limits()}}, true});
     }
 
     std::unique_ptr<BrokerConnection> Connect(

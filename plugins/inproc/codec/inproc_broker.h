@@ -42,6 +42,7 @@ class Broker {
 public:
     virtual ~Broker();
 
+    virtual BrokerLimits limits() const { return {}; }
     virtual void Send(std::vector<SendBatch> batches, SendDone done) = 0;
     virtual std::unique_ptr<Session> Subscribe(SubscribeRequest request,
                                                std::shared_ptr<Sink> sink) = 0;

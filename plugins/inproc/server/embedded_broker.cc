@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "qmq/clock.h"
+#include "qmq/random.h"
 
 #include "plugins/inproc/server/capped_files.h"
 
@@ -61,22 +62,38 @@ broker::BrokerOptions ToBrokerOptions(const std::string& directory, const Inproc
 
 }  // namespace
 
-EmbeddedBroker::EmbeddedBroker(const InprocOptions& options, std::function<void(bool)> release)
+EmbeddedBroker::EmbeddedBroker(const InprocOptions& options,
+                               std::shared_ptr<EventFan> fan,
+                               std::function<void(bool)> release)
     : release_(std::move(release)),
+      events_(SystemClock(),
+              timers_,
+              [fan = std::move(fan)](std::string_view line) {
+                  fan->Say("the broker inside this process: " + std::string(line));
+              }),
       io_({.threads = options.shards, .name = "qmq-io"}),
       timers_({.threads = 1, .name = "qmq-timer"}) {}
 
 Result<std::unique_ptr<EmbeddedBroker>> EmbeddedBroker::Open(const std::string& directory,
                                                              const InprocOptions& options,
+                                                             std::shared_ptr<EventFan> fan,
                                                              std::function<void(bool)> release) {
-    std::unique_ptr<EmbeddedBroker> embedded(new EmbeddedBroker(options, std::move(release)));
+    std::unique_ptr<EmbeddedBroker> embedded(
+        new EmbeddedBroker(options, std::move(fan), std::move(release)));
     if (directory.empty()) {
         embedded->memory_ = CapFiles(env::MakeMemoryFileSystem(), options.memory_bytes);
     }
     env::FileSystem& files = directory.empty() ? *embedded->memory_ : env::RealFileSystem();
-    auto opened = broker::Broker::Open(
-        ToBrokerOptions(directory, options),
-        broker::BrokerEnvironment{files, SystemClock(), embedded->timers_, embedded->io_});
+    const broker::BrokerOptions broker_options = ToBrokerOptions(directory, options);
+    embedded->limits_.max_batch_bytes = broker_options.store.limits.max_batch_bytes;
+    auto opened =
+        broker::Broker::Open(broker_options,
+                             broker::BrokerEnvironment{.files = files,
+                                                       .clock = SystemClock(),
+                                                       .executor = embedded->timers_,
+                                                       .io = embedded->io_,
+                                                       .seed = Random::FromSystem().Next(),
+                                                       .events = embedded->events_});
     if (!opened.ok()) {
         return opened.status();
     }

@@ -9,7 +9,9 @@
 #include "qmq/status.h"
 
 #include "plugins/inproc/codec/inproc_broker.h"
+#include "plugins/inproc/server/event_fan.h"
 #include "server/broker/broker.h"
+#include "server/env/event_reporter.h"
 #include "server/env/file_system.h"
 
 namespace qmq::inproc {
@@ -17,13 +19,16 @@ namespace qmq::inproc {
 /// A broker with all that it stands on: files, and threads of its own. Passes calls through.
 class EmbeddedBroker final : public Broker {
 public:
-    /// An empty `directory` means in memory. `release` is what `Release` does.
+    /// An empty `directory` means in memory. `release` is what `Release` does. `fan` hears what the
+    /// engine has to tell people.
     static Result<std::unique_ptr<EmbeddedBroker>> Open(const std::string& directory,
                                                         const InprocOptions& options,
+                                                        std::shared_ptr<EventFan> fan,
                                                         std::function<void(bool)> release);
     /// Closes the broker and waits for that. Not inside one of its callbacks.
     ~EmbeddedBroker() override;
 
+    BrokerLimits limits() const override { return limits_; }
     void Send(std::vector<SendBatch> batches, SendDone done) override {
         broker_->Send(std::move(batches), std::move(done));
     }
@@ -45,9 +50,13 @@ public:
     void Release(bool inside_callback) override { release_(inside_callback); }
 
 private:
-    EmbeddedBroker(const InprocOptions& options, std::function<void(bool)> release);
+    EmbeddedBroker(const InprocOptions& options,
+                   std::shared_ptr<EventFan> fan,
+                   std::function<void(bool)> release);
 
     const std::function<void(bool)> release_;
+    BrokerLimits limits_;
+    env::EventReporter events_;
     std::unique_ptr<env::FileSystem> memory_;  // Null for a directory.
     ThreadPool io_;
     ThreadPool timers_;

@@ -15,21 +15,24 @@ EmbeddedRegistry::~EmbeddedRegistry() {
     }
 }
 
-Result<Broker*> EmbeddedRegistry::Acquire(const std::string& directory) {
+Result<EmbeddedRegistry::Use> EmbeddedRegistry::Acquire(const std::string& directory,
+                                                        const TransportContext& context) {
     std::unique_lock lock(mutex_);
     for (auto found = entries_.find(directory); found != entries_.end();
          found = entries_.find(directory)) {
         if (found->second.broker != nullptr) {
             ++found->second.users;
-            return found->second.broker.get();
+            return Use{found->second.broker.get(),
+                       found->second.fan->Listen(context.timers, context.warn)};
         }
         changed_.wait(lock);
     }
-    entries_.emplace(directory, Entry{});
+    const std::shared_ptr<EventFan> fan = entries_.emplace(directory, Entry{}).first->second.fan;
     lock.unlock();
+    auto listening = fan->Listen(context.timers, context.warn);
     // The broker keeps the registry, so that it outlives the factory as long as it has users.
     auto opened = EmbeddedBroker::Open(
-        directory, options_, [self = shared_from_this(), directory](bool inside_callback) {
+        directory, options_, fan, [self = shared_from_this(), directory](bool inside_callback) {
             self->Release(directory, inside_callback);
         });
     lock.lock();
@@ -41,7 +44,7 @@ Result<Broker*> EmbeddedRegistry::Acquire(const std::string& directory) {
     Entry& entry = entries_[directory];
     entry.broker = std::move(opened).value();
     entry.users = 1;
-    return entry.broker.get();
+    return Use{entry.broker.get(), std::move(listening)};
 }
 
 void EmbeddedRegistry::Release(std::string directory, bool inside_callback) {

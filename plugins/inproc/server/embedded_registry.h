@@ -11,6 +11,7 @@
 
 #include "qmq/inproc.h"
 #include "qmq/status.h"
+#include "qmq/transport.h"
 
 #include "plugins/inproc/server/embedded_broker.h"
 
@@ -25,12 +26,17 @@ public:
     EmbeddedRegistry(const EmbeddedRegistry&) = delete;
     EmbeddedRegistry& operator=(const EmbeddedRegistry&) = delete;
 
-    /// Waits while the broker of `directory` is being opened or closed by another thread. To be
-    /// given back by `Broker::Release`, once.
-    Result<Broker*> Acquire(const std::string& directory);
+    struct Use {
+        Broker* broker = nullptr;  ///< To be given back by `Broker::Release`, once.
+        std::unique_ptr<EventFan::Listening> listening;
+    };
+    /// Waits while the broker of `directory` is being opened or closed by another thread. What the
+    /// broker has to tell, also while it is being opened, goes to the log of `context`.
+    Result<Use> Acquire(const std::string& directory, const TransportContext& context);
 
 private:
     struct Entry {
+        std::shared_ptr<EventFan> fan = std::make_shared<EventFan>();
         std::unique_ptr<EmbeddedBroker> broker;  // Null while it is being opened or closed.
         std::size_t users = 0;
     };

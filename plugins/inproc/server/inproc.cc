@@ -1,9 +1,13 @@
 #include "qmq/inproc.h"
 
+#include <atomic>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "qmq/process_mark.h"
 
 #include "plugins/inproc/client/inproc_transport.h"
 #include "plugins/inproc/server/embedded_registry.h"
@@ -36,15 +40,55 @@ Result<std::string> ParseUri(const std::string& uri) {
     return path;
 }
 
+/// A transport whose client hears what the broker has to tell, and no longer than it lives.
+class ListeningTransport final : public Transport {
+public:
+    ListeningTransport(std::unique_ptr<Transport> transport,
+                       std::unique_ptr<EventFan::Listening> listening)
+        : transport_(std::move(transport)), listening_(std::move(listening)) {}
+    void Discover(DiscoverRequest request,
+                  TimePoint deadline,
+                  UniqueFunction<void(Result<Route>)> done) override {
+        transport_->Discover(std::move(request), deadline, std::move(done));
+    }
+    std::unique_ptr<BrokerConnection> Connect(
+        const BrokerGroup& group, std::shared_ptr<ConnectionListener> listener) override {
+        return transport_->Connect(group, std::move(listener));
+    }
+
+private:
+    const std::unique_ptr<Transport> transport_;
+    const std::unique_ptr<EventFan::Listening> listening_;  // Ends first.
+};
+
+/// The brokers of a factory, and the process in which they are.
+struct Brokers {
+    std::shared_ptr<EmbeddedRegistry> registry;
+    ProcessMark process;
+    std::unique_ptr<Brokers> before;  // Of the process that this one was forked from: not touched.
+};
+
 class InprocFactory final : public TransportFactory {
 public:
     explicit InprocFactory(InprocOptions options)
-        : options_(options), registry_(std::make_shared<EmbeddedRegistry>(options)) {}
+        : options_(options), brokers_(MakeBrokers(nullptr).release()) {}
+    ~InprocFactory() override {
+        std::unique_ptr<Brokers> brokers(brokers_.load());
+        if (brokers->process.foreign()) {
+            KeepForEver(std::shared_ptr<Brokers>(std::move(brokers)));
+            return;
+        }
+        if (brokers->before != nullptr) {
+            KeepForEver(std::shared_ptr<Brokers>(std::move(brokers->before)));
+        }
+    }
+    InprocFactory(const InprocFactory&) = delete;
+    InprocFactory& operator=(const InprocFactory&) = delete;
 
     std::vector<std::string> Schemes() const override { return {"inproc"}; }
 
     Result<std::unique_ptr<Transport>> Make(const std::string& uri,
-                                            const TransportContext&) override {
+                                            const TransportContext& context) override {
         if (Status valid = Validate(options_); !valid.ok()) {
             return valid;
         }
@@ -52,16 +96,39 @@ public:
         if (!directory.ok()) {
             return directory.status();
         }
-        auto broker = registry_->Acquire(*directory);
-        if (!broker.ok()) {
-            return broker.status().WithContext("uri \"" + uri + "\"");
+        auto use = Registry().Acquire(*directory, context);
+        if (!use.ok()) {
+            return use.status().WithContext("uri \"" + uri + "\"");
         }
-        return MakeTransport(**broker);
+        return std::unique_ptr<Transport>(std::make_unique<ListeningTransport>(
+            MakeTransport(*use->broker), std::move(use->listening)));
     }
 
 private:
+    std::unique_ptr<Brokers> MakeBrokers(std::unique_ptr<Brokers> before) const {
+        auto made = std::make_unique<Brokers>();
+        made->registry = std::make_shared<EmbeddedRegistry>(options_);
+        made->before = std::move(before);
+        return made;
+    }
+
+    /// In a child by fork() the brokers of the parent have no threads: others take their place.
+    /// Without a lock, since a fork may have copied one that is held.
+    EmbeddedRegistry& Registry() {
+        Brokers* brokers = brokers_.load(std::memory_order_acquire);
+        while (brokers->process.foreign()) {
+            auto fresh = MakeBrokers(std::unique_ptr<Brokers>(brokers));
+            if (brokers_.compare_exchange_strong(brokers, fresh.get(), std::memory_order_acq_rel)) {
+                brokers = fresh.release();
+            } else {
+                (void)fresh->before.release();  // Another thread's has it.
+            }
+        }
+        return *brokers->registry;
+    }
+
     const InprocOptions options_;
-    const std::shared_ptr<EmbeddedRegistry> registry_;
+    std::atomic<Brokers*> brokers_;
 };
 
 }  // namespace

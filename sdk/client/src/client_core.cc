@@ -1,11 +1,13 @@
 #include "sdk/client/src/client_core.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "qmq/subject.h"
 
-#include "sdk/client/src/call_scope.h"
+#include "sdk/client/src/link/ready_watcher.h"
+#include "sdk/client/src/receive/pull_core.h"
+#include "sdk/client/src/receive/subscription_core.h"
+#include "sdk/client/src/send/producer_core.h"
 
 namespace qmq::internal {
 
@@ -18,8 +20,12 @@ Result<std::unique_ptr<Transport>> MakeTransport(const ClientOptions& options,
     for (const auto& factory : options.transports) {
         for (const std::string& candidate : factory->Schemes()) {
             if (candidate == scheme) {
-                return factory->Make(options.uri,
-                                     {runtime.clock(), runtime.work(), runtime.client_id()});
+                return factory->Make(
+                    options.uri,
+                    {runtime.clock(),
+                     runtime.work(),
+                     runtime.client_id(),
+                     [log = runtime.logger()](std::string_view line) { log->Warning(line); }});
             }
             known += (known.empty() ? "" : ", ") + candidate;
         }
@@ -42,73 +48,68 @@ Result<std::shared_ptr<ClientCore>> ClientCore::Create(ClientOptions options) {
     if (!transport.ok()) {
         return transport.status();
     }
-    std::shared_ptr<ClientCore> core(new ClientCore(std::move(options), std::move(runtime)));
-    core->transport_ = std::move(*transport);
-    core->links_ = std::make_shared<LinkPool>(core->runtime_, core->transport_);
-    core->runtime_->SetKick([self = std::weak_ptr(core)] {
-        if (auto live = self.lock()) {
-            live->KickProducers();
-        }
-    });
-    core->router_ =
-        std::make_shared<Router>(core->runtime_, core->transport_, core->route_refresh_);
-    return core;
+    return std::shared_ptr<ClientCore>(
+        new ClientCore(std::move(options), std::move(runtime), std::move(*transport)));
 }
 
-ClientCore::ClientCore(ClientOptions options, std::shared_ptr<ClientRuntime> runtime)
+ClientCore::ClientCore(ClientOptions options,
+                       std::shared_ptr<ClientRuntime> runtime,
+                       std::shared_ptr<Transport> transport)
     : runtime_(std::move(runtime)),
       filters_(std::move(options.filters)),
-      route_refresh_(options.route_refresh) {}
+      router_(std::make_shared<Router>(runtime_, transport, options.route_refresh)),
+      links_(std::make_shared<LinkPool>(runtime_, transport)),
+      roster_(std::make_shared<Roster>()),
+      end_(std::make_shared<ClientEnd>(runtime_, roster_, router_, links_, std::move(transport))) {
+    runtime_->SetWakeProducers([weak = std::weak_ptr(roster_)] {
+        if (const auto roster = weak.lock()) {
+            for (const auto& producer : roster->producers()) {
+                producer->Wake();
+            }
+        }
+    });
+}
 
 ClientCore::~ClientCore() {
-    Finish(std::chrono::steady_clock::now());
+    (void)end_->Run(std::chrono::milliseconds(0));
 }
+
+namespace {
+
+/// What a handle holds: whoever drops the last one ends `core` by `end`. In a process that was
+/// forked meanwhile it is left alone.
+template <typename Core, typename End>
+std::shared_ptr<Core> HandleTo(std::shared_ptr<Core> core, End end) {
+    Core* const raw = core.get();
+    return std::shared_ptr<Core>(raw, [core = std::move(core), end](Core*) mutable {
+        if (core->process().foreign()) {
+            KeepForEver(std::move(core));
+        } else {
+            end(std::move(core));
+        }
+    });
+}
+
+}  // namespace
 
 Result<Producer> ClientCore::MakeProducer(const ProducerOptions& options) {
     if (Status status = Validate(options); !status.ok()) {
         return status;
     }
-    auto producer = std::make_shared<ProducerCore>(runtime_, router_, links_, options);
-    {
-        Lock lock(mutex_);
-        if (stage_ != Stage::kRunning) {
-            return Status::Cancelled("the client has been shut down");
-        }
-        producers_.push_back(producer);
+    auto producer = ProducerCore::Make(runtime_, router_, links_, options);
+    if (Status status = roster_->Add(producer); !status.ok()) {
+        return status;
     }
     // When the last handle goes, what was taken is still sent; then the producer goes as well.
-    std::shared_ptr<ProducerCore> handle(producer.get(),
-                                         [producer, self = weak_from_this()](ProducerCore*) {
-                                             producer->BeginClose([self, raw = producer.get()] {
-                                                 if (auto core = self.lock()) {
-                                                     core->RemoveProducer(raw);
-                                                 }
-                                             });
-                                         });
-    return ProducerAccess::MakeProducer(std::move(handle));
-}
-
-void ClientCore::KickProducers() {
-    std::vector<std::shared_ptr<ProducerCore>> producers;
-    {
-        Lock lock(mutex_);
-        producers = producers_;
-    }
-    for (const auto& producer : producers) {
-        producer->Kick();
-    }
-}
-
-void ClientCore::RemoveProducer(const ProducerCore* producer) {
-    std::shared_ptr<ProducerCore> removed;  // Destroyed without the lock.
-    Lock lock(mutex_);
-    auto found = std::find_if(producers_.begin(), producers_.end(), [producer](const auto& one) {
-        return one.get() == producer;
-    });
-    if (found != producers_.end()) {
-        removed = std::move(*found);
-        producers_.erase(found);
-    }
+    return ProducerAccess::MakeProducer(
+        HandleTo(std::move(producer),
+                 [weak = std::weak_ptr(roster_)](const std::shared_ptr<ProducerCore>& last) {
+                     last->BeginClose([weak, raw = last.get()] {
+                         if (const auto roster = weak.lock()) {
+                             roster->Remove(raw);
+                         }
+                     });
+                 }));
 }
 
 Status ClientCore::ResolveGroup(bool broadcast, std::string* group) const {
@@ -120,42 +121,14 @@ Status ClientCore::ResolveGroup(bool broadcast, std::string* group) const {
         "client_id, which is the consumer group of a broadcast subscription");
 }
 
-Status ClientCore::Claim(const GroupKey& key) {
-    Lock lock(mutex_);
-    if (stage_ != Stage::kRunning) {
-        return Status::Cancelled("the client has been shut down");
-    }
-    if (subscriptions_.contains(key) || pullers_.contains(key)) {
-        return Status::AlreadyExists("this client has a consumer of subject " + key.first +
-                                     " in group " + key.second + " already");
-    }
-    subscriptions_[key] = nullptr;
-    return Status::Ok();
-}
-
-void ClientCore::Unclaim(const GroupKey& key) {
-    std::shared_ptr<SubscriptionCore> subscription;  // Destroyed without the lock.
-    std::shared_ptr<PullCore> puller;
-    Lock lock(mutex_);
-    if (auto found = subscriptions_.find(key); found != subscriptions_.end()) {
-        subscription = std::move(found->second);
-        subscriptions_.erase(found);
-    }
-    if (auto found = pullers_.find(key); found != pullers_.end()) {
-        puller = std::move(found->second);
-        pullers_.erase(found);
-    }
-}
-
-Result<Subscription> ClientCore::Subscribe(SubscriptionOptions options,
-                                           HandlerChain::AnyHandler handler) {
+Result<Subscription> ClientCore::Subscribe(SubscriptionOptions options, Handler handler) {
     if (Status status = Validate(options); !status.ok()) {
         return status;
     }
-    if (std::visit([](const auto& one) { return !one; }, handler)) {
+    if (!handler) {
         return Status::InvalidArgument("SubscriptionOptions: the handler is empty");
     }
-    if (options.idempotency != nullptr && std::holds_alternative<ManualHandler>(handler)) {
+    if (options.idempotency != nullptr && handler.form() == Handler::Form::kDelivery) {
         return Status::InvalidArgument(
             "SubscriptionOptions: idempotency needs a handler whose return ends the message; with "
             "a manual handler call the store yourself");
@@ -164,33 +137,30 @@ Result<Subscription> ClientCore::Subscribe(SubscriptionOptions options,
     if (Status status = ResolveGroup(options.broadcast, &group); !status.ok()) {
         return status;
     }
-    const GroupKey key{options.subject, group};
-    if (Status status = Claim(key); !status.ok()) {
+    const Roster::GroupKey key{options.subject, group};
+    if (Status status = roster_->Claim(key); !status.ok()) {
         return status;
     }
     auto chain =
         std::make_unique<HandlerChain>(runtime_, filters_, options, group, std::move(handler));
-    auto subscription =
-        std::make_shared<SubscriptionCore>(runtime_,
-                                           router_,
-                                           links_,
-                                           std::move(options),
-                                           group,
-                                           std::move(chain),
-                                           [self = weak_from_this(), key](const SubscriptionCore*) {
-                                               if (auto core = self.lock()) {
-                                                   core->Unclaim(key);
-                                               }
-                                           });
-    {
-        Lock lock(mutex_);
-        if (stage_ != Stage::kRunning) {
-            return Status::Cancelled("the client has been shut down");
-        }
-        subscriptions_[key] = subscription;
+    auto subscription = std::make_shared<SubscriptionCore>(
+        runtime_,
+        router_,
+        links_,
+        std::move(options),
+        group,
+        std::move(chain),
+        [weak = std::weak_ptr(roster_), key](const SubscriptionCore*) {
+            if (const auto roster = weak.lock()) {
+                roster->Remove(key);
+            }
+        });
+    if (Status status = roster_->Add(key, subscription); !status.ok()) {
+        return status;
     }
     subscription->Start();
-    return SubscriptionAccess::Make(std::move(subscription));
+    return SubscriptionAccess::Make(
+        HandleTo(std::move(subscription), [](const std::shared_ptr<SubscriptionCore>&) {}));
 }
 
 Result<PullConsumer> ClientCore::MakePullConsumer(PullConsumerOptions options) {
@@ -201,8 +171,8 @@ Result<PullConsumer> ClientCore::MakePullConsumer(PullConsumerOptions options) {
     if (Status status = ResolveGroup(options.broadcast, &group); !status.ok()) {
         return status;
     }
-    const GroupKey key{options.subject, group};
-    if (Status status = Claim(key); !status.ok()) {
+    const Roster::GroupKey key{options.subject, group};
+    if (Status status = roster_->Claim(key); !status.ok()) {
         return status;
     }
     auto puller = std::make_shared<PullCore>(runtime_,
@@ -210,98 +180,34 @@ Result<PullConsumer> ClientCore::MakePullConsumer(PullConsumerOptions options) {
                                              links_,
                                              std::move(options),
                                              group,
-                                             [self = weak_from_this(), key](const PullCore*) {
-                                                 if (auto core = self.lock()) {
-                                                     core->Unclaim(key);
+                                             [weak = std::weak_ptr(roster_), key](const PullCore*) {
+                                                 if (const auto roster = weak.lock()) {
+                                                     roster->Remove(key);
                                                  }
                                              });
-    {
-        Lock lock(mutex_);
-        if (stage_ != Stage::kRunning) {
-            return Status::Cancelled("the client has been shut down");
-        }
-        subscriptions_.erase(key);
-        pullers_[key] = puller;
+    if (Status status = roster_->Add(key, puller); !status.ok()) {
+        return status;
     }
     puller->Start();
     // The last handle leaves the group, when what it pulled has ended.
-    std::shared_ptr<PullCore> handle(puller.get(),
-                                     [puller](PullCore*) { puller->BeginClose(nullptr); });
-    return PullConsumerAccess::Make(std::move(handle));
+    return PullConsumerAccess::Make(
+        HandleTo(std::move(puller),
+                 [](const std::shared_ptr<PullCore>& last) { last->BeginClose(nullptr); }));
 }
-
-namespace {
-
-/// Watches one route until one of its links is up.
-class ReadyWatcher final : public RouteWatcher,
-                           public LinkObserver,
-                           public std::enable_shared_from_this<ReadyWatcher> {
-public:
-    explicit ReadyWatcher(std::shared_ptr<LinkPool> links) : links_(std::move(links)) {}
-
-    void OnRoute(const RouteKey& /*key*/, const std::vector<BrokerGroup>& groups) override {
-        for (const BrokerGroup& group : groups) {
-            std::shared_ptr<BrokerLink> link = links_->Get(group);
-            if (link == nullptr) {
-                continue;
-            }
-            const bool up = link->AddObserver(weak_from_this()) != nullptr;
-            std::lock_guard lock(mutex_);
-            used_.push_back(link);
-            reason_ = link->last_error();
-            ready_ = ready_ || up;
-        }
-        changed_.notify_all();
-    }
-    void OnRouteError(const RouteKey& /*key*/, const Status& status) override {
-        std::lock_guard lock(mutex_);
-        reason_ = status;
-    }
-    void OnLinkUp(BrokerLink& /*link*/, std::shared_ptr<BrokerConnection> /*up*/) override {
-        std::lock_guard lock(mutex_);
-        ready_ = true;
-        changed_.notify_all();
-    }
-    void OnLinkDown(BrokerLink& link, const Status& /*status*/) override {
-        Status reason = link.last_error();
-        std::lock_guard lock(mutex_);
-        reason_ = std::move(reason);
-    }
-    Status Wait(std::chrono::milliseconds timeout) {
-        std::unique_lock lock(mutex_);
-        if (changed_.wait_for(lock, timeout, [this] { return ready_; })) {
-            return Status::Ok();
-        }
-        return Status::DeadlineExceeded("not ready after " + std::to_string(timeout.count()) +
-                                        " ms; last: " + reason_.ToString());
-    }
-
-private:
-    const std::shared_ptr<LinkPool> links_;
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    bool ready_ = false;  // guarded by mutex_
-    Status reason_ = Status::Unavailable("the route has not been answered yet");
-    std::vector<std::shared_ptr<BrokerLink>> used_;  // guarded by mutex_
-};
-
-}  // namespace
 
 Status ClientCore::WaitReady(const std::string& subject, std::chrono::milliseconds timeout) {
     if (Status status = ValidateStoredSubject(subject); !status.ok()) {
         return status;
     }
-    {
-        Lock lock(mutex_);
-        if (stage_ != Stage::kRunning) {
-            return Status::Cancelled("the client has been shut down");
-        }
-    }
     auto watcher = std::make_shared<ReadyWatcher>(links_);
+    if (Status status = roster_->Add(watcher); !status.ok()) {
+        return status;
+    }
     const RouteKey key{ClientRole::kProducer, subject, {}};
     router_->Watch(key, watcher);
     Status status = watcher->Wait(timeout).WithContext("subject " + subject);
     router_->Unwatch(key, watcher.get());
+    roster_->Remove(watcher.get());
     return status;
 }
 

@@ -296,6 +296,13 @@ Result<MessageHead> ReadHead(std::string_view body, std::size_t offset) {
     return head;
 }
 
+bool IsReadable(std::string_view body, const MessageHead& head) {
+    MessageHead same;
+    MessageTail tail;
+    return Decode(body, head.offset, same, tail) == Defect::kNone &&
+           internal::CheckProperties(tail.properties).ok();
+}
+
 Result<MessageReader> MessageReader::Make(const std::string& subject,
                                           Slice batch,
                                           std::uint32_t attempt,

@@ -24,6 +24,7 @@ struct Message::Own {
     std::string key;
     std::string properties;
     std::string body;
+    internal::PropertyNames names;  // Of `properties`.
 };
 
 namespace {
@@ -71,6 +72,12 @@ Message::Message() = default;
 Message::Message(std::string subject)
     : own_(std::make_unique<Own>()), error_(ValidateSubject(subject)) {
     own_->subject = std::move(subject);
+}
+
+Message::Message(const char* subject) : Message(std::string(subject != nullptr ? subject : "")) {
+    if (subject == nullptr) {
+        error_ = Status::InvalidArgument("the subject is a null pointer");
+    }
 }
 
 Message::Message(const Message& other)
@@ -131,7 +138,8 @@ Message::Own& Message::Mutable() {
                                          std::string(views_.tags),
                                          std::string(views_.key),
                                          std::string(views_.properties),
-                                         std::string(views_.body)});
+                                         std::string(views_.body),
+                                         {}});
         views_ = {};
         source_.reset();
     }
@@ -161,6 +169,17 @@ WallTime Message::created_time() const {
 }
 std::uint32_t Message::attempt() const {
     return attempt_;
+}
+
+bool Message::FailIfNull(const char* value, std::string_view what) {
+    if (value == nullptr) {
+        Fail(std::string(what) + " is a null pointer");
+    }
+    return value == nullptr;
+}
+
+Message& Message::SetId(const char* id) {
+    return FailIfNull(id, "the message id") ? *this : SetId(std::string(id));
 }
 
 Message& Message::SetId(std::string id) {
@@ -197,8 +216,13 @@ Message& Message::SetText(std::string_view name, PropertyKind kind, std::string_
         const std::string own_text(text);
         return SetText(own_name, kind, own_text);
     }
-    internal::EraseProperty(name, block);
+    internal::PropertyNames& names = own_->names;
+    if (names.MayHave(name, block)) {
+        internal::EraseProperty(name, block);
+        names.Remove(name);
+    }
     internal::AppendProperty(name, kind, text, block);
+    names.Add(name);
     return *this;
 }
 
@@ -224,6 +248,12 @@ Message& Message::Set(std::string_view name, WallTime value) {
 Message& Message::Set(std::string_view name, std::string_view value) {
     const bool text = internal::IsUtf8(value);
     return SetText(name, text ? PropertyKind::kString : PropertyKind::kBytes, value);
+}
+
+Message& Message::Set(std::string_view name, const char* value) {
+    return value == nullptr && FailIfNull(value, "the value of property " + Quote(name))
+               ? *this
+               : Set(name, std::string_view(value));
 }
 
 std::optional<std::string_view> Message::FindText(std::string_view name) const {
@@ -269,6 +299,10 @@ Message& Message::AddTag(std::string_view tag) {
     return *this;
 }
 
+Message& Message::AddTag(const char* tag) {
+    return FailIfNull(tag, "a tag") ? *this : AddTag(std::string_view(tag));
+}
+
 std::vector<std::string_view> Message::tags() const {
     std::vector<std::string_view> all;
     all.reserve(tag_count_);
@@ -292,6 +326,14 @@ Message& Message::SetBody(std::string body) {
     }
     Mutable().body = std::move(body);
     return *this;
+}
+
+Message& Message::SetBody(const char* body) {
+    return FailIfNull(body, "the body") ? *this : SetBody(std::string(body));
+}
+
+Message& Message::SetOrderingKey(const char* key) {
+    return FailIfNull(key, "the ordering key") ? *this : SetOrderingKey(std::string_view(key));
 }
 
 Message& Message::SetOrderingKey(std::string_view key) {

@@ -78,18 +78,25 @@ Status Absent(const Message& message, std::string_view name) {
 }  // namespace
 
 template <PropertyType T>
+std::optional<T> Message::TryGet(std::string_view name) const {
+    const std::optional<std::string_view> text = FindText(name);
+    if (text) {
+        return Reader<T>::Read(*text);
+    }
+    if constexpr (std::same_as<T, std::string>) {
+        return internal::JoinParts(Parts().properties, name);
+    }
+    return std::nullopt;
+}
+
+template <PropertyType T>
 Result<T> Message::Find(std::string_view name) const {
+    if (std::optional<T> value = TryGet<T>(name)) {
+        return std::move(*value);
+    }
     const std::optional<std::string_view> text = FindText(name);
     if (!text) {
-        if constexpr (std::same_as<T, std::string>) {
-            if (auto joined = internal::JoinParts(Parts().properties, name)) {
-                return std::move(*joined);
-            }
-        }
         return Absent(*this, name);
-    }
-    if (std::optional<T> value = Reader<T>::Read(*text)) {
-        return std::move(*value);
     }
     return Status::InvalidArgument("property " + internal::Quote(name) + " of message " +
                                    internal::Quote(id()) + " is " + internal::Quote(*text) +
@@ -104,6 +111,14 @@ T Message::Get(std::string_view name) const {
     }
     return std::move(*found);
 }
+
+template std::optional<bool> Message::TryGet<bool>(std::string_view) const;
+template std::optional<std::int32_t> Message::TryGet<std::int32_t>(std::string_view) const;
+template std::optional<std::int64_t> Message::TryGet<std::int64_t>(std::string_view) const;
+template std::optional<float> Message::TryGet<float>(std::string_view) const;
+template std::optional<double> Message::TryGet<double>(std::string_view) const;
+template std::optional<WallTime> Message::TryGet<WallTime>(std::string_view) const;
+template std::optional<std::string> Message::TryGet<std::string>(std::string_view) const;
 
 template bool Message::Get<bool>(std::string_view) const;
 template std::int32_t Message::Get<std::int32_t>(std::string_view) const;

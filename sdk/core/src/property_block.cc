@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <functional>
 #include <map>
 #include <system_error>
 #include <utility>
@@ -156,6 +157,39 @@ void EraseProperty(std::string_view name, std::string& block) {
         } else {
             at += reader.end();
         }
+    }
+}
+
+bool PropertyNames::MayHave(std::string_view name, std::string_view block) {
+    constexpr std::size_t kLarge = 1'024;
+    if (hashes_ == nullptr) {
+        if (block.size() < kLarge) {
+            return true;
+        }
+        hashes_ = std::make_unique<std::unordered_set<std::size_t>>();
+        PropertyReader reader(block);
+        while (const std::optional<Property> property = reader.Next()) {
+            Add(property->name);
+        }
+    }
+    return hashes_->contains(std::hash<std::string_view>()(name));
+}
+
+void PropertyNames::Add(std::string_view name) {
+    if (hashes_ == nullptr) {
+        return;
+    }
+    hashes_->insert(std::hash<std::string_view>()(name));
+    // A part goes with the text that it is a part of.
+    if (const std::size_t marker = name.rfind(kPartMarker); marker != std::string_view::npos) {
+        hashes_->insert(std::hash<std::string_view>()(name.substr(0, marker)));
+    }
+}
+
+void PropertyNames::Remove(std::string_view name) {
+    if (hashes_ != nullptr) {
+        // The names of its parts stay, which costs a walk when one of them is set.
+        hashes_->erase(std::hash<std::string_view>()(name));
     }
 }
 

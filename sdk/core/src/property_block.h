@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 
 #include "qmq/message.h"
 #include "qmq/status.h"
@@ -54,5 +56,24 @@ void AppendProperty(std::string_view name,
 
 /// Takes out what `name` has: the property, and the parts of a large text.
 void EraseProperty(std::string_view name, std::string& block);
+
+/// Which names a large block has, by their hashes: so that setting a new one needs no walk through
+/// all that are there. A small block is walked.
+class PropertyNames {
+public:
+    PropertyNames() = default;
+    /// Learned anew when they are needed: most copies never are changed.
+    PropertyNames(const PropertyNames& /*other*/) {}
+    PropertyNames& operator=(const PropertyNames&) = delete;
+
+    /// Whether `EraseProperty(name)` could find anything in `block`. Learns the names of `block`
+    /// when it has become large; from then on it is told of every change.
+    bool MayHave(std::string_view name, std::string_view block);
+    void Add(std::string_view name);
+    void Remove(std::string_view name);
+
+private:
+    std::unique_ptr<std::unordered_set<std::size_t>> hashes_;  // Null: not known.
+};
 
 }  // namespace qmq::internal

@@ -1,6 +1,8 @@
 #include "qmq/protocol.h"
 
+#include <algorithm>
 #include <array>
+#include <limits>
 
 #include "qmq/subject.h"
 
@@ -123,9 +125,10 @@ Status Validate(const TagFilter& filter) {
         !status.ok()) {
         return status;
     }
-    const std::size_t fewest = filter.mode == TagMode::kNone ? 0 : 1;
-    if (Status status =
-            InRange("the number of filter.tags", filter.tags.size(), fewest, kMaxFilterTags);
+    const bool is_none = filter.mode == TagMode::kNone;
+    const std::size_t fewest = is_none ? 0 : 1;
+    const std::size_t most = is_none ? 0 : kMaxFilterTags;  // They would filter nothing.
+    if (Status status = InRange("the number of filter.tags", filter.tags.size(), fewest, most);
         !status.ok()) {
         return status;
     }
@@ -169,6 +172,28 @@ Status Validate(const SubscribeRequest& request) {
                     InRange("reconnect_grace", request.reconnect_grace, kNone, kDay / 24)});
 }
 
+void AckReply::AddNotHeld(PullRange range) {
+    if (!not_held.empty() && not_held.back().last + 1 == range.first && range.first != 0) {
+        not_held.back().last = range.last;
+    } else if (not_held.size() < kMostNotHeld) {
+        not_held.push_back(range);
+    } else {
+        PullRange& rest = not_held.back();
+        rest = {std::min(rest.first, range.first), std::max(rest.last, range.last)};
+    }
+}
+
+std::uint64_t AckReply::not_held_count() const {
+    constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
+    std::uint64_t sum = 0;
+    for (const PullRange& range : not_held) {
+        const std::uint64_t size = range.last - range.first;  // Less one.
+        sum += std::min(size, kMost - sum);
+        sum += sum < kMost ? 1U : 0U;
+    }
+    return sum;
+}
+
 Status Validate(const AckItem& item) {
     if (item.first > item.last) {
         return Status::InvalidArgument("ack item: first is " + std::to_string(item.first) +
@@ -181,8 +206,14 @@ Status Validate(const AckItem& item) {
     }
     return FirstOf({IsOneOf("ack item: verdict",
                             item.verdict,
-                            "0 (ack), 1 (retry), 2 (dead letter), 3 (renew) and 4 (release)",
-                            AckVerdict::kRelease),
+                            "0 (ack), 1 (retry), 2 (dead letter), 3 (renew), 4 (release) and 5 "
+                            "(begin)",
+                            AckVerdict::kBegin),
+                    IsOneOf("ack item: durability",
+                            item.durability,
+                            "0 (default), 1 (memory), 2 (page_cache), 3 (fsync), 4 (replicated) "
+                            "and 5 (replicated_fsync)",
+                            Durability::kReplicatedFsync),
                     InRange("ack item: delay", item.delay.value_or(kNone), kNone, 2 * 366 * kDay)});
 }
 

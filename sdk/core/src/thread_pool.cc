@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -30,7 +31,7 @@ struct ThreadPool::State {
     bool timer_keeper = false;         // guarded by mutex; one sleeper waits for the next timer
     bool stopped = false;              // guarded by mutex
     std::vector<bool> ended;           // guarded by mutex; by thread
-    std::vector<std::thread> threads;  // Of the owner only.
+    std::vector<std::thread> threads;  // guarded by mutex
 
     /// The next task, or an empty one when the pool has stopped. Waits for one.
     Task Take() {
@@ -49,6 +50,9 @@ struct ThreadPool::State {
             if (!queue.empty()) {
                 Task task = std::move(queue.front());
                 queue.pop_front();
+                if (!timer_keeper) {
+                    WakeAnother(lock);
+                }
                 return task;
             }
             Sleep(lock);
@@ -69,7 +73,8 @@ struct ThreadPool::State {
         --sleeping;
     }
 
-    /// Whoever kept the timers goes off to work: somebody else keeps them, if there is a sleeper.
+    /// Whoever may have kept the timers goes off to work: somebody else keeps them, if there is a
+    /// sleeper.
     void WakeAnother(std::unique_lock<std::mutex>& /*held*/) {
         if (sleeping > 0 && (!queue.empty() || !timers.empty())) {
             wake.notify_one();
@@ -100,21 +105,40 @@ ThreadPool::ThreadPool(ThreadPoolOptions options) : state_(std::make_shared<Stat
     QMQ_CHECK(options.threads >= 1 && options.threads <= 1024,
               "threads " + std::to_string(options.threads));
     state_->options = std::move(options);
-    state_->ended.resize(state_->options.threads);
     for (std::size_t i = 0; i < state_->options.threads; ++i) {
-        state_->threads.emplace_back([state = state_, i] {
-            pthread_setname_np(pthread_self(), state->options.name.substr(0, 15).c_str());
-            state->Run(i);
-        });
+        const std::lock_guard lock(state_->mutex);
+        Start(state_);
     }
 }
 
-ThreadPool::~ThreadPool() {
-    // Ten years: for ever, without overflow.
-    (void)Stop(std::chrono::hours(24 * 3650));
+/// Under the mutex.
+void ThreadPool::Start(const std::shared_ptr<State>& state) {
+    const std::size_t index = state->threads.size();
+    std::thread thread([state, index] {
+        pthread_setname_np(pthread_self(), state->options.name.substr(0, 15).c_str());
+        state->Run(index);
+    });
+    state->ended.push_back(false);
+    state->threads.push_back(std::move(thread));
 }
 
-bool ThreadPool::Stop(std::chrono::milliseconds wait) {
+std::size_t ThreadPool::Grow(std::size_t threads) {
+    const std::lock_guard lock(state_->mutex);
+    try {
+        while (state_->threads.size() < threads && !state_->stopped) {
+            Start(state_);
+        }
+    } catch (const std::system_error&) {
+        // Those that are there have to do.
+    }
+    return state_->threads.size();
+}
+
+ThreadPool::~ThreadPool() {
+    (void)Stop(TimePoint::max());
+}
+
+bool ThreadPool::Stop(TimePoint deadline) {
     std::deque<Task> dropped;
     std::map<State::TimerKey, Task> dropped_timers;
     const std::thread::id self = std::this_thread::get_id();
@@ -129,7 +153,8 @@ bool ThreadPool::Stop(std::chrono::milliseconds wait) {
     dropped.clear();
     dropped_timers.clear();
     lock.lock();
-    const bool all = state_->wake.wait_for(lock, wait, [&] { return state_->AllEnded(self); });
+    const bool all =
+        state_->wake.wait_until(lock, deadline, [&] { return state_->AllEnded(self); });
     std::vector<std::thread> join;
     for (std::size_t i = 0; i < state_->threads.size(); ++i) {
         std::thread& thread = state_->threads[i];

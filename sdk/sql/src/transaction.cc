@@ -180,7 +180,7 @@ void Transaction::State::Run(std::vector<Hook> hooks, Outcome outcome) {
             hook.call(outcome);
             continue;
         } catch (const std::exception& error) {
-            thrown = error.what();
+            thrown = error.what() != nullptr ? error.what() : "an exception without a text";
         } catch (...) {
             thrown = "something that is no std::exception";
         }

@@ -52,8 +52,13 @@ void Load::Send() {
     for (std::size_t place = 0; !stop_.load(std::memory_order_relaxed);) {
         Message message(subjects_[place]);
         message.SetBody(body).Set("orderId", "order-0000000001").AddTag("domestic");
-        producer_.Send(std::move(message),
-                       [this](const SendReceipt& receipt) { OnReceipt(receipt); });
+        if (Status taken = producer_.Send(
+                std::move(message), [this](const SendReceipt& receipt) { OnReceipt(receipt); });
+            !taken.ok()) {
+            SendReceipt refused;
+            refused.status = std::move(taken);
+            OnReceipt(refused);
+        }
         place = place + 1 == subjects_.size() ? 0 : place + 1;
     }
 }

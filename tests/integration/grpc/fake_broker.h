@@ -107,6 +107,7 @@ public:
         }
         PullReply reply;
         reply.subscribed.incarnation = 7;
+        reply.subscribed.warnings = {"others differ"};
         std::uint64_t next = 0;
         for (const Stored& stored : stored_[request.consumer.key.subject]) {
             reply.batches.push_back(ToDelivered(stored, next));
@@ -124,7 +125,7 @@ public:
             return;
         }
         Acked(std::move(items));
-        pool_.Post([done = std::move(done)]() mutable { done(AckReply{3}); });
+        pool_.Post([done = std::move(done)]() mutable { done(AckReply{{PullRange{4, 6}}}); });
     }
 
     void ResetGroup(std::string subject,
@@ -191,7 +192,7 @@ private:
         void Ack(std::vector<AckItem> items, AckDone done) override {
             const std::lock_guard lock(broker_.mutex_);
             broker_.Acked(std::move(items));
-            broker_.pool_.Post([done = std::move(done)]() mutable { done(AckReply{0}); });
+            broker_.pool_.Post([done = std::move(done)]() mutable { done(AckReply{}); });
         }
         void Close() override {
             const std::lock_guard lock(broker_.mutex_);

@@ -70,6 +70,8 @@ TEST_F(PlainCallsTest, AMessageInClearIsPulledAsItWasSent) {
 
     ASSERT_TRUE(status.ok()) << status.error_message();
     EXPECT_EQ(pulled.incarnation(), 7U);
+    ASSERT_EQ(pulled.warnings_size(), 1);
+    EXPECT_EQ(pulled.warnings(0), "others differ");
     ASSERT_EQ(pulled.messages_size(), 1);
     EXPECT_EQ(pulled.messages(0).pull_sequence(), 0U);
     EXPECT_EQ(pulled.messages(0).attempt(), 1U);

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/fake_transport.h"
+#include "tests/support/manual_executor.h"
 #include "tests/unit/annotations/silent_client.h"
 
 namespace {
@@ -13,11 +15,13 @@ namespace {
 struct Seats {
     void OnChange(const qmq::Message&) {}
     qmq::HandlerOutcome OnCheck(const qmq::Message&) const { return qmq::HandlerOutcome::Ack(); }
-    void OnPrint(qmq::Delivery delivery) { delivery.Ack(); }
+    void OnPrint(qmq::Delivery delivery) noexcept { delivery.Ack(); }
 };
 
+int refunds = 0;
 qmq::HandlerOutcome OnRefund(const qmq::Message&) {
-    return qmq::HandlerOutcome::Retry("later");
+    ++refunds;
+    return qmq::HandlerOutcome::Ack();
 }
 
 }  // namespace
@@ -44,11 +48,7 @@ using ::testing::SizeIs;
 
 class PassingFilter final : public Filter {
 public:
-    HandlerOutcome Handle(const Message&,
-                          std::string_view,
-                          UniqueFunction<HandlerOutcome()>& next) override {
-        return next();
-    }
+    HandlerOutcome Handle(DeliveryContext&, Next& next) override { return next(); }
 };
 
 class ConsumerTest : public ::testing::Test {
@@ -95,6 +95,51 @@ TEST_F(ConsumerTest, StartingTwiceInOneClientIsRefusedAndLeavesTheFirstAlone) {
     EXPECT_THAT(std::string(again.status().message()), HasSubstr("consumer_test.cc"));
 }
 
+/// Runs a handler inside of the call that starts it: the earliest that is possible.
+class EagerExecutor final : public Executor {
+public:
+    bool Post(Task task) override {
+        task();
+        return true;
+    }
+    TimerId PostAt(TimePoint, Task) override { return 0; }
+    bool Cancel(TimerId) override { return false; }
+};
+
+// "All or none is started", but one was started after the other, and the first ones had handled
+// messages by the time that a later one was refused.
+TEST_F(ConsumerTest, NothingIsHandledWhenALaterOneIsRefused) {
+    testing::ManualTime time;
+    testing::FakeCluster cluster;  // Delivers inside of Subscribe.
+    EagerExecutor eager;
+    cluster.AddBroker("a").Append(Message("order.refunded").SetBody("x"));
+    ClientOptions options;
+    options.uri = "fake:";
+    options.app_code = "test";
+    options.transports = {cluster.factory()};
+    options.log = [](LogLevel, std::string_view) {};
+    options.runtime = {&time.clock, &time.executor, &time.executor, &time.executor, 1};
+    Client client = Client::Create(std::move(options)).value();
+    ConsumerBindings bindings = AllBound();
+    bindings.AddExecutor("pool", eager);
+    SubscriptionOptions taken;
+    taken.subject = "seat.changed";
+    taken.group = "ticketing";
+    Subscription first = client.Subscribe(taken, [](const Message&) {}).value();
+    refunds = 0;
+
+    EXPECT_EQ(StartConsumers(client, bindings).status().code(), StatusCode::kAlreadyExists);
+    time.Settle();
+    EXPECT_EQ(refunds, 0);
+
+    (void)first.Close(std::chrono::milliseconds(0));
+    time.Settle();
+    const Result<std::vector<Subscription>> started = StartConsumers(client, bindings);
+    ASSERT_TRUE(started.ok()) << started.status();
+    time.Settle();
+    EXPECT_EQ(refunds, 1);
+}
+
 TEST_F(ConsumerTest, EverythingThatIsNotBoundIsNamedAtOnce) {
     const Result<std::vector<Subscription>> started = StartConsumers(client_);
     EXPECT_EQ(started.status().code(), StatusCode::kInvalidArgument);
@@ -110,8 +155,8 @@ TEST_F(ConsumerTest, EverythingThatIsNotBoundIsNamedAtOnce) {
 
 TEST_F(ConsumerTest, OptionsStandInTheDeclaration) {
     constexpr ConsumerOptions kOptions{.tags = qmq::AllOf("a", "b"), .parallelism = 7};
-    EXPECT_EQ(kOptions.tags.mode, TagMode::kAll);
-    EXPECT_EQ(kOptions.tags.count, 2U);
+    EXPECT_EQ(kOptions.tags.mode(), TagMode::kAll);
+    EXPECT_EQ(kOptions.tags.count(), 2U);
     EXPECT_EQ(kOptions.parallelism, 7U);
     EXPECT_EQ(kOptions.start, StartPosition::kLatest);
 }

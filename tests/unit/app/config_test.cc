@@ -33,6 +33,14 @@ TEST(ConfigTest, KeysValuesCommentsAndBlanksAreRead) {
     EXPECT_EQ(config->retention, std::chrono::hours(72));  // Blank counts as absent.
 }
 
+TEST(ConfigTest, ARetentionInSecondsIsReadBesideTheOneInHours) {
+    const Result<ServerConfig> config = ParseConfig("store.retention.seconds = 10\n", "f");
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->short_retention, std::chrono::seconds(10));
+    EXPECT_EQ(config->retention, std::chrono::hours(72));
+    EXPECT_FALSE(ParseConfig("store.retention.seconds = -1\n", "f").ok());
+}
+
 TEST(ConfigTest, AnUnknownKeyIsRefusedWithTheNearestKnownOne) {
     const Result<ServerConfig> config = ParseConfig("\ngrpc.prot = 1\n", "broker.properties");
     EXPECT_EQ(config.status().code(), StatusCode::kInvalidArgument);

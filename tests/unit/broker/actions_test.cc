@@ -13,19 +13,25 @@ std::vector<Action> OneOfEach() {
     subscribed.retry.multiplier = 1.5;
     subscribed.settings.sessionless = true;
     HandedOut handed{kConsumer, 300, 1'767'225'600'000, 77, {}};
-    handed.runs = {{Origin::kSubject, TakenFrom::kNew, 70, 7, 1, 0},
-                   {Origin::kRetry, TakenFrom::kRedelivery, 5, 1, 3, 0},
-                   {Origin::kRetry, TakenFrom::kWaiting, 9, 2, 2, 1'767'225'600'123}};
-    return {GroupPlaced{{"orders", "billing"}, 1ULL << 60U, true},
-            GroupGone{{"orders", "billing"}},
-            subscribed,
-            handed,
-            Skipped{{"orders", "billing"}, 5},
-            Acked{kConsumer, {{1, 2}, {5, 5}, {9, 400}}},
-            Released{kConsumer, false, {{0, 0}}},
-            Deferred{kConsumer, 1'767'225'600'000, {{3, 4}}},
-            Moved{kConsumer, 1'767'225'600'000, {{3, 4}}, Origin::kRetry},
-            ConsumerGone{kConsumer}};
+    handed.aside = {{71, 2}, {80, 1}};
+    handed.runs = {{Origin::kSubject, TakenFrom::kNew, 70, 7, 1, 0, 0},
+                   {Origin::kRetry, TakenFrom::kRedelivery, 5, 1, 3, 2, 0},
+                   {Origin::kKept, TakenFrom::kRedelivery, 6, 1, 3, 3, 0},
+                   {Origin::kRetry, TakenFrom::kWaiting, 9, 2, 2, 0, 1'767'225'600'123}};
+    return {
+        GroupPlaced{{"orders", "billing"}, 1ULL << 60U, true},
+        GroupGone{{"orders", "billing"}},
+        subscribed,
+        handed,
+        Skipped{{"orders", "billing"}, 5, 1, {{2, 1}}, {{0, 1}, {4, 1}}},
+        Acked{kConsumer, {{1, 2}, {5, 5}, {9, 400}}},
+        Released{kConsumer, ReleaseCause::kReturned, {{0, 0}}},
+        Released{kConsumer, ReleaseCause::kLost, {{0, 9}}, {{2, 3}, {5, 5}}},
+        Deferred{kConsumer, 1'767'225'600'000, {{3, 4}}},
+        Moved{kConsumer, 1'767'225'600'000, {{3, 4}}, Origin::kRetry},
+        Moved{kConsumer, 1, {{3, 4}}, Origin::kKept, MoveCause::kKeptHeld, 0},
+        Moved{kConsumer, 1, {{3, 4}}, Origin::kRetry, MoveCause::kKeptWaiting, 1'767'225'600'000},
+        ConsumerGone{kConsumer, {{1, 2}}}};
 }
 
 TEST(ActionsTest, EveryActionIsReadAsItWasWritten) {
@@ -83,8 +89,8 @@ TEST(ActionsTest, EveryFlippedBitIsReadWithoutHarm) {
 }
 
 TEST(ActionsTest, WhatANewerProgramWroteIsUnimplementedAndNotDamage) {
-    EXPECT_EQ(DecodeAction(std::string("\x63\x01", 2)).status().code(), StatusCode::kUnimplemented);
-    EXPECT_EQ(DecodeAction(std::string("\x06\x02", 2)).status().code(), StatusCode::kUnimplemented);
+    EXPECT_EQ(DecodeAction(std::string("\x63\x02", 2)).status().code(), StatusCode::kUnimplemented);
+    EXPECT_EQ(DecodeAction(std::string("\x06\x03", 2)).status().code(), StatusCode::kUnimplemented);
 }
 
 TEST(ActionsTest, ACountThatTheBytesCannotHoldAllocatesNothing) {

@@ -18,7 +18,7 @@ TEST_F(BrokerTest, ASubscriberIsHandedWhatIsSentAndAckedMessagesNeverComeAgain) 
 
     Result<AckReply> reply = Ack(member, 0, 2);
     ASSERT_TRUE(reply.ok()) << reply.status();
-    EXPECT_EQ(reply->not_held_count, 0U);
+    EXPECT_EQ(reply->not_held_count(), 0U);
 
     CrashAndOpen();
     Member again = Join("orders", "billing");

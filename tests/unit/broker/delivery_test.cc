@@ -264,23 +264,6 @@ TEST_F(DeliveryTest, WhatTheFilterSkippedStaysSkippedAfterARestart) {
     EXPECT_THAT(other.got(), IsEmpty());
 }
 
-TEST_F(DeliveryTest, TheFilterOfTheNewestSubscriberCounts) {
-    Open();
-    SubscribeRequest request = MakeRequest("orders", "billing");
-    request.filter = {TagMode::kAny, {"red"}};
-    Member member = Join(request);
-    request.filter = {TagMode::kAny, {"green"}};
-    request.key.consumer_id = "c2";
-    Member newer = Join(request);
-    Send("orders", {"g"}, {"green"});
-    Send("orders", {"r"}, {"red"});
-    std::vector<std::string> both = member.bodies();
-    for (const std::string& body : newer.bodies()) {
-        both.push_back(body);
-    }
-    EXPECT_THAT(both, ElementsAre("g"));
-}
-
 TEST_F(DeliveryTest, AFilterThatLetsLittleThroughFindsItAcrossManyMessages) {
     Open();
     for (int i = 0; i < 50; ++i) {

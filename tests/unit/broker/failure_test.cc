@@ -54,7 +54,7 @@ TEST_F(FailureTest, AHandOutThatCannotBeLoggedIsMadeLater) {
     time_.Advance(200ms);
     ASSERT_THAT(member.got(), SizeIs(1));
     EXPECT_EQ(member.got()[0].pull, 0U);
-    EXPECT_EQ(Ack(member, 0)->not_held_count, 0U);
+    EXPECT_EQ(Ack(member, 0)->not_held_count(), 0U);
 }
 
 TEST_F(FailureTest, AnAckThatCannotBeLoggedFailsAndMayBeRepeated) {
@@ -65,7 +65,7 @@ TEST_F(FailureTest, AnAckThatCannotBeLoggedFailsAndMayBeRepeated) {
     EXPECT_EQ(Ack(member, 0, 1).status().code(), StatusCode::kResourceExhausted);
     EXPECT_EQ(Info("orders", "billing").in_flight_count, 3U);
     faulty_.write_error = {};
-    EXPECT_EQ(Ack(member, 0, 1)->not_held_count, 0U);
+    EXPECT_EQ(Ack(member, 0, 1)->not_held_count(), 0U);
     EXPECT_EQ(Info("orders", "billing").in_flight_count, 1U);
 }
 
@@ -91,8 +91,8 @@ TEST_F(FailureTest, EveryVerdictIsTakenBackWhenItsWriteFails) {
             EXPECT_EQ(info.waiting_retry_count, 0U);
             EXPECT_EQ(info.lag_count, 3U);
             faulty.write_error = {};
-            EXPECT_EQ(Judge(member, {item})->not_held_count, 0U);
-            EXPECT_EQ(Ack(member, 2)->not_held_count, 0U);
+            EXPECT_EQ(Judge(member, {item})->not_held_count(), 0U);
+            EXPECT_EQ(Ack(member, 2)->not_held_count(), 0U);
             EXPECT_EQ(Info(subject, "billing").in_flight_count, 0U);
             Crash();
             files_ = &faulty_;
@@ -208,7 +208,7 @@ TEST_F(FailureTest, AfterACleanStopConsumersGoOnWithWhatTheyHold) {
     Member again = Join(request);
     EXPECT_EQ(again.sink->subscribed->held_below, 2U);
     EXPECT_THAT(again.got(), IsEmpty());
-    EXPECT_EQ(Ack(again, 0, 1)->not_held_count, 0U);
+    EXPECT_EQ(Ack(again, 0, 1)->not_held_count(), 0U);
 }
 
 TEST_F(FailureTest, ASessionThatOutlivesTheBrokerDoesNothing) {
@@ -270,6 +270,114 @@ TEST_F(FailureTest, EachOptionOutOfRangeIsNamed) {
         EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << word;
         EXPECT_THAT(std::string(status.message()), HasSubstr(word));
     }
+}
+
+// It was counted each time that a full disk refused it.
+TEST_F(FailureTest, ADeadLetterThatWasTakenBackIsNotCounted) {
+    Open();
+    Member member = Join("orders", "billing");
+    Send("orders", {"m"});
+    const AckItem item{AckVerdict::kDeadLetter, 0, 0, {}, {}};
+    faulty_.write_error = Full();
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_FALSE(Judge(member, {item}).ok());
+        time_.Advance(2s);
+    }
+    faulty_.write_error = {};
+    time_.Advance(2s);
+    EXPECT_EQ(Info("orders", "billing").lag_count, 1U);
+    EXPECT_EQ(Info("orders", "billing").dead_letter_count, 0U) << "nothing lies there";
+    EXPECT_TRUE(Judge(member, {item}).ok());
+    EXPECT_EQ(Info("orders", "billing").dead_letter_count, 1U);
+}
+
+// When the disk had no room for the last of several actions, the first ones were written by the
+// next round all the same: what was acked after that came again with the next start.
+TEST_F(FailureTest, ActionsThatBelongTogetherAreLoggedAllOrNot) {
+    std::size_t reached = 0;
+    for (int filler = 0; filler < 70 && !HasFailure(); ++filler) {
+        SCOPED_TRACE("filler " + std::to_string(filler));
+        memory_ = env::MakeMemoryFileSystem();
+        FaultyFiles faulty(*memory_);
+        files_ = &faulty;
+        options_.store.segment_bytes = 64U << 10U;
+        Open();
+        SubscribeRequest request = MakeRequest("orders", "billing");
+        request.reconnect_grace = 1s;
+        request.ack_timeout = 1h;
+        Member member = Join(request);
+        for (int i = 0; i < 10; ++i) {
+            Send("orders", std::vector<std::string>(500, "m"));
+        }
+        ASSERT_THAT(member.got(), SizeIs(5'000));
+        std::vector<AckItem> begun;
+        for (std::uint64_t pull = 0; pull < 5'000; pull += 2) {
+            begun.push_back(AckItem{AckVerdict::kBegin, pull, pull, {}, {}});
+        }
+        ASSERT_TRUE(Judge(member, begun).ok());
+        faulty.allocate_error = Full();
+        for (int i = 0; i < filler; ++i) {
+            Send("other", {std::string(2'000, 'x')});
+        }
+        member.session.reset();
+        time_.Advance(1'500ms);
+        faulty.allocate_error = {};
+        request.resume = ResumePoint{0, 5'000};
+        Member again = Join(request, {0, 0});
+        if (again.sink->subscribed && again.sink->subscribed->held_below == 5'000) {
+            ++reached;
+            const auto reply = Ack(again, 0, 4'999);
+            ASSERT_TRUE(reply.ok() && reply->not_held_count() == 0);
+            again.session.reset();
+            CrashAndOpen();
+            EXPECT_EQ(Info("orders", "billing").lag_count, 0U) << "all were acked";
+        }
+        again.session.reset();
+        Crash();
+        files_ = &faulty_;
+    }
+    EXPECT_GT(reached, 0U);
+}
+
+// A visit that the device stops in the midst of what it sets aside keeps the part that it saw.
+TEST_F(FailureTest, WhatIsSetAsideIsKeptWhenAReadFailsInItsMidst) {
+    // One whose bit in the index is that of "own", so that it must be read, and one whose is not.
+    std::string like = "a";
+    std::string unlike = "b";
+    for (int i = 0; TagBit(like) != TagBit("own"); ++i) {
+        like = "like" + std::to_string(i);
+    }
+    for (int i = 0; TagBit(unlike) == TagBit("own"); ++i) {
+        unlike = "unlike" + std::to_string(i);
+    }
+    SubscribeRequest own = MakeRequest("orders", "billing", "own");
+    own.filter = {TagMode::kAny, {"own"}};
+    SubscribeRequest other = MakeRequest("orders", "billing", "other");
+    other.filter = {TagMode::kAny, {like, unlike}};
+    Open();
+    BatchBuilder builder;
+    for (const std::string& tag : {unlike, like}) {
+        Message message("orders");
+        message.SetBody(tag);
+        message.AddTag(tag);
+        builder.Add(message, "id-" + tag, time_.clock.WallNow());
+    }
+    Send(SendBatch{"orders", Slice::Own(builder.Finish()), Durability::kDefault});
+    {
+        Member first = Join(own, {0, 0});
+        Member second = Join(other, {0, 0});
+    }
+    CrashAndOpen();
+    Member wants = Join(other, {0, 0});
+    Member looks = Join(own, {0, 0});
+    faulty_.failed_read = faulty_.read_count + 2;
+    looks.session->Grant(Plenty());
+    time_.Settle();
+    EXPECT_GE(faulty_.read_count, faulty_.failed_read);
+    time_.Advance(1s);
+    wants.session->Grant(Plenty());
+    time_.Advance(1s);
+    EXPECT_THAT(wants.bodies(), ElementsAre(unlike, like));
 }
 
 }  // namespace

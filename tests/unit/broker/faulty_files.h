@@ -20,6 +20,9 @@ public:
     Status allocate_error;  ///< Of `File::Allocate`.
     std::size_t sync_count = 0;
     std::size_t write_count = 0;
+    std::size_t read_count = 0;
+    std::size_t failed_read = 0;    ///< The one read that the device fails, by `read_count`.
+    std::size_t full_at_write = 0;  ///< The one write that finds no room, by `write_count`.
     double used_percent = 10;
 
     Result<std::unique_ptr<env::File>> Open(const std::string& path, env::OpenMode mode) override {
@@ -58,7 +61,9 @@ private:
         FaultyFile(FaultyFiles& files, std::unique_ptr<env::File> under)
             : files_(files), under_(std::move(under)) {}
         Status WriteAt(std::uint64_t offset, std::span<const std::string_view> parts) override {
-            ++files_.write_count;
+            if (++files_.write_count == files_.full_at_write) {
+                return Status::ResourceExhausted("no space left on device");
+            }
             // The store takes back a round by writing zeros where its records begin.
             const bool erases =
                 parts.size() == 1 && parts[0].find_first_not_of('\0') == std::string_view::npos;
@@ -66,6 +71,9 @@ private:
                                                      : files_.write_error;
         }
         Result<Slice> ReadAt(std::uint64_t offset, std::size_t length) override {
+            if (++files_.read_count == files_.failed_read) {
+                return Status::DataLoss("the device could not read");
+            }
             return under_->ReadAt(offset, length);
         }
         Status Sync() override {

@@ -24,10 +24,10 @@ std::set<std::uint64_t> All(HeldTable& table) {
 }
 
 TEST(HeldTableTest, AnEntryKeepsWhatItWasGiven) {
-    Held held(Origin::kRetry, (1ULL << 62U) + 5, 65'536, -7);
+    Held held(Origin::kRetry, (1ULL << 61U) + 5, 65'536, -7);
     held.set_deadline_ms(1LL << 39U);
     EXPECT_EQ(held.origin(), Origin::kRetry);
-    EXPECT_EQ(held.sequence(), (1ULL << 62U) + 5);
+    EXPECT_EQ(held.sequence(), (1ULL << 61U) + 5);
     EXPECT_EQ(held.attempt(), 65'536U);
     EXPECT_EQ(held.since_ms(), -7);
     EXPECT_EQ(held.deadline_ms(), 1LL << 39U);

@@ -46,7 +46,7 @@ TEST_F(PlantedTest, DropAckForgetsAnAckThatItAnswered) {
     Member member = Join("orders", "billing");
     for (std::uint64_t i = 0; i < 64; ++i) {
         Send("orders", {"m"});
-        EXPECT_EQ(Ack(member, i)->not_held_count, 0U);
+        EXPECT_EQ(Ack(member, i)->not_held_count(), 0U);
     }
     EXPECT_EQ(Info("orders", "billing").in_flight_count, 2U);
 }
@@ -91,6 +91,51 @@ TEST_F(PlantedTest, ForgetHandOutOnRestartLosesWhatWasInFlight) {
     time_.Advance(1min);
     Member other = Join("orders", "billing", "other");
     EXPECT_THAT(other.got(), IsEmpty());
+}
+
+TEST_F(PlantedTest, NewestFilterPassesOverWhatAnotherMemberWants) {
+    env::Plant(PlantedBug::kNewestFilter);
+    Open();
+    Member wide = Join("orders", "billing", "wide");
+    SubscribeRequest narrow = MakeRequest("orders", "billing", "narrow");
+    narrow.filter = {TagMode::kAny, {"a"}};
+    Member guest = Join(narrow);
+    guest.session->Close();
+    Send("orders", {"b"}, {"b"});
+    EXPECT_THAT(wide.got(), IsEmpty());
+    EXPECT_EQ(Info("orders", "billing").lag_count, 0U);
+}
+
+TEST_F(PlantedTest, CountHeldUsesUpAttemptsOfWhatNobodyHandled) {
+    env::Plant(PlantedBug::kCountHeld);
+    Open();
+    Member first = Join("orders", "billing", "1");
+    Send("orders", {"a", "b"});
+    first.session->Close();
+    Member second = Join("orders", "billing", "2");
+    ASSERT_THAT(second.got(), SizeIs(2));
+    EXPECT_EQ(second.got()[0].attempt, 2U);
+    EXPECT_EQ(second.got()[1].attempt, 2U);
+}
+
+TEST_F(PlantedTest, GoneConsumerAcksWhatItHeld) {
+    env::Plant(PlantedBug::kGoneConsumerAcks);
+    Open();
+    Member first = Join("orders", "billing", "1");
+    Send("orders", {"a"});
+    first.session->Close();
+    Member second = Join("orders", "billing", "2");
+    EXPECT_THAT(second.got(), IsEmpty());
+    EXPECT_EQ(Info("orders", "billing").lag_count, 0U);
+}
+
+TEST_F(PlantedTest, LeaseEndAcksWhatWasNotAcked) {
+    env::Plant(PlantedBug::kLeaseEndAcks);
+    Open();
+    Member member = Join("orders", "billing");
+    Send("orders", {"a"});
+    time_.Advance(1min);
+    EXPECT_EQ(Info("orders", "billing").lag_count, 0U);
 }
 
 }  // namespace

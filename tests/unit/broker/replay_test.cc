@@ -20,6 +20,7 @@ protected:
         options_.default_durability =
             random_.Chance(0.5) ? Durability::kPageCache : Durability::kFsync;
         options_.max_in_flight_per_consumer = 50;
+        options_.max_set_aside_per_group = 10;
     }
 
     void Open() {
@@ -53,9 +54,12 @@ protected:
         BatchBuilder builder;
         for (std::uint64_t i = random_.Below(5) + 1; i > 0; --i) {
             Message message(subject);
-            message.SetBody(std::string(random_.Below(300), 'x'));
+            message.SetBody(std::string(random_.Below(retention_ ? 6'000 : 300), 'x'));
             if (random_.Chance(0.5)) {
                 message.AddTag("t");
+            }
+            if (random_.Chance(0.3)) {
+                message.AddTag("u");
             }
             builder.Add(message, "id", time_.clock.WallNow());
         }
@@ -75,16 +79,27 @@ protected:
         shard_->Send(std::move(part));
     }
 
+    TagFilter Filter() {
+        switch (random_.Below(5)) {
+            case 0:
+                return {TagMode::kAny, {"t"}};
+            case 1:
+                return {TagMode::kAny, {"u"}};
+            case 2:
+                return {TagMode::kAll, {"t", "u"}};
+            default:
+                return {};
+        }
+    }
+
     void Subscribe() {
         const ResolvedKey key = Key();
         SubscribeRequest request = MakeRequest(key.subject, key.group, key.consumer_id);
-        request.retry.max_attempts = 3;
+        request.retry.max_attempts = static_cast<std::uint32_t>(random_.Below(3) + 2);
         request.retry.initial_backoff = 500ms;
         request.ack_timeout = 3s;
         request.reconnect_grace = 1s;
-        if (random_.Chance(0.3)) {
-            request.filter = {TagMode::kAny, {"t"}};
-        }
+        request.filter = Filter();
         if (random_.Chance(0.5)) {
             request.resume = ResumePoint{random_.Below(3), random_.Below(100)};
         }
@@ -101,6 +116,9 @@ protected:
         PullRequest request;
         request.consumer = MakeRequest(key.subject, key.group, key.consumer_id);
         request.consumer.ack_timeout = 2s;
+        if (random_.Chance(0.2)) {
+            request.consumer.filter = Filter();
+        }
         request.max_messages = static_cast<std::uint32_t>(random_.Below(20) + 1);
         request.max_wait = std::chrono::milliseconds(random_.Below(2'000));
         shard_->Pull(key, request, [](Result<PullReply>) {});
@@ -110,7 +128,7 @@ protected:
         std::vector<AckItem> items;
         for (std::uint64_t i = random_.Below(3) + 1; i > 0; --i) {
             const std::uint64_t first = random_.Below(60);
-            AckItem item{static_cast<AckVerdict>(random_.Below(5)), first, first, {}, "why"};
+            AckItem item{static_cast<AckVerdict>(random_.Below(6)), first, first, {}, "why"};
             item.last += random_.Below(6);
             if (random_.Chance(0.3)) {
                 item.delay = std::chrono::milliseconds(random_.Below(3'000));
@@ -149,8 +167,11 @@ protected:
             Ack();
         } else if (dice < 0.9) {
             EndSession();
-        } else if (dice < 0.91) {
+        } else if (dice < 0.91 && !retention_) {
             Reset();
+        } else if (dice < 0.92 && retention_) {
+            time_.clock.JumpWall(std::chrono::milliseconds(
+                static_cast<std::int64_t>(random_.Below(14'400'000)) - 7'200'000));
         } else {
             time_.Advance(std::chrono::milliseconds(random_.Below(2'000)));
         }
@@ -162,16 +183,39 @@ protected:
                                       ? Status::ResourceExhausted("no space left on device")
                                       : Status::Ok();
         }
+        // No room for a next segment: then an append fails, and not the write.
+        if (full_disks_ && random_.Chance(0.1)) {
+            faulty_.allocate_error = faulty_.allocate_error.ok()
+                                         ? Status::ResourceExhausted("no space left on device")
+                                         : Status::Ok();
+        }
+    }
+
+    /// Away for the whole test, each with a filter of its own.
+    void SubscribeMany(int count) {
+        for (int i = 0; i < count; ++i) {
+            const ResolvedKey key =
+                Resolve(ConsumerKey{"s1", "g0", "many" + std::to_string(i)}).value();
+            SubscribeRequest request = MakeRequest(key.subject, key.group, key.consumer_id);
+            request.filter = {TagMode::kAny, {"m" + std::to_string(i)}};
+            request.reconnect_grace = 1h;
+            shard_->Subscribe(key, request, ++last_session_, std::make_shared<RecordingSink>());
+        }
     }
 
     void CompareWithReplay(int rounds) {
         Open();
+        SubscribeMany(many_);
         for (int round = 0; round < rounds; ++round) {
             for (int step = 0; step < 60; ++step) {
                 Step();
             }
             faulty_.write_error = {};
+            faulty_.allocate_error = {};
             time_.Advance(2s);
+            if (retention_) {
+                time_.Advance(11s);
+            }
             const std::string before = shard_->TakeSnapshot();
             shard_.reset();
             time_.Settle();
@@ -187,6 +231,8 @@ protected:
     std::unique_ptr<env::FileSystem> memory_ = env::MakeMemoryFileSystem();
     FaultyFiles faulty_{*memory_};
     bool full_disks_ = false;
+    bool retention_ = false;
+    int many_ = 0;
     BrokerOptions options_;
     std::unique_ptr<Shard> shard_;
     Random random_;
@@ -200,6 +246,21 @@ TEST_P(ReplayTest, AReplayComesToTheStateThatThereWas) {
 
 TEST_P(ReplayTest, ARoundThatAFullDiskTookBackHasLeftNothingInMemoryEither) {
     full_disks_ = true;
+    CompareWithReplay(6);
+}
+
+TEST_P(ReplayTest, AlsoWithManyFiltersAndHardlyAnythingSetAside) {
+    full_disks_ = GetParam() % 2 == 0;
+    options_.max_set_aside_per_group = 3;
+    many_ = 62;
+    CompareWithReplay(3);
+}
+
+// What was moved before its segment went is held, waits, and is counted as the log says.
+TEST_P(ReplayTest, WhatRetentionMovedAndTookIsTheSameAfterAReplay) {
+    retention_ = true;
+    options_.store.retention = std::chrono::seconds(5);
+    options_.store.retention_bytes = GetParam() % 2 == 0 ? 0 : 6 * options_.store.segment_bytes;
     CompareWithReplay(6);
 }
 

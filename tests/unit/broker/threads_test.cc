@@ -28,7 +28,7 @@ public:
         }
         session->Ack(std::move(items), [this, credit](Result<AckReply> reply) {
             EXPECT_TRUE(reply.ok()) << reply.status();
-            EXPECT_EQ(reply->not_held_count, 0U);
+            EXPECT_EQ(reply->not_held_count(), 0U);
             acked_ += credit.messages;
             if (acked_ == expected_) {
                 all_.set_value();

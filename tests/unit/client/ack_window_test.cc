@@ -1,13 +1,15 @@
-#include "sdk/client/src/ack_window.h"
+#include "sdk/client/src/receive/ack_window.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <optional>
 #include <set>
 
 #include "qmq/random.h"
 
-#include "sdk/client/src/range_set.h"
+#include "sdk/client/src/base/range_set.h"
 
 namespace qmq::internal {
 namespace {
@@ -102,7 +104,7 @@ protected:
 };
 
 TEST_F(AckWindowTest, AcksInAnyOrderLeaveAsRanges) {
-    window.OnDelivered({0, 9}, kNow);
+    window.OnDelivered({0, 9});
     for (const std::uint64_t sequence : {7U, 1U, 0U, 8U, 2U}) {
         window.Ack({sequence, sequence});
     }
@@ -113,7 +115,7 @@ TEST_F(AckWindowTest, AcksInAnyOrderLeaveAsRanges) {
 
 TEST_F(AckWindowTest, EveryRandomOrderAcksEachExactlyOnce) {
     Random random(11);
-    window.OnDelivered({0, 999}, kNow);
+    window.OnDelivered({0, 999});
     std::vector<std::uint64_t> order(1'000);
     for (std::size_t i = 0; i < order.size(); ++i) {
         order[i] = i;
@@ -143,13 +145,13 @@ TEST_F(AckWindowTest, EveryRandomOrderAcksEachExactlyOnce) {
 }
 
 TEST_F(AckWindowTest, WhatWasNotDeliveredCannotBeAcked) {
-    window.OnDelivered({5, 6}, kNow);
+    window.OnDelivered({5, 6});
     EXPECT_EQ(window.Ack({0, 4}), 0U);
-    EXPECT_FALSE(window.has_pending());
+    EXPECT_FALSE(window.Take().has_value());
 }
 
 TEST_F(AckWindowTest, TheSecondDecisionIsToldThatItIsNotHeld) {
-    window.OnDelivered({0, 0}, kNow);
+    window.OnDelivered({0, 0});
     window.Decide(Item(AckVerdict::kAck, 0), Note("first"), &answers);
     window.Decide(Item(AckVerdict::kRetry, 0), Note("second"), &answers);
     CallAll();
@@ -157,27 +159,28 @@ TEST_F(AckWindowTest, TheSecondDecisionIsToldThatItIsNotHeld) {
 }
 
 TEST_F(AckWindowTest, TheBrokersAnswerReachesTheCallback) {
-    window.OnDelivered({0, 1}, kNow);
+    window.OnDelivered({0, 1});
     window.Decide(Item(AckVerdict::kAck, 0), Note("a"), &answers);
     const auto request = window.Take();
-    EXPECT_FALSE(window.OnReply(request->token, AckReply{0}, &answers));
+    EXPECT_FALSE(window.OnReply(request->token, AckReply{}, &answers));
     CallAll();
     EXPECT_THAT(told, ElementsAre("a:ok"));
     EXPECT_EQ(window.unconfirmed_count(), 0U);
 }
 
-TEST_F(AckWindowTest, NobodyIsToldOkWhenSomeWereNotHeld) {
-    window.OnDelivered({0, 1}, kNow);
+// One lost lease made every ack of its request say "not recorded".
+TEST_F(AckWindowTest, EachIsToldWhetherHisWasHeld) {
+    window.OnDelivered({0, 1});
     window.Decide(Item(AckVerdict::kAck, 0), Note("a"), &answers);
     window.Decide(Item(AckVerdict::kAck, 1), Note("b"), &answers);
     const auto request = window.Take();
-    (void)window.OnReply(request->token, AckReply{1}, &answers);
+    (void)window.OnReply(request->token, AckReply{{PullRange{1, 1}}}, &answers);
     CallAll();
-    EXPECT_THAT(told, ElementsAre("a:not found", "b:not found"));
+    EXPECT_THAT(told, ElementsAre("a:ok", "b:not found"));
 }
 
 TEST_F(AckWindowTest, ARetryableErrorMakesItPendingAgain) {
-    window.OnDelivered({0, 3}, kNow);
+    window.OnDelivered({0, 3});
     window.Ack({0, 3});
     const auto request = window.Take();
     EXPECT_TRUE(window.OnReply(request->token, Status::Unavailable("x"), &answers));
@@ -185,7 +188,7 @@ TEST_F(AckWindowTest, ARetryableErrorMakesItPendingAgain) {
 }
 
 TEST_F(AckWindowTest, AnErrorThatNoRepeatCuresEndsIt) {
-    window.OnDelivered({0, 0}, kNow);
+    window.OnDelivered({0, 0});
     window.Decide(Item(AckVerdict::kAck, 0), Note("a"), &answers);
     const auto request = window.Take();
     EXPECT_FALSE(window.OnReply(request->token, Status::InvalidArgument("x"), &answers));
@@ -195,7 +198,7 @@ TEST_F(AckWindowTest, AnErrorThatNoRepeatCuresEndsIt) {
 }
 
 TEST_F(AckWindowTest, AfterALossWhatIsStillOursIsSentAgain) {
-    window.OnDelivered({0, 9}, kNow);
+    window.OnDelivered({0, 9});
     window.Ack({0, 4});
     (void)window.Take();
     window.OnLost();
@@ -204,7 +207,7 @@ TEST_F(AckWindowTest, AfterALossWhatIsStillOursIsSentAgain) {
 }
 
 TEST_F(AckWindowTest, AfterALossWhatIsNotOursIsNeverSent) {
-    window.OnDelivered({0, 9}, kNow);
+    window.OnDelivered({0, 9});
     window.Ack({2, 6});
     window.OnLost();
     window.OnResumed(4, &answers);
@@ -213,20 +216,65 @@ TEST_F(AckWindowTest, AfterALossWhatIsNotOursIsNeverSent) {
     EXPECT_EQ(window.Ack({4, 9}), 0U);
 }
 
+TEST_F(AckWindowTest, WhatHasBegunAndIsDecidedIsNotTold) {
+    window.OnDelivered({0, 9});
+    window.OnDelivered({10, 12});
+    window.OnBegun({2, 11}, kNow);
+    window.Ack({2, 4});
+    window.Decide({AckVerdict::kRetry, 7, 7, std::nullopt, "no"}, nullptr, &answers);
+    const auto request = window.Take();
+    ASSERT_TRUE(request.has_value());
+    std::vector<std::pair<AckVerdict, SequenceRange>> items;
+    for (const AckItem& item : request->items) {
+        items.emplace_back(item.verdict, SequenceRange{item.first, item.last});
+    }
+    EXPECT_THAT(items,
+                ElementsAre(std::pair(AckVerdict::kBegin, SequenceRange{5, 6}),
+                            std::pair(AckVerdict::kBegin, SequenceRange{8, 11}),
+                            std::pair(AckVerdict::kAck, SequenceRange{2, 4}),
+                            std::pair(AckVerdict::kRetry, SequenceRange{7, 7})));
+    // Of these nobody waits for the broker's word.
+    EXPECT_EQ(window.unconfirmed_count(), 4U);
+    EXPECT_FALSE(window.Take().has_value());
+}
+
+TEST_F(AckWindowTest, ABeginThatWasLostIsNotToldOfWhatIsDecidedSince) {
+    window.OnDelivered({0, 3});
+    window.OnBegun({0, 3}, kNow);
+    const auto first = window.Take();
+    window.Ack({0, 1});
+    EXPECT_TRUE(window.OnReply(first->token, Status::Unavailable("later"), &answers));
+    const auto second = window.Take();
+    ASSERT_EQ(second->items.size(), 2U);
+    EXPECT_EQ(second->items[0].verdict, AckVerdict::kBegin);
+    EXPECT_EQ(second->items[0].first, 2U);
+    EXPECT_EQ(second->items[1].verdict, AckVerdict::kAck);
+}
+
+TEST_F(AckWindowTest, ABeginOfAnOldNumberCannotTouchANewMessage) {
+    window.OnDelivered({0, 3});
+    window.OnBegun({0, 3}, kNow);
+    (void)window.Take();
+    window.OnLost();
+    window.OnResumed(0, &answers);
+    window.OnDelivered({0, 3});
+    EXPECT_FALSE(window.Take().has_value());
+}
+
 TEST_F(AckWindowTest, AnAckOfAnOldNumberCannotTouchANewMessage) {
-    window.OnDelivered({0, 3}, kNow);
+    window.OnDelivered({0, 3});
     window.Ack({0, 3});
     const auto old = window.Take();
     window.OnLost();
     window.OnResumed(0, &answers);
-    window.OnDelivered({0, 3}, kNow);
-    EXPECT_FALSE(window.has_pending());
-    (void)window.OnReply(old->token, AckReply{0}, &answers);
+    window.OnDelivered({0, 3});
+    EXPECT_FALSE(window.Take().has_value());
+    (void)window.OnReply(old->token, AckReply{}, &answers);
     EXPECT_EQ(window.undecided_count(), 4U);
 }
 
 TEST_F(AckWindowTest, AWaiterWhoseMessageWasTakenAwayIsTold) {
-    window.OnDelivered({0, 9}, kNow);
+    window.OnDelivered({0, 9});
     window.Decide(Item(AckVerdict::kAck, 2), Note("kept"), &answers);
     window.Decide(Item(AckVerdict::kAck, 8), Note("gone"), &answers);
     window.OnLost();
@@ -236,7 +284,7 @@ TEST_F(AckWindowTest, AWaiterWhoseMessageWasTakenAwayIsTold) {
 }
 
 TEST_F(AckWindowTest, ASentAckWhoseAnswerWasLostIsNotCalledLost) {
-    window.OnDelivered({0, 9}, kNow);
+    window.OnDelivered({0, 9});
     window.Decide(Item(AckVerdict::kAck, 8), Note("a"), &answers);
     (void)window.Take();
     window.OnLost();
@@ -246,7 +294,7 @@ TEST_F(AckWindowTest, ASentAckWhoseAnswerWasLostIsNotCalledLost) {
 }
 
 TEST_F(AckWindowTest, AbandonTellsEverybodyWhoWaits) {
-    window.OnDelivered({0, 9}, kNow);
+    window.OnDelivered({0, 9});
     window.Decide(Item(AckVerdict::kAck, 1), Note("sent"), &answers);
     (void)window.Take();
     window.Decide(Item(AckVerdict::kRetry, 2, "e"), Note("pending"), &answers);
@@ -258,8 +306,8 @@ TEST_F(AckWindowTest, AbandonTellsEverybodyWhoWaits) {
 }
 
 TEST_F(AckWindowTest, RenewsWhatIsUndecidedAsRanges) {
-    window.OnDelivered({0, 9}, kNow);
-    window.OnDelivered({10, 19}, kNow + seconds(1));
+    window.OnDelivered({0, 9});
+    window.OnDelivered({10, 19});
     window.Ack({5, 5});
     std::vector<SequenceRange> given_up;
     const auto items = window.Renewals(kNow - seconds(1), "late", &given_up);
@@ -271,18 +319,91 @@ TEST_F(AckWindowTest, RenewsWhatIsUndecidedAsRanges) {
     EXPECT_THAT(given_up, IsEmpty());
 }
 
-TEST_F(AckWindowTest, GivesUpWhatTookTooLongAndAsksForItsRedelivery) {
-    window.OnDelivered({0, 9}, kNow);
-    window.OnDelivered({10, 19}, kNow + seconds(10));
+// What merely waited was given up like what a handler worked on: it lost an attempt.
+TEST_F(AckWindowTest, GivesUpWhatAHandlerBeganTooLongAgoAndAsksForItsRedelivery) {
+    window.OnDelivered({0, 19});
+    window.OnBegun({0, 4}, kNow);
+    window.OnBegun({5, 9}, kNow + seconds(10));
     std::vector<SequenceRange> given_up;
     const auto items = window.Renewals(kNow + seconds(5), "late", &given_up);
     ASSERT_EQ(items.size(), 1U);
-    EXPECT_EQ(items[0].first, 10U);
-    EXPECT_THAT(given_up, ElementsAre(SequenceRange{0, 9}));
+    EXPECT_EQ(items[0].first, 5U);
+    EXPECT_EQ(items[0].last, 19U);
+    EXPECT_THAT(given_up, ElementsAre(SequenceRange{0, 4}));
+    EXPECT_EQ(window.undecided_count(), 15U);
     const auto request = window.Take();
-    ASSERT_EQ(request->items.size(), 1U);
-    EXPECT_EQ(request->items[0].verdict, AckVerdict::kRetry);
-    EXPECT_EQ(request->items[0].error, "late");
+    ASSERT_TRUE(request.has_value());
+    const AckItem& retry = request->items.back();
+    EXPECT_EQ(retry.verdict, AckVerdict::kRetry);
+    EXPECT_EQ(retry.error, "late");
+    EXPECT_EQ(retry.last, 4U);
+}
+
+TEST_F(AckWindowTest, TheTimeRunsFromTheFirstBeginAlsoWhenItIsToldAgain) {
+    window.OnDelivered({0, 9});
+    window.OnBegun({2, 3}, kNow);
+    window.OnLost();
+    window.OnResumed(10, &answers);
+    window.OnBegun({0, 9}, kNow + seconds(10));  // All that was claimed is told once more.
+    std::vector<SequenceRange> given_up;
+    (void)window.Renewals(kNow + seconds(5), "late", &given_up);
+    EXPECT_THAT(given_up, ElementsAre(SequenceRange{2, 3}));
+}
+
+TEST_F(AckWindowTest, BeginsAgreeWithANumberEach) {
+    std::map<std::uint64_t, std::optional<TimePoint>> model;
+    Random random(11);
+    std::uint64_t next = 0;
+    TimePoint now = kNow;
+    for (int i = 0; i < 2'000; ++i) {
+        now += seconds(1);
+        const std::uint64_t first = next < 60 ? 0 : next - 60 + random.Below(60);
+        const SequenceRange range{first, first + random.Below(8)};
+        if (random.Chance(0.4)) {
+            const std::uint64_t count = 1 + random.Below(6);
+            window.OnDelivered({next, next + count - 1});
+            for (std::uint64_t end = next + count; next < end; ++next) {
+                model[next] = std::nullopt;
+            }
+        } else if (random.Chance(0.5)) {
+            bool any = false;
+            for (auto& [number, begun] : model) {
+                if (range.first <= number && number <= range.last) {
+                    any = true;
+                    begun = begun.has_value() ? begun : now;
+                }
+            }
+            ASSERT_EQ(window.AnyUndecided(range), any);
+            window.OnBegun(range, now);
+        } else {
+            std::uint64_t count = 0;
+            for (auto number = range.first; number <= range.last; ++number) {
+                count += model.erase(number);
+            }
+            ASSERT_EQ(window.Ack(range), count);
+        }
+        ASSERT_EQ(window.undecided_count(), model.size());
+        if (i % 50 == 0) {
+            std::vector<SequenceRange> given_up;
+            (void)window.Renewals(now - seconds(40), "late", &given_up);
+            std::set<std::uint64_t> late;
+            for (const SequenceRange& one : given_up) {
+                for (auto number = one.first; number <= one.last; ++number) {
+                    late.insert(number);
+                }
+            }
+            std::set<std::uint64_t> expected;
+            for (auto it = model.begin(); it != model.end();) {
+                if (it->second.has_value() && *it->second < now - seconds(40)) {
+                    expected.insert(it->first);
+                    it = model.erase(it);
+                } else {
+                    ++it;
+                }
+            }
+            ASSERT_EQ(late, expected);
+        }
+    }
 }
 
 }  // namespace

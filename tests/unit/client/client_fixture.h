@@ -9,6 +9,7 @@
 
 #include "qmq/client.h"
 
+#include "sdk/client/src/send/producer_core.h"
 #include "tests/support/fake_transport.h"
 #include "tests/support/manual_executor.h"
 
@@ -17,7 +18,22 @@ namespace qmq::testing {
 /// A client on virtual time in one thread, with a scripted cluster of one broker group "a".
 class ClientFixture : public ::testing::Test {
 protected:
-    ClientFixture() { cluster.AddBroker("a"); }
+    ClientFixture() {
+        cluster.AddBroker("a");
+        time.after_each = [this] { ExpectNothingStuck(); };
+    }
+    ~ClientFixture() override { ExpectNothingStuck(); }
+
+    /// Nothing waits in a producer's lane that has room; holds after every step of virtual time.
+    void ExpectNothingStuck() {
+        std::erase_if(producers_, [](const auto& weak) {
+            const auto producer = weak.lock();
+            if (producer != nullptr) {
+                EXPECT_EQ(producer->FindStuck(), "");
+            }
+            return producer == nullptr;
+        });
+    }
 
     ClientOptions Options() {
         ClientOptions options;
@@ -39,10 +55,17 @@ protected:
         EXPECT_TRUE(client.ok()) << client.status();
         return std::move(*client);
     }
-    static Producer MakeProducer(Client& client, ProducerOptions options = {}) {
+    Producer MakeProducer(Client& client, ProducerOptions options = {}) {
         Result<Producer> producer = client.MakeProducer(options);
         EXPECT_TRUE(producer.ok()) << producer.status();
+        producers_.push_back(ProducerAccess::Core(*producer)->weak_from_this());
         return std::move(*producer);
+    }
+    Subscription MakeSubscription(Client& client, SubscriptionOptions options, Handler handler) {
+        Result<Subscription> made = client.Subscribe(std::move(options), std::move(handler));
+        EXPECT_TRUE(made.ok()) << made.status();
+        Settle();
+        return std::move(*made);
     }
     static SubscriptionOptions Consumer(const std::string& subject = "s",
                                         const std::string& group = "g") {
@@ -74,6 +97,9 @@ protected:
     FakeCluster cluster{&time.executor};
     std::vector<std::string> log;
     int next_body = 0;
+
+private:
+    std::vector<std::weak_ptr<internal::ProducerCore>> producers_;
 };
 
 }  // namespace qmq::testing

@@ -26,10 +26,7 @@ protected:
     ConsumerTest() : client(MakeClient()) {}
 
     Subscription Subscribe(SubscriptionOptions options, Handler handler) {
-        auto made = client.Subscribe(std::move(options), std::move(handler));
-        EXPECT_TRUE(made.ok()) << made.status();
-        Settle();
-        return std::move(*made);
+        return MakeSubscription(client, std::move(options), std::move(handler));
     }
     Subscription Collect(SubscriptionOptions options = Consumer()) {
         return Subscribe(std::move(options),
@@ -76,7 +73,9 @@ TEST_F(ConsumerTest, ABacklogIsConsumedThroughManyCreditWindows) {
 
 TEST_F(ConsumerTest, AcksTravelAsRanges) {
     Append(1'000);
-    Subscription subscription = Collect();
+    SubscriptionOptions options = Consumer();
+    options.prefetch_count = 1'000;
+    Subscription subscription = Collect(options);
     EXPECT_EQ(broker().acked_count(), 1'000U);
     EXPECT_LE(broker().acks().size(), 10U);
 }
@@ -84,7 +83,7 @@ TEST_F(ConsumerTest, AcksTravelAsRanges) {
 TEST_F(ConsumerTest, NoMoreThanThePrefetchIsInHand) {
     SubscriptionOptions options = Consumer();
     options.prefetch_count = 10;
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         options, [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(100);
     Settle();
@@ -99,7 +98,7 @@ TEST_F(ConsumerTest, NoMoreThanThePrefetchIsInHand) {
 TEST_F(ConsumerTest, PrefetchedBytesAreBoundedToo) {
     SubscriptionOptions options = Consumer();
     options.prefetch_bytes = 64 << 10;
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         options, [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     for (int i = 0; i < 50; ++i) {
         broker().Append(Message("s").SetBody(std::string(30 << 10, 'x')));
@@ -208,13 +207,13 @@ TEST_F(ConsumerTest, AnErrorTextIsCutAtWholeCharacters) {
 
 TEST_F(ConsumerTest, AnOutcomeHandlerSaysItWithoutThrowing) {
     int calls = 0;
-    auto made = client.SubscribeOutcome(Consumer(), [&](const Message& message) {
+    auto made = client.Subscribe(Consumer(), [&](const Message& message) {
         ++calls;
         if (message.body() == "0") {
             return HandlerOutcome::DeadLetter("bad");
         }
         if (message.body() == "1" && message.attempt() == 1) {
-            return HandlerOutcome::Retry("later", seconds(3));
+            return HandlerOutcome::Retry(seconds(3), "later");
         }
         return HandlerOutcome::Ack();
     });
@@ -226,7 +225,7 @@ TEST_F(ConsumerTest, AnOutcomeHandlerSaysItWithoutThrowing) {
 }
 
 TEST_F(ConsumerTest, AManualDeliveryIsAckedWhenTheApplicationSaysSo) {
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         Consumer(), [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(3);
     Settle();
@@ -247,7 +246,7 @@ TEST_F(ConsumerTest, AManualDeliveryIsAckedWhenTheApplicationSaysSo) {
 
 TEST_F(ConsumerTest, AForgottenDeliveryIsRetried) {
     int tries = 0;
-    auto made = client.SubscribeManual(Consumer(), [&](Delivery delivery) {
+    auto made = client.Subscribe(Consumer(), [&](Delivery delivery) {
         if (++tries == 2) {
             delivery.Ack();
         }
@@ -260,7 +259,7 @@ TEST_F(ConsumerTest, AForgottenDeliveryIsRetried) {
 
 TEST_F(ConsumerTest, AManualHandlerThatThrowsIsRetriedWithItsText) {
     int tries = 0;
-    auto made = client.SubscribeManual(Consumer(), [&](Delivery delivery) {
+    auto made = client.Subscribe(Consumer(), [&](Delivery delivery) {
         if (++tries == 1) {
             throw std::runtime_error("broken");
         }
@@ -274,7 +273,7 @@ TEST_F(ConsumerTest, AManualHandlerThatThrowsIsRetriedWithItsText) {
 
 TEST_F(ConsumerTest, ADeliveryLostInAnExceptionThatTheHandlerCaughtIsForgotten) {
     int tries = 0;
-    auto made = client.SubscribeManual(Consumer(), [&](Delivery delivery) {
+    auto made = client.Subscribe(Consumer(), [&](Delivery delivery) {
         if (++tries == 1) {
             try {
                 Delivery inner = std::move(delivery);
@@ -292,7 +291,7 @@ TEST_F(ConsumerTest, ADeliveryLostInAnExceptionThatTheHandlerCaughtIsForgotten) 
 }
 
 TEST_F(ConsumerTest, ARetryInTooFarAwayIsToldSo) {
-    auto made = client.SubscribeManual(Consumer(), [&](Delivery delivery) {
+    auto made = client.Subscribe(Consumer(), [&](Delivery delivery) {
         if (delivery.message().attempt() > 1) {
             delivery.Ack();
             return;
@@ -307,180 +306,10 @@ TEST_F(ConsumerTest, ARetryInTooFarAwayIsToldSo) {
 }
 
 TEST_F(ConsumerTest, ManualRejectGoesToTheDeadLetters) {
-    auto made =
-        client.SubscribeManual(Consumer(), [&](Delivery delivery) { delivery.Reject("bad"); });
+    auto made = client.Subscribe(Consumer(), [&](Delivery delivery) { delivery.Reject("bad"); });
     broker().Append(Message("s").SetId("m1"));
     Advance(seconds(1));
     EXPECT_THAT(broker().dead_letters(), ElementsAre(Pair("m1", "bad")));
-}
-
-class NoteFilter final : public Filter {
-public:
-    NoteFilter(std::string name, std::vector<std::string>* notes)
-        : name_(std::move(name)), notes_(notes) {}
-    HandlerOutcome Handle(const Message& /*message*/,
-                          std::string_view group,
-                          UniqueFunction<HandlerOutcome()>& next) override {
-        notes_->push_back(name_ + "(" + std::string(group));
-        HandlerOutcome outcome = next();
-        notes_->push_back(name_ + ")");
-        return outcome;
-    }
-
-private:
-    std::string name_;
-    std::vector<std::string>* notes_;
-};
-
-TEST_F(ConsumerTest, FiltersOfTheClientLieAroundThoseOfTheSubscription) {
-    auto client_options = Options();
-    client_options.client_id = "client-2";
-    client_options.filters = {std::make_shared<NoteFilter>("1", &seen),
-                              std::make_shared<NoteFilter>("2", &seen)};
-    Client other = MakeClient(std::move(client_options));
-    SubscriptionOptions options = Consumer();
-    options.filters = {std::make_shared<NoteFilter>("3", &seen)};
-    auto made = other.Subscribe(options, [this](const Message&) { seen.emplace_back("h"); });
-    Append(1);
-    Settle();
-    EXPECT_THAT(seen, ElementsAre("1(g", "2(g", "3(g", "h", "3)", "2)", "1)"));
-}
-
-class ScriptFilter final : public Filter {
-public:
-    using Script = std::function<HandlerOutcome(UniqueFunction<HandlerOutcome()>&)>;
-    explicit ScriptFilter(Script script) : script_(std::move(script)) {}
-    HandlerOutcome Handle(const Message& /*message*/,
-                          std::string_view /*group*/,
-                          UniqueFunction<HandlerOutcome()>& next) override {
-        return script_(next);
-    }
-
-private:
-    Script script_;
-};
-
-TEST_F(ConsumerTest, AFilterMayAnswerInTheHandlersPlace) {
-    SubscriptionOptions options = Consumer();
-    options.filters = {std::make_shared<ScriptFilter>(
-        [](auto&) { return HandlerOutcome::DeadLetter("not allowed"); })};
-    Subscription subscription = Collect(options);
-    Append(1);
-    Advance(seconds(1));
-    EXPECT_THAT(seen, IsEmpty());
-    EXPECT_EQ(broker().dead_letters()[0].second, "not allowed");
-}
-
-TEST_F(ConsumerTest, AFilterMayAnswerInTheManualHandlersPlace) {
-    SubscriptionOptions options = Consumer();
-    options.filters = {std::make_shared<ScriptFilter>([](auto&) { return HandlerOutcome::Ack(); })};
-    auto made = client.SubscribeManual(
-        options, [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
-    Append(1);
-    Advance(seconds(1));
-    EXPECT_THAT(kept, IsEmpty());
-    EXPECT_EQ(broker().acked_count(), 1U);
-}
-
-TEST_F(ConsumerTest, AFilterThatThrowsCountsAsTheHandler) {
-    SubscriptionOptions options = Consumer();
-    int tries = 0;
-    options.filters = {std::make_shared<ScriptFilter>([&](auto& next) {
-        if (++tries == 1) {
-            throw std::runtime_error("filter");
-        }
-        return next();
-    })};
-    Subscription subscription = Collect(options);
-    Append(1);
-    Advance(seconds(1));
-    EXPECT_THAT(seen, SizeIs(1));
-    EXPECT_EQ(AcksOf(AckVerdict::kRetry)[0].error, "filter");
-}
-
-TEST_F(ConsumerTest, AFilterCannotRunTheHandlerTwice) {
-    SubscriptionOptions options = Consumer();
-    options.retry.max_attempts = 1;
-    options.filters = {std::make_shared<ScriptFilter>([&](auto& next) {
-        (void)next();
-        return next();
-    })};
-    Subscription subscription = Collect(options);
-    Append(1);
-    Advance(seconds(1));
-    EXPECT_THAT(seen, SizeIs(1));
-    EXPECT_THAT(broker().dead_letters()[0].second, HasSubstr("twice"));
-}
-
-TEST_F(ConsumerTest, TheIdempotencyStoreLetsEachMessageThroughOnce) {
-    SubscriptionOptions options = Consumer();
-    options.idempotency = MakeMemoryIdempotencyStore();
-    Subscription subscription = Collect(options);
-    for (int i = 0; i < 3; ++i) {
-        broker().Append(Message("s").SetId("same").SetBody("x"));
-    }
-    Advance(seconds(1));
-    EXPECT_THAT(seen, SizeIs(1));
-    EXPECT_EQ(broker().acked_count(), 3U);
-}
-
-TEST_F(ConsumerTest, AFailedMessageMayStartAgain) {
-    SubscriptionOptions options = Consumer();
-    options.idempotency = MakeMemoryIdempotencyStore();
-    int tries = 0;
-    Subscription subscription = Subscribe(options, [&](const Message&) {
-        if (++tries == 1) {
-            throw std::runtime_error("once");
-        }
-    });
-    Append(1);
-    Advance(seconds(1));
-    EXPECT_EQ(tries, 2);
-    EXPECT_EQ(broker().acked_count(), 1U);
-}
-
-class BrokenStore final : public IdempotencyStore {
-public:
-    Result<Begin> Start(std::string_view, std::chrono::milliseconds) override {
-        return ++starts == 1 ? Result<Begin>(Status::Unavailable("store is away"))
-                             : Result<Begin>(Begin::kStarted);
-    }
-    Status Finish(std::string_view) override { return Status::Unavailable("finish failed"); }
-    Status Abandon(std::string_view) override { return Status::Ok(); }
-    int starts = 0;
-};
-
-TEST_F(ConsumerTest, AStoreThatIsAwayMeansLaterAndOneThatCannotRecordMeansDone) {
-    SubscriptionOptions options = Consumer();
-    options.idempotency = std::make_shared<BrokenStore>();
-    Subscription subscription = Collect(options);
-    Append(1);
-    Advance(seconds(1));
-    EXPECT_THAT(seen, SizeIs(1));
-    EXPECT_THAT(AcksOf(AckVerdict::kRetry)[0].error, HasSubstr("store is away"));
-    EXPECT_EQ(broker().acked_count(), 1U);
-    EXPECT_TRUE(Logged("finish failed"));
-}
-
-TEST_F(ConsumerTest, TheIdempotencyKeyIsTheApplications) {
-    SubscriptionOptions options = Consumer();
-    options.idempotency = MakeMemoryIdempotencyStore();
-    options.idempotency_key = [](const Message& message) {
-        return message.Get<std::string>("order");
-    };
-    Subscription subscription = Collect(options);
-    broker().Append(Message("s").SetBody("a").Set("order", "7"));
-    broker().Append(Message("s").SetBody("b").Set("order", "7"));
-    broker().Append(Message("s").SetBody("c").Set("order", "8"));
-    Advance(seconds(1));
-    EXPECT_THAT(seen, ElementsAre("a", "c"));
-}
-
-TEST_F(ConsumerTest, AManualHandlerCannotHaveAnIdempotencyStore) {
-    SubscriptionOptions options = Consumer();
-    options.idempotency = MakeMemoryIdempotencyStore();
-    EXPECT_EQ(client.SubscribeManual(options, [](Delivery) {}).status().code(),
-              StatusCode::kInvalidArgument);
 }
 
 TEST_F(ConsumerTest, AMessageForAnotherGroupIsAckedAndSkipped) {
@@ -506,7 +335,7 @@ TEST_F(ConsumerTest, WhatCannotBeDecodedIsADeadLetterWithTheReason) {
 }
 
 TEST_F(ConsumerTest, LeasesAreRenewedWhileAHandlerRuns) {
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         Consumer(), [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(3);
     Advance(minutes(5));
@@ -525,7 +354,7 @@ TEST_F(ConsumerTest, BeyondItsProcessingTimeAMessageIsGivenUp) {
     SubscriptionOptions options = Consumer();
     options.ack_timeout = seconds(30);
     options.max_processing_time = minutes(2);
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         options, [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(1);
     Advance(seconds(131));
@@ -542,7 +371,7 @@ TEST_F(ConsumerTest, BeyondItsProcessingTimeAMessageIsGivenUp) {
 }
 
 TEST_F(ConsumerTest, AfterALostConnectionWhatIsStillHeldIsAckedAndNotHandledAgain) {
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         Consumer(), [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(5);
     Settle();
@@ -561,7 +390,7 @@ TEST_F(ConsumerTest, AfterALostConnectionWhatIsStillHeldIsAckedAndNotHandledAgai
 
 TEST_F(ConsumerTest, AfterALostConnectionWhatIsNotOursIsNotAcked) {
     broker().SetKeepHeld(false);
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         Consumer(), [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(3);
     Settle();
@@ -587,7 +416,7 @@ TEST_F(ConsumerTest, AfterALostConnectionWhatIsNotOursIsNotAcked) {
 
 TEST_F(ConsumerTest, AnAckWhoseAnswerWasLostIsSentAgain) {
     broker().SetHoldAcks(true);
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         Consumer(), [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(1);
     Settle();
@@ -730,12 +559,12 @@ TEST_F(ConsumerTest, BroadcastUsesTheClientsIdAsGroup) {
 
 TEST_F(ConsumerTest, TheSubscriptionSaysWhatItWants) {
     SubscriptionOptions options = Consumer();
-    options.tags = {TagMode::kAny, {"x", "y"}};
+    options.tags = {"x", "y"};
     options.retry.max_attempts = 7;
     options.ack_timeout = seconds(99);
     Subscription subscription = Collect(options);
     const SubscribeRequest request = broker().subscribes()[0];
-    EXPECT_EQ(request.filter, options.tags);
+    EXPECT_EQ(request.filter, (TagFilter{TagMode::kAny, {"x", "y"}}));
     EXPECT_EQ(request.retry, options.retry);
     EXPECT_EQ(request.ack_timeout, seconds(99));
     EXPECT_EQ(request.start, StartPosition::kEarliest);
@@ -822,9 +651,65 @@ TEST_F(ConsumerTest, AnExecutorThatIsFullGetsTheMessagesLater) {
     client.Shutdown(milliseconds(0));
 }
 
+// Its runner was taken for one that is on its way, and the subscription never handled anything more
+// and never closed.
+TEST_F(ConsumerTest, AnExecutorThatDropsWhatItTookGetsTheMessagesLater) {
+    class Dropping final : public Executor {
+    public:
+        explicit Dropping(Executor& inner) : inner_(inner) {}
+        bool Post(Task task) override { return drops || inner_.Post(std::move(task)); }
+        TimerId PostAt(TimePoint when, Task task) override {
+            return inner_.PostAt(when, std::move(task));
+        }
+        bool Cancel(TimerId timer) override { return inner_.Cancel(timer); }
+        bool drops = true;
+
+    private:
+        Executor& inner_;
+    };
+    Dropping executor(time.executor);
+    SubscriptionOptions options = Consumer();
+    options.executor = &executor;
+    options.parallelism = 1;
+    Subscription subscription = Collect(options);
+    Append(3);
+    Advance(seconds(1));
+    EXPECT_THAT(seen, IsEmpty());
+    executor.drops = false;
+    Advance(seconds(1));
+    EXPECT_THAT(seen, SizeIs(3));
+    executor.drops = true;
+    Append(1);
+    Settle();
+    (void)subscription.Close(milliseconds(0));
+    Advance(seconds(1));
+    EXPECT_EQ(broker().subscriber_count(), 0U);
+    client.Shutdown(milliseconds(0));
+}
+
+// What was acked on receipt and not handled yet was dropped, in a process that went on.
+TEST_F(ConsumerTest, AtMostOnceWhatABrokerGroupThatLeavesHasSentIsHandled) {
+    cluster.AddBroker("b");
+    testing::ManualExecutor late(time.clock);
+    SubscriptionOptions options = Consumer();
+    options.at_most_once = true;
+    options.executor = &late;
+    Subscription subscription = Collect(options);
+    Append(4);
+    Advance(seconds(1));
+    ASSERT_EQ(broker().acked_count(), 4U);
+    cluster.RemoveBroker("a");
+    Advance(seconds(120));
+    late.RunAll();
+    EXPECT_THAT(seen, SizeIs(4));
+    Advance(seconds(1));
+    EXPECT_EQ(broker().subscriber_count(), 0U);
+    client.Shutdown(milliseconds(0));
+}
+
 TEST_F(ConsumerTest, CloseAcksHandsBackAndLeaves) {
     SubscriptionOptions options = Consumer();
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         options, [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(4);
     Settle();
@@ -845,6 +730,7 @@ TEST_F(ConsumerTest, WhatWaitsIsHandedBackOnClose) {
     testing::ManualExecutor stuck(time.clock);
     SubscriptionOptions options = Consumer();
     options.executor = &stuck;
+    options.prefetch_count = 100;
     auto made = client.Subscribe(options, [this](const Message&) { seen.emplace_back("x"); });
     Settle();
     Append(10);
@@ -878,7 +764,7 @@ TEST_F(ConsumerTest, CloseFromItsOwnHandlerGoesOnInTheBackground) {
 
 TEST_F(ConsumerTest, ShutdownReportsWhatIsLeft) {
     broker().SetHoldAcks(true);
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         Consumer(), [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(3);
     Settle();
@@ -897,7 +783,7 @@ TEST_F(ConsumerTest, ShutdownReportsWhatIsLeft) {
 
 TEST_F(ConsumerTest, AnAckThatWaitsAtShutdownIsToldCancelled) {
     broker().SetHoldAcks(true);
-    auto made = client.SubscribeManual(
+    auto made = client.Subscribe(
         Consumer(), [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
     Append(1);
     Settle();

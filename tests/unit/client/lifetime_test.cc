@@ -145,10 +145,13 @@ TEST_P(LifetimeTest, SendsAndHandlesWithManyThreads) {
                 if (n % 2 == 0) {
                     futures.push_back(producer.Send(Message("s").SetBody("x")));
                 } else {
-                    producer.Send(Message("s"), [&](const SendReceipt& receipt) {
-                        EXPECT_TRUE(receipt.ok()) << receipt.status;
-                        called.Add();
-                    });
+                    EXPECT_TRUE(producer
+                                    .Send(Message("s"),
+                                          [&](const SendReceipt& receipt) {
+                                              EXPECT_TRUE(receipt.ok()) << receipt.status;
+                                              called.Add();
+                                          })
+                                    .ok());
                 }
             }
             for (const SendFuture& future : futures) {
@@ -203,10 +206,13 @@ TEST_P(LifetimeTest, AClientMayBeDestroyedInsideItsOwnCallback) {
     std::optional<Client> client(MakeClient(cluster));
     Producer producer = *client->MakeProducer();
     Signal done;
-    producer.Send(Message("s"), [&](const SendReceipt&) {
-        client.reset();
-        done.Set();
-    });
+    EXPECT_TRUE(producer
+                    .Send(Message("s"),
+                          [&](const SendReceipt&) {
+                              client.reset();
+                              done.Set();
+                          })
+                    .ok());
     EXPECT_TRUE(done.Wait());
     EXPECT_EQ(producer.Send(Message("s")).Get().status.code(), StatusCode::kCancelled);
 }
@@ -222,8 +228,11 @@ TEST_P(LifetimeTest, OnlyInlineCallbacksRunOnTheTransportsThread) {
     bool on_transport = false;
     for (int i = 0; i < (GetParam() == Threads::kOwnInline ? 10'000 : 50) && !on_transport; ++i) {
         std::promise<std::thread::id> callback;
-        producer.Send(Message("s"),
-                      [&](const SendReceipt&) { callback.set_value(std::this_thread::get_id()); });
+        EXPECT_TRUE(
+            producer
+                .Send(Message("s"),
+                      [&](const SendReceipt&) { callback.set_value(std::this_thread::get_id()); })
+                .ok());
         const std::thread::id callback_thread = callback.get_future().get();
         EXPECT_NE(callback_thread, std::this_thread::get_id());
         on_transport = callback_thread == transport_thread;
@@ -334,10 +343,13 @@ TEST_P(LifetimeTest, ACallbackOfOneClientMayShutDownAnother) {
     Client other = MakeClient(cluster, "client-2");
     Producer producer = *client.MakeProducer();
     Signal done;
-    producer.Send(Message("s"), [&](const SendReceipt&) {
-        EXPECT_TRUE(other.Shutdown(seconds(20)).drained);
-        done.Set();
-    });
+    EXPECT_TRUE(producer
+                    .Send(Message("s"),
+                          [&](const SendReceipt&) {
+                              EXPECT_TRUE(other.Shutdown(seconds(20)).drained);
+                              done.Set();
+                          })
+                    .ok());
     EXPECT_TRUE(done.Wait());
 }
 
@@ -371,10 +383,13 @@ TEST_P(LifetimeTest, ACallbackThatBlocksForEverDoesNotHoldShutdown) {
     const auto never = std::make_shared<Signal>();
     Client client = MakeClient(cluster);
     Producer producer = *client.MakeProducer();
-    producer.Send(Message("s"), [began, never](const SendReceipt&) {
-        began->Set();
-        never->Wait(std::chrono::hours(24));
-    });
+    EXPECT_TRUE(producer
+                    .Send(Message("s"),
+                          [began, never](const SendReceipt&) {
+                              began->Set();
+                              never->Wait(std::chrono::hours(24));
+                          })
+                    .ok());
     ASSERT_TRUE(began->Wait());
     const auto start = steady_clock::now();
     (void)client.Shutdown(milliseconds(50));
@@ -392,7 +407,9 @@ TEST_P(LifetimeTest, NothingIsCalledAfterShutdownHasReturned) {
                                      [&](const Message&) { late += over ? 1 : 0; });
         ASSERT_TRUE(made.ok());
         for (int i = 0; i < 300; ++i) {
-            producer.Send(Message("s"), [&](const SendReceipt&) { late += over ? 1 : 0; });
+            EXPECT_TRUE(
+                producer.Send(Message("s"), [&](const SendReceipt&) { late += over ? 1 : 0; })
+                    .ok());
         }
         const ShutdownReport report = client.Shutdown(milliseconds(round % 2 == 0 ? 0 : 5));
         // A handler that was running then may still run; it began before.
@@ -509,7 +526,7 @@ TEST_P(LifetimeTest, WaitReadyWaitsForTheWay) {
 
 TEST_P(LifetimeTest, HandlersOfDifferentSubscriptionsShareTheThreads) {
     auto options = OptionsFor(cluster);
-    options.handler_threads = 1;
+    options.handler_threads = 1;  // There are two all the same: one for each.
     Client client = std::move(*Client::Create(std::move(options)));
     Counter first;
     Counter second;
@@ -520,6 +537,73 @@ TEST_P(LifetimeTest, HandlersOfDifferentSubscriptionsShareTheThreads) {
     auto b = client.Subscribe(Consumer("g2"), [&](const Message&) { second.Add(); });
     EXPECT_TRUE(first.WaitFor(5'000));
     EXPECT_TRUE(second.WaitFor(5'000));
+    EXPECT_TRUE(client.Shutdown(seconds(20)).drained);
+}
+
+// All subscriptions shared four threads: 32 was silently cut to 4.
+TEST_P(LifetimeTest, AsManyHandlersRunAtOnceAsParallelismSays) {
+    Client client = MakeClient(cluster);
+    SubscriptionOptions options = Consumer();
+    options.parallelism = 32;
+    Counter inside;
+    for (int i = 0; i < 32; ++i) {
+        broker().Append(Message("s"));
+    }
+    auto made = client.Subscribe(options, [&](const Message&) {
+        inside.Add();
+        (void)inside.WaitFor(32);  // Each waits for all others.
+    });
+    EXPECT_TRUE(inside.WaitFor(32));
+    EXPECT_TRUE(client.Shutdown(seconds(20)).drained);
+}
+
+// With default options four hung handlers of one subscription stopped every other one.
+TEST_P(LifetimeTest, HungHandlersOfOneSubscriptionStopNoOther) {
+    Client client = MakeClient(cluster);
+    Signal go;
+    Counter hung;
+    Counter others;
+    for (int i = 0; i < 20; ++i) {
+        broker().Append(Message("s"));
+    }
+    auto hanging = client.Subscribe(Consumer("hanging"), [&](const Message&) {
+        hung.Add();
+        go.Wait();
+    });
+    EXPECT_TRUE(hung.WaitFor(4));
+    auto going_on = client.Subscribe(Consumer("going-on"), [&](const Message&) { others.Add(); });
+    ASSERT_TRUE(going_on.ok()) << going_on.status();
+    EXPECT_TRUE(others.WaitFor(20));
+    go.Set();
+    EXPECT_TRUE(hung.WaitFor(20));
+    EXPECT_TRUE(client.Shutdown(seconds(20)).drained);
+}
+
+// As above, where there may be fewer threads than the subscriptions want together.
+TEST_P(LifetimeTest, AThreadIsKeptForASubscriptionThatHasNone) {
+    auto options = OptionsFor(cluster);
+    options.handler_threads = 4;
+    Client client = std::move(*Client::Create(std::move(options)));
+    Signal go;
+    Counter hung;
+    Counter others;
+    for (int i = 0; i < 20; ++i) {
+        broker().Append(Message("s"));
+    }
+    auto going_on = client.Subscribe(Consumer("going-on"), [&](const Message&) { others.Add(); });
+    ASSERT_TRUE(going_on.ok()) << going_on.status();
+    EXPECT_TRUE(others.WaitFor(20));
+    auto hanging = client.Subscribe(Consumer("hanging"), [&](const Message&) {
+        hung.Add();
+        go.Wait();
+    });
+    EXPECT_TRUE(hung.WaitFor(3));
+    for (int i = 0; i < 5; ++i) {
+        broker().Append(Message("s"));
+    }
+    EXPECT_TRUE(others.WaitFor(25));
+    go.Set();
+    EXPECT_TRUE(hung.WaitFor(25));
     EXPECT_TRUE(client.Shutdown(seconds(20)).drained);
 }
 
@@ -607,11 +691,14 @@ TEST_F(ExitTest, LeavingMainWithMessagesInFlightIsSafe) {
             static Producer producer = *client.MakeProducer();
             StaticCluster().broker("a").SetHoldSends(true);
             for (int i = 0; i < 100; ++i) {
-                producer.Send(Message("s"), [](const SendReceipt& receipt) {
-                    if (receipt.ok()) {
-                        std::abort();
-                    }
-                });
+                EXPECT_TRUE(producer
+                                .Send(Message("s"),
+                                      [](const SendReceipt& receipt) {
+                                          if (receipt.ok()) {
+                                              std::abort();
+                                          }
+                                      })
+                                .ok());
             }
             std::exit(7);
         },

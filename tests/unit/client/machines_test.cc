@@ -5,12 +5,12 @@
 
 #include <set>
 
-#include "sdk/client/src/broker_selector.h"
-#include "sdk/client/src/circuit_breaker.h"
-#include "sdk/client/src/credit_window.h"
-#include "sdk/client/src/reconnect_machine.h"
-#include "sdk/client/src/route_state.h"
-#include "sdk/client/src/send_machine.h"
+#include "sdk/client/src/link/circuit_breaker.h"
+#include "sdk/client/src/link/reconnect_machine.h"
+#include "sdk/client/src/link/route_state.h"
+#include "sdk/client/src/receive/credit_window.h"
+#include "sdk/client/src/send/broker_selector.h"
+#include "sdk/client/src/send/send_machine.h"
 
 namespace qmq::internal {
 namespace {
@@ -352,7 +352,7 @@ TEST_F(RouteStateTest, AnEmptyAnswerKeepsTheKnownRoute) {
 }
 
 TEST(CreditWindowTest, GrantsTheWholeWindowFirst) {
-    CreditWindow window(100, 1'000);
+    CreditWindow window({100, 100, 1'000});
     const Credit credit = window.Take();
     EXPECT_EQ(credit.messages, 100U);
     EXPECT_EQ(credit.bytes, 1'000U);
@@ -360,7 +360,7 @@ TEST(CreditWindowTest, GrantsTheWholeWindowFirst) {
 }
 
 TEST(CreditWindowTest, GivesBackInLumpsOfHalfTheWindow) {
-    CreditWindow window(100, 1'000'000);
+    CreditWindow window({100, 100, 1'000'000});
     (void)window.Take();
     window.OnDelivered(100, 5'000);
     window.OnEnded(49, 2'450);
@@ -370,7 +370,7 @@ TEST(CreditWindowTest, GivesBackInLumpsOfHalfTheWindow) {
 }
 
 TEST(CreditWindowTest, NeverAllowsMoreThanTheWindowInHand) {
-    CreditWindow window(10, 1'000'000);
+    CreditWindow window({10, 10, 1'000'000});
     Random random(3);
     std::int64_t granted = 0;
     std::int64_t held = 0;
@@ -390,7 +390,7 @@ TEST(CreditWindowTest, NeverAllowsMoreThanTheWindowInHand) {
 }
 
 TEST(CreditWindowTest, AMessageLargerThanTheWindowDoesNotStallTheNext) {
-    CreditWindow window(10, 1'000);
+    CreditWindow window({10, 10, 1'000});
     std::int64_t broker_bytes = static_cast<std::int64_t>(window.Take().bytes);
     broker_bytes -= 50'000;  // Overdrawn, as a broker may.
     window.OnDelivered(1, 50'000);
@@ -400,7 +400,7 @@ TEST(CreditWindowTest, AMessageLargerThanTheWindowDoesNotStallTheNext) {
 }
 
 TEST(CreditWindowTest, ANewStreamBeginsWithTheWindowLessWhatIsHeld) {
-    CreditWindow window(100, 1'000'000);
+    CreditWindow window({100, 100, 1'000'000});
     (void)window.Take();
     window.OnDelivered(30, 300);
     window.OnNewStream();

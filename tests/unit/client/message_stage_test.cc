@@ -1,4 +1,4 @@
-#include "sdk/client/src/message_stage.h"
+#include "sdk/client/src/send/message_stage.h"
 
 #include <gtest/gtest.h>
 

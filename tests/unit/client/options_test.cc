@@ -123,13 +123,18 @@ TEST(OptionsTest, SubscriptionFields) {
     options.broadcast = true;
     ExpectProblem(options, "broadcast");
     options = GoodSubscription();
-    options.tags = {TagMode::kAny, {}};
+    options.tags = AnyOf(std::vector<std::string>());
+    ExpectProblem(options, "tags");
+    options.tags = AllOf("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11");
+    ExpectProblem(options, "tags");
+    // Tags without a mode were taken, and filtered nothing.
+    options.tags = Tags(TagFilter{TagMode::kNone, {"vip"}});
     ExpectProblem(options, "tags");
     options = GoodSubscription();
     options.parallelism = 0;
     ExpectProblem(options, "parallelism");
     options = GoodSubscription();
-    options.prefetch_count = 0;
+    options.prefetch_count = 65'537;
     ExpectProblem(options, "prefetch_count");
     options = GoodSubscription();
     options.prefetch_bytes = 1;

@@ -3,9 +3,11 @@
 
 #include <coroutine>
 #include <functional>
+#include <map>
 
 #include "qmq/id.h"
 
+#include "tests/support/fake_groups.h"
 #include "tests/unit/client/client_fixture.h"
 
 namespace qmq {
@@ -15,10 +17,14 @@ using std::chrono::hours;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using ::testing::Each;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
+using ::testing::StartsWith;
+
+/// The broker groups that lead to each broker: this suite runs with one and with two.
+std::size_t Groups() {
+    return static_cast<std::size_t>(testing::g_fake_groups.per_broker);
+}
 
 class ProducerTest : public testing::ClientFixture {
 protected:
@@ -36,6 +42,16 @@ protected:
         EXPECT_TRUE(future.ready());
         return future.ready() ? future.Get() : SendReceipt{};
     }
+    /// Within each broker group, messages of one subject are stored in the order of `receipts`.
+    static void ExpectOrder(const std::vector<SendReceipt>& receipts) {
+        std::map<std::string, std::uint64_t> next;
+        for (const SendReceipt& receipt : receipts) {
+            std::uint64_t& least = next[receipt.broker_group];
+            EXPECT_GE(receipt.sequence, least) << receipt;
+            least = receipt.sequence + 1;
+        }
+        EXPECT_LE(next.size(), Groups());
+    }
     static BatchReceipt Refuse(Status why) {
         return {std::move(why), SendOutcome::kRefused, Durability::kDefault, 0};
     }
@@ -49,7 +65,7 @@ TEST_F(ProducerTest, AReceiptSaysWhereAndHowItWasStored) {
     Settle();
     const SendReceipt receipt = ReceiptOf(future);
     EXPECT_TRUE(receipt.ok()) << receipt.status;
-    EXPECT_EQ(receipt.broker_group, "a");
+    EXPECT_THAT(receipt.broker_group, StartsWith("a"));
     EXPECT_EQ(receipt.durability, Durability::kMemory);
     EXPECT_EQ(receipt.sequence, 0U);
     EXPECT_EQ(receipt.attempts, 1U);
@@ -80,17 +96,20 @@ TEST_F(ProducerTest, ABusyConnectionGathersUntilAnAnswer) {
     for (int i = 0; i < 100; ++i) {
         futures.push_back(producer.Send(Message("s")));
     }
-    EXPECT_EQ(broker().held_frame_count(), 2U);
+    EXPECT_EQ(broker().held_frame_count(), 2 * Groups());
     broker().AnswerHeld();
     Settle();
-    EXPECT_EQ(broker().held_frame_count(), 2U);
+    EXPECT_EQ(broker().held_frame_count(), 2 * Groups());
     while (broker().AnswerHeld()) {
         Settle();
     }
-    for (std::size_t i = 0; i < futures.size(); ++i) {
-        EXPECT_EQ(ReceiptOf(futures[i]).sequence, i + 1);
+    std::vector<SendReceipt> receipts;
+    for (const SendFuture& future : futures) {
+        receipts.push_back(ReceiptOf(future));
     }
-    EXPECT_LE(broker().frame_count(), 5U);
+    ExpectOrder(receipts);
+    EXPECT_THAT(broker().stored(), SizeIs(101));
+    EXPECT_LE(broker().frame_count(), 5 * Groups());
 }
 
 TEST_F(ProducerTest, ABusyConnectionGathersNoLongerThanTheLinger) {
@@ -98,14 +117,14 @@ TEST_F(ProducerTest, ABusyConnectionGathersNoLongerThanTheLinger) {
     options.linger = milliseconds(5);
     Producer producer = Ready(options);
     broker().SetHoldSends(true);
-    for (int i = 0; i < 3; ++i) {
+    for (std::size_t i = 0; i < 2 * Groups() + 1; ++i) {
         (void)producer.Send(Message("s"));
     }
-    ASSERT_EQ(broker().held_frame_count(), 2U);
+    ASSERT_EQ(broker().held_frame_count(), 2 * Groups());
     Advance(milliseconds(4));
-    EXPECT_EQ(broker().held_frame_count(), 2U);
+    EXPECT_EQ(broker().held_frame_count(), 2 * Groups());
     Advance(milliseconds(1));
-    EXPECT_EQ(broker().held_frame_count(), 3U);
+    EXPECT_EQ(broker().held_frame_count(), 2 * Groups() + 1);
 }
 
 TEST_F(ProducerTest, WhatHasLingeredTakesMessagesUntilThereIsRoomForIt) {
@@ -113,12 +132,12 @@ TEST_F(ProducerTest, WhatHasLingeredTakesMessagesUntilThereIsRoomForIt) {
     options.max_in_flight_frames = 2;
     Producer producer = Ready(options);
     broker().SetHoldSends(true);
-    for (int i = 0; i < 3; ++i) {
+    for (std::size_t i = 0; i < 2 * Groups() + 1; ++i) {
         producer.Send(Message("s")).Detach();
     }
-    Advance(milliseconds(10));  // The third has lingered, and two frames are on their way.
+    Advance(milliseconds(10));  // The last has lingered, and two frames are on each way.
     producer.Send(Message("s")).Detach();
-    ASSERT_EQ(broker().held_frame_count(), 2U);
+    ASSERT_EQ(broker().held_frame_count(), 2 * Groups());
     std::vector<std::size_t> counts;
     broker().SetSendHook([&counts](const SendBatch& batch) -> std::optional<BatchReceipt> {
         counts.push_back(BatchView::Trusted(batch.batch.bytes()).count());
@@ -127,8 +146,10 @@ TEST_F(ProducerTest, WhatHasLingeredTakesMessagesUntilThereIsRoomForIt) {
     while (broker().AnswerHeld()) {
         Settle();
     }
-    EXPECT_THAT(broker().stored(), SizeIs(5));
-    EXPECT_THAT(counts, ElementsAre(1, 1, 2));
+    EXPECT_THAT(broker().stored(), SizeIs(2 * Groups() + 3));
+    std::vector<std::size_t> expected(2 * Groups(), 1);
+    expected.push_back(2);
+    EXPECT_EQ(counts, expected);
 }
 
 TEST_F(ProducerTest, AFloodOverThousandsOfSubjectsSendsEachMessageOnce) {
@@ -173,7 +194,8 @@ TEST_F(ProducerTest, AFloodOverThousandsOfSubjectsSendsEachMessageOnce) {
         const SendReceipt receipt = ReceiptOf(futures[i]);
         ASSERT_TRUE(receipt.ok()) << receipt.status;
         const std::string subject = "subject-" + std::to_string(i % kSubjects);
-        EXPECT_EQ(receipt.message_id, (stored[{subject, i / kSubjects}])) << subject;
+        EXPECT_EQ(receipt.message_id, (stored[{subject, receipt.sequence}])) << subject;
+        EXPECT_TRUE(receipt.sequence == i / kSubjects || Groups() > 1) << receipt;
     }
 }
 
@@ -192,12 +214,14 @@ protected:
             for (int i = 0; i < kSubjects; ++i) {
                 const std::size_t slot =
                     static_cast<std::size_t>(round) * kSubjects + static_cast<std::size_t>(i);
-                producer.Send(Message(SubjectOf(i))
-                                  .SetId(std::to_string(slot))
-                                  .SetBody(std::string(slot % 400, 'x')),
-                              [this, slot](const SendReceipt& receipt) {
-                                  receipts[slot].push_back(receipt);
-                              });
+                Message message(SubjectOf(i));
+                message.SetId(std::to_string(slot)).SetBody(std::string(slot % 400, 'x'));
+                EXPECT_TRUE(producer
+                                .Send(std::move(message),
+                                      [this, slot](const SendReceipt& receipt) {
+                                          receipts[slot].push_back(receipt);
+                                      })
+                                .ok());
             }
         }
     }
@@ -215,17 +239,22 @@ protected:
         }
     }
 
-    void ExpectOrder() {
-        std::map<std::string, std::vector<std::string>> stored;
-        for (const auto& message : broker().stored()) {
-            stored[message.subject].push_back(message.id);
-        }
+    static std::size_t Slot(int round, int subject) {
+        return static_cast<std::size_t>(round) * kSubjects + static_cast<std::size_t>(subject);
+    }
+    void ExpectOrderOfEachSubject() {
         for (int i = 0; i < kSubjects; ++i) {
-            const std::vector<std::string>& ids = stored[SubjectOf(i)];
-            ASSERT_THAT(ids, SizeIs(kRounds));
+            std::vector<SendReceipt> of_subject;
             for (int round = 0; round < kRounds; ++round) {
-                EXPECT_EQ(ids[static_cast<std::size_t>(round)],
-                          std::to_string(round * kSubjects + i));
+                of_subject.push_back(receipts[Slot(round, i)][0]);
+            }
+            ExpectOrder(of_subject);
+        }
+        std::map<std::string, std::uint64_t> next;
+        for (const auto& message : broker().stored()) {
+            const std::uint64_t sequence = next[message.subject]++;
+            if (message.subject != "s") {
+                EXPECT_EQ(receipts[std::stoul(message.id)][0].sequence, sequence);
             }
         }
     }
@@ -239,7 +268,7 @@ TEST_F(ManySubjectsTest, EveryMessageIsStoredInTheOrderOfItsSubjectAndAnsweredOn
     Flood(producer);
     AnswerAll();
     ExpectOneReceiptEach(SendOutcome::kPersisted);
-    ExpectOrder();
+    ExpectOrderOfEachSubject();
 }
 
 TEST_F(ManySubjectsTest, ABatchStaysWithinItsCountAndItsBytes) {
@@ -260,13 +289,13 @@ TEST_F(ManySubjectsTest, ABatchStaysWithinItsCountAndItsBytes) {
 
 TEST_F(ManySubjectsTest, MoreThanTheStageTakesGoesStraightIntoItsBatch) {
     ProducerOptions options;
-    options.max_pending_bytes = 1U << 20;  // Half of it is the stage's, less than all need.
+    options.max_pending_bytes = 7U << 18;  // Half of it is the stage's, less than all need.
     Producer producer = Ready(options);
     broker().SetHoldSends(true);
     Flood(producer);
     AnswerAll();
     ExpectOneReceiptEach(SendOutcome::kPersisted);
-    ExpectOrder();
+    ExpectOrderOfEachSubject();
 }
 
 TEST_F(ManySubjectsTest, WhatIsNotAnsweredInTimeIsSaidSo) {
@@ -304,7 +333,8 @@ TEST_F(ManySubjectsTest, FuturesAndCallbacksOfOneBatchAreEachAnswered) {
     for (int i = 0; i < kSubjects; ++i) {
         EXPECT_EQ(ReceiptOf(futures[static_cast<std::size_t>(i)]).message_id,
                   "future-" + SubjectOf(i));
-        EXPECT_EQ(ReceiptOf(futures[static_cast<std::size_t>(i)]).sequence, kRounds);
+        const std::uint64_t sequence = ReceiptOf(futures[static_cast<std::size_t>(i)]).sequence;
+        EXPECT_TRUE(sequence == kRounds || Groups() > 1) << sequence;
     }
 }
 
@@ -363,7 +393,7 @@ TEST_F(ProducerTest, AFloodGathersEvenWhenEveryAnswerComesAtOnce) {
         futures.push_back(producer.Send(Message("s")));
         time.clock.Advance(microseconds(1));
     }
-    EXPECT_LT(only.frame_count(), 20U);
+    EXPECT_LT(only.frame_count(), 20 * Groups());
     // Who waits for an answer does not wait for the linger.
     EXPECT_TRUE(futures.back().Get().ok());
     EXPECT_THAT(only.stored(), SizeIs(1'000));
@@ -396,7 +426,7 @@ TEST_F(ProducerTest, CallbacksThatSendTheNextMessageDoNotLinger) {
     std::function<void(const SendReceipt&)> next = [&](const SendReceipt&) {
         time.clock.Advance(microseconds(1));
         if (left-- > 0) {
-            producer.Send(Message("s"), next);
+            EXPECT_TRUE(producer.Send(Message("s"), next).ok());
         }
     };
     for (int i = 0; i < 64; ++i) {
@@ -413,10 +443,10 @@ TEST_F(ProducerTest, AFullBatchDoesNotLinger) {
     options.max_batch_count = 10;
     Producer producer = Ready(options);
     broker().SetHoldSends(true);
-    for (int i = 0; i < 12; ++i) {
+    for (std::size_t i = 0; i < 2 * Groups() + 10; ++i) {
         (void)producer.Send(Message("s"));
     }
-    EXPECT_EQ(broker().held_frame_count(), 3U);
+    EXPECT_EQ(broker().held_frame_count(), 2 * Groups() + 1);
 }
 
 TEST_F(ProducerTest, ABatchStaysWithinItsBytes) {
@@ -455,12 +485,12 @@ TEST_F(ProducerTest, NeverMoreFramesInFlightThanAllowed) {
     for (int i = 0; i < 50; ++i) {
         (void)producer.Send(Message("s"));
         Settle();
-        ASSERT_LE(broker().held_frame_count(), 3U);
+        ASSERT_LE(broker().held_frame_count(), 3 * Groups());
     }
     int answered = 0;
     while (broker().AnswerHeld()) {
         Settle();
-        ASSERT_LE(broker().held_frame_count(), 3U);
+        ASSERT_LE(broker().held_frame_count(), 3 * Groups());
         ++answered;
     }
     EXPECT_THAT(broker().stored(), SizeIs(51));
@@ -469,24 +499,26 @@ TEST_F(ProducerTest, NeverMoreFramesInFlightThanAllowed) {
 TEST_F(ProducerTest, OneFrameCarriesManySubjects) {
     Producer producer = Ready();
     broker().SetHoldSends(true);
-    for (int i = 0; i < 2; ++i) {
+    for (std::size_t i = 0; i < 2 * Groups(); ++i) {
         (void)producer.Send(Message("s"));
     }
     for (int i = 0; i < 20; ++i) {
         (void)producer.Send(Message("subject-" + std::to_string(i)));
     }
     Settle();
-    broker().AnswerHeld();
-    broker().AnswerHeld();
+    for (std::size_t i = 0; i < 2 * Groups(); ++i) {
+        broker().AnswerHeld();
+    }
     Settle();
-    EXPECT_THAT(broker().frame_sizes(), ::testing::Contains(20U));
+    EXPECT_THAT(broker().frame_sizes(), ::testing::Contains(::testing::Ge(20 / Groups())));
 }
 
 TEST_F(ProducerTest, MessagesOfOneThreadAreStoredInTheirOrder) {
     Producer producer = MakeProducer(client);
     broker().SetHoldSends(true);
+    std::vector<SendFuture> futures;
     for (int i = 0; i < 500; ++i) {
-        (void)producer.Send(Message("s").SetId(std::to_string(i)));
+        futures.push_back(producer.Send(Message("s").SetId(std::to_string(i))));
         if (i % 7 == 0) {
             Settle();
             broker().AnswerHeld();
@@ -498,28 +530,31 @@ TEST_F(ProducerTest, MessagesOfOneThreadAreStoredInTheirOrder) {
     }
     const auto stored = broker().stored();
     ASSERT_THAT(stored, SizeIs(500));
-    for (std::size_t i = 0; i < stored.size(); ++i) {
-        ASSERT_EQ(stored[i].id, std::to_string(i));
+    std::vector<SendReceipt> receipts;
+    for (const SendFuture& future : futures) {
+        receipts.push_back(ReceiptOf(future));
+        EXPECT_EQ(stored[receipts.back().sequence].id, receipts.back().message_id);
     }
+    ExpectOrder(receipts);
 }
 
 TEST_F(ProducerTest, ACallbackComesOnceAndNeverInsideTheCall) {
     Producer producer = Ready();
     int calls = 0;
-    producer.Send(Message("s"), [&](const SendReceipt& receipt) {
-        ++calls;
-        EXPECT_TRUE(receipt.ok());
-    });
+    EXPECT_TRUE(producer
+                    .Send(Message("s"),
+                          [&](const SendReceipt& receipt) {
+                              ++calls;
+                              EXPECT_TRUE(receipt.ok());
+                          })
+                    .ok());
     EXPECT_EQ(calls, 0);
     Settle();
     EXPECT_EQ(calls, 1);
-    producer.Send(Message(), [&](const SendReceipt& receipt) {
-        ++calls;
-        EXPECT_EQ(receipt.outcome, SendOutcome::kRefused);
-    });
-    EXPECT_EQ(calls, 1);
+    // What is not taken has no callback.
+    EXPECT_FALSE(producer.Send(Message(), [&](const SendReceipt&) { ++calls; }).ok());
     Settle();
-    EXPECT_EQ(calls, 2);
+    EXPECT_EQ(calls, 1);
 }
 
 TEST_F(ProducerTest, AnInlineCallbackDoesNotComeInsideTheCallEither) {
@@ -535,11 +570,14 @@ TEST_F(ProducerTest, AnInlineCallbackDoesNotComeInsideTheCallEither) {
     int calls = 0;
     for (int i = 0; i < 3; ++i) {
         inside = true;
-        producer.Send(Message("s"), [&](const SendReceipt& receipt) {
-            ++calls;
-            EXPECT_TRUE(receipt.ok());
-            EXPECT_FALSE(inside);
-        });
+        EXPECT_TRUE(producer
+                        .Send(Message("s"),
+                              [&](const SendReceipt& receipt) {
+                                  ++calls;
+                                  EXPECT_TRUE(receipt.ok());
+                                  EXPECT_FALSE(inside);
+                              })
+                        .ok());
         inside = false;
         Settle();
     }
@@ -551,15 +589,19 @@ TEST_F(ProducerTest, ACallbackThatThrowsTouchesNoOther) {
     broker().SetHoldSends(true);
     int calls = 0;
     for (int i = 0; i < 10; ++i) {
-        producer.Send(Message("s"), [&calls, i](const SendReceipt&) {
-            ++calls;
-            if (i % 3 == 0) {
-                throw std::runtime_error("callback " + std::to_string(i));
-            }
-            if (i % 3 == 1) {
-                throw i;  // NOLINT(misc-throw-by-value-catch-by-reference): any type may come.
-            }
-        });
+        EXPECT_TRUE(producer
+                        .Send(Message("s"),
+                              [&calls, i](const SendReceipt&) {
+                                  ++calls;
+                                  if (i % 3 == 0) {
+                                      throw std::runtime_error("callback " + std::to_string(i));
+                                  }
+                                  if (i % 3 == 1) {
+                                      throw i;  // NOLINT(misc-throw-by-value-catch-by-reference):
+                                                // any type may come.
+                                  }
+                              })
+                        .ok());
     }
     while (broker().AnswerHeld()) {
         Settle();
@@ -863,8 +905,8 @@ TEST_F(ProducerTest, AFailedBatchGoesToAnotherBrokerGroup) {
     Advance(seconds(3));
     for (const SendFuture& future : futures) {
         const SendReceipt receipt = ReceiptOf(future);
-        EXPECT_EQ(receipt.broker_group, "b");
-        EXPECT_LE(receipt.attempts, 2U);
+        EXPECT_THAT(receipt.broker_group, StartsWith("b"));
+        EXPECT_LE(receipt.attempts, 1 + Groups());
     }
 }
 
@@ -902,7 +944,7 @@ TEST_F(ProducerTest, WhatWasGatheredForABrokerThatIsLostGoesElsewhere) {
     }
     Advance(seconds(10));
     for (const SendFuture& future : futures) {
-        EXPECT_EQ(ReceiptOf(future).broker_group, "b");
+        EXPECT_THAT(ReceiptOf(future).broker_group, StartsWith("b"));
     }
 }
 
@@ -954,7 +996,7 @@ TEST_F(ProducerTest, ABrokenBrokerGroupIsGivenARestAndThenProbed) {
         Advance(milliseconds(5));
     }
     const int asked_before_rest = asked;
-    EXPECT_LT(asked_before_rest, 60);
+    EXPECT_LT(asked_before_rest, 60 * static_cast<int>(Groups()));
     EXPECT_TRUE(Logged("giving it a rest"));
     broken = false;
     Advance(seconds(3));
@@ -1046,13 +1088,14 @@ TEST_F(ProducerTest, FlushDoesNotLingerAndSaysHowManyAreLeft) {
     options.linger = seconds(1);
     Producer producer = Ready(options);
     broker().SetHoldSends(true);
-    for (int i = 0; i < 5; ++i) {
+    const std::size_t count = 2 * Groups() + 3;
+    for (std::size_t i = 0; i < count; ++i) {
         (void)producer.Send(Message("s"));
     }
     const Status status = producer.Flush(milliseconds(0));
     EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
-    EXPECT_THAT(std::string(status.message()), HasSubstr("5 messages"));
-    EXPECT_EQ(broker().held_frame_count(), 3U);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(count) + " messages"));
+    EXPECT_EQ(broker().held_frame_count(), 2 * Groups() + 1);
     while (broker().AnswerHeld()) {
         Settle();
     }
@@ -1062,8 +1105,10 @@ TEST_F(ProducerTest, FlushDoesNotLingerAndSaysHowManyAreLeft) {
 TEST_F(ProducerTest, FlushFromACallbackIsRefusedInsteadOfWaitingForItself) {
     Producer producer = Ready();
     Status status;
-    producer.Send(Message("s"),
-                  [&](const SendReceipt&) { status = producer.Flush(milliseconds(1'000)); });
+    EXPECT_TRUE(producer
+                    .Send(Message("s"),
+                          [&](const SendReceipt&) { status = producer.Flush(milliseconds(1'000)); })
+                    .ok());
     Settle();
     EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
 }
@@ -1097,6 +1142,9 @@ TEST_F(ProducerTest, AtShutdownWhatIsInFlightIsUnknownAndWhatIsNotIsRefused) {
     Producer producer = Ready(options);
     broker().SetHoldSends(true);
     const SendFuture flying = producer.Send(Message("s"));
+    for (std::size_t i = 1; i < Groups(); ++i) {
+        producer.Send(Message("s")).Detach();  // By the other ways.
+    }
     const SendFuture waiting = producer.Send(Message("s"));
     const ShutdownReport report = client.Shutdown(milliseconds(0));
     EXPECT_EQ(ReceiptOf(flying).outcome, SendOutcome::kUnknown);
@@ -1104,7 +1152,7 @@ TEST_F(ProducerTest, AtShutdownWhatIsInFlightIsUnknownAndWhatIsNotIsRefused) {
     EXPECT_EQ(ReceiptOf(waiting).outcome, SendOutcome::kRefused);
     EXPECT_EQ(ReceiptOf(waiting).status.code(), StatusCode::kCancelled);
     EXPECT_FALSE(report.drained);
-    EXPECT_EQ(report.sends_unknown, 1U);
+    EXPECT_EQ(report.sends_unknown, Groups());
     EXPECT_EQ(report.sends_refused, 1U);
     EXPECT_EQ(ReceiptOf(producer.Send(Message("s"))).status.code(), StatusCode::kCancelled);
 }
@@ -1143,7 +1191,7 @@ TEST_F(ProducerTest, EveryCallbackIsCalledBeforeShutdownReturns) {
     broker().SetHoldSends(true);
     int calls = 0;
     for (int i = 0; i < 100; ++i) {
-        producer.Send(Message("s"), [&](const SendReceipt&) { ++calls; });
+        EXPECT_TRUE(producer.Send(Message("s"), [&](const SendReceipt&) { ++calls; }).ok());
     }
     client.Shutdown(milliseconds(0));
     EXPECT_EQ(calls, 100);

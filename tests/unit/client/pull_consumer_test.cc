@@ -1,7 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <optional>
+#include <thread>
+#include <vector>
 
 #include "tests/unit/client/client_fixture.h"
 
@@ -44,16 +47,21 @@ protected:
                                         std::uint32_t max_messages,
                                         milliseconds max_wait = seconds(1)) {
         auto pulled = std::make_shared<Pulled>();
-        consumer.PullAsync({max_messages, max_wait},
-                           [pulled](Result<std::vector<Delivery>> result) {
-                               EXPECT_FALSE(pulled->done);
-                               pulled->done = true;
-                               if (result.ok()) {
-                                   pulled->deliveries = std::move(*result);
-                               } else {
-                                   pulled->status = result.status();
-                               }
-                           });
+        Status taken = consumer.PullAsync({max_messages, max_wait},
+                                          [pulled](Result<std::vector<Delivery>> result) {
+                                              EXPECT_FALSE(pulled->done);
+                                              pulled->done = true;
+                                              if (result.ok()) {
+                                                  pulled->deliveries = std::move(*result);
+                                              } else {
+                                                  pulled->status = result.status();
+                                              }
+                                          });
+        if (!taken.ok()) {
+            EXPECT_FALSE(pulled->done);
+            pulled->done = true;
+            pulled->status = std::move(taken);
+        }
         return pulled;
     }
 
@@ -289,9 +297,10 @@ TEST_F(PullConsumerTest, APullFromACallbackIsRefusedInsteadOfWaitingForItself) {
     PullConsumer consumer = Make();
     Append(1);
     Status status;
-    consumer.PullAsync({1, seconds(1)}, [&](Result<std::vector<Delivery>>) {
+    const auto pull_again = [&](const Result<std::vector<Delivery>>&) {
         status = consumer.Pull({1, seconds(1)}).status();
-    });
+    };
+    ASSERT_TRUE(consumer.PullAsync({1, seconds(1)}, pull_again).ok());
     Advance(seconds(2));
     EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
 }
@@ -302,6 +311,48 @@ TEST_F(PullConsumerTest, ShutdownEndsPulls) {
     Settle();
     client.Shutdown(milliseconds(0));
     EXPECT_EQ(waiting->status.code(), StatusCode::kCancelled);
+}
+
+// Each of two pulls that met asked for what both wanted, so messages were held here that others
+// could have had.
+TEST(PullConsumerThreadsTest, NoMoreIsFetchedThanPullsThatMeetHaveAskedFor) {
+    testing::FakeCluster cluster;
+    cluster.AddBroker("a");
+    ClientOptions client_options;
+    client_options.uri = "fake:";
+    client_options.app_code = "test";
+    client_options.transports = {cluster.factory()};
+    Client client = Client::Create(std::move(client_options)).value();
+    PullConsumerOptions options;
+    options.subject = "s";
+    options.group = "g";
+    std::uint64_t before = 0;
+    for (int round = 0; round < 300; ++round) {
+        PullConsumer consumer = client.MakePullConsumer(options).value();
+        ASSERT_TRUE(consumer.WaitReady(seconds(20)).ok());
+        constexpr int kPulls = 4;
+        std::atomic<int> ready{0};
+        std::vector<std::thread> threads;
+        for (int i = 0; i < kPulls; ++i) {
+            threads.emplace_back([&] {
+                ++ready;
+                while (ready < kPulls) {
+                    std::this_thread::yield();
+                }
+                EXPECT_TRUE(consumer
+                                .PullAsync({10, seconds(3'600)},
+                                           [](const Result<std::vector<Delivery>>&) {})
+                                .ok());
+            });
+        }
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        const std::uint64_t granted = cluster.broker("a").granted_messages();
+        ASSERT_LE(granted - before, 10U * kPulls);
+        before = granted;
+        EXPECT_TRUE(consumer.Close(seconds(20)).ok());
+    }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -116,6 +117,30 @@ TEST(UniqueFunctionTest, ACallableWhoseMoveMayThrowGoesToTheHeapAndIsNeverMovedA
     UniqueFunction<int()> function{Throwing()};
     UniqueFunction<int()> moved(std::move(function));
     EXPECT_EQ(moved(), 1);
+}
+
+// An empty std::function that was given as a callback was called, and "threw bad_function_call".
+TEST(UniqueFunctionTest, WhatIsEmptyMakesAnEmptyOne) {
+    EXPECT_FALSE(UniqueFunction<void()>(std::function<void()>()));
+    EXPECT_FALSE(UniqueFunction<int(int)>(static_cast<int (*)(int)>(nullptr)));
+    EXPECT_FALSE(UniqueFunction<void(int)>(UniqueFunction<void(long)>()));
+    EXPECT_TRUE(UniqueFunction<void()>(std::function<void()>([] {})));
+    EXPECT_TRUE(UniqueFunction<void()>([] {}));
+    int counted = 0;
+    UniqueFunction<void()> counts = [&counted] { ++counted; };
+    EXPECT_FALSE(counts == nullptr);
+    counts();
+    EXPECT_EQ(counted, 1);
+}
+
+// It ended in signal 11 without a word.
+TEST(UniqueFunctionTest, CallingAnEmptyOneSaysSo) {
+    UniqueFunction<void()> empty;
+    EXPECT_DEATH(empty(), "a UniqueFunction is called that is empty");
+    UniqueFunction<void()> full = [] {};
+    const UniqueFunction<void()> moved = std::move(full);
+    // NOLINTNEXTLINE(bugprone-use-after-move): that is the point.
+    EXPECT_DEATH(full(), "a UniqueFunction is called that is empty");
 }
 
 }  // namespace

@@ -145,5 +145,18 @@ TEST(MessageLimitsTest, TheFirstMistakeIsTheOneThatIsReported) {
     ExpectRefused(copy, "property name is empty");
 }
 
+// `Set("host", getenv("ABSENT"))` ended in signal 11.
+TEST(MessageLimitsTest, ANullPointerIsAMistakeOfTheMessage) {
+    const char* const null = nullptr;
+    ExpectRefused(Message("s").Set("host", null),
+                  "the value of property \"host\" is a null pointer");
+    ExpectRefused(Message(null), "the subject is a null pointer");
+    ExpectRefused(Message("s").SetId(null), "the message id is a null pointer");
+    ExpectRefused(Message("s").AddTag(null), "a tag is a null pointer");
+    ExpectRefused(Message("s").SetBody(null), "the body is a null pointer");
+    ExpectRefused(Message("s").SetOrderingKey(null), "the ordering key is a null pointer");
+    EXPECT_FALSE(Message("s").Set("host", null).Has("host"));
+}
+
 }  // namespace
 }  // namespace qmq

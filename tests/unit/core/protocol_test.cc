@@ -153,8 +153,12 @@ TEST(ValidateTest, AnAckItemIsRefusedForWhatMakesNoSense) {
     EXPECT_THAT(std::string(Validate(item).message()), HasSubstr("first is 4 and last 3"));
     item = {AckVerdict::kAck, 3, 3, milliseconds(1), ""};
     EXPECT_THAT(std::string(Validate(item).message()), HasSubstr("the verdict is no retry"));
-    item = {static_cast<AckVerdict>(5), 3, 3, std::nullopt, ""};
-    EXPECT_THAT(std::string(Validate(item).message()), HasSubstr("verdict is 5"));
+    item = {static_cast<AckVerdict>(6), 3, 3, std::nullopt, ""};
+    EXPECT_THAT(std::string(Validate(item).message()), HasSubstr("verdict is 6"));
+    item = {AckVerdict::kBegin, 3, 4, std::nullopt, "", Durability::kDefault};
+    EXPECT_TRUE(Validate(item).ok()) << Validate(item);
+    item.durability = static_cast<Durability>(6);
+    EXPECT_THAT(std::string(Validate(item).message()), HasSubstr("durability is 6"));
 }
 
 }  // namespace

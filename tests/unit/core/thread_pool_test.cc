@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "qmq/deadline.h"
 #include "qmq/executor.h"
 
 namespace qmq {
@@ -30,6 +31,28 @@ TEST(ThreadPoolTest, OneThreadRunsTasksInTheOrderInWhichTheyCame) {
     pool.Post([&] { done.set_value(); });
     done.get_future().wait();
     EXPECT_THAT(order, ElementsAre(1, 2));
+}
+
+TEST(ThreadPoolTest, GrowsWhileTasksRun) {
+    std::promise<void> go;
+    const std::shared_future<void> gone(go.get_future());
+    std::atomic<int> begun{0};
+    std::promise<void> all;
+    ThreadPool pool({});
+    for (int i = 0; i < 3; ++i) {
+        pool.Post([&, gone] {
+            if (++begun == 3) {
+                all.set_value();
+            }
+            gone.wait();
+        });
+    }
+    EXPECT_EQ(pool.Grow(3), 3U);
+    EXPECT_EQ(pool.Grow(2), 3U);  // None ends.
+    all.get_future().wait();
+    go.set_value();
+    EXPECT_TRUE(pool.Stop(std::chrono::steady_clock::now() + std::chrono::seconds(30)));
+    EXPECT_EQ(pool.Grow(5), 3U);
 }
 
 TEST(ThreadPoolTest, RefusesWhenTheQueueIsFull) {
@@ -68,6 +91,27 @@ TEST(ThreadPoolTest, AnEarlierTimerOvertakesTheOneThatIsWaitedFor) {
     std::promise<void> done;
     pool.PostAt(SystemClock().Now() + std::chrono::milliseconds(1), [&] { done.set_value(); });
     done.get_future().wait();
+}
+
+// The thread that waited for the next timer took the task, and no other one waited in its place.
+TEST(ThreadPoolTest, ATaskThatDoesNotReturnHoldsUpNoTimerWhileAThreadIsFree) {
+    constexpr std::chrono::microseconds kFarthest{2'000};
+    for (int i = 0; i < 100 && !HasFailure(); ++i) {
+        std::promise<void> rang;
+        std::promise<void> returned;
+        ThreadPool pool({.threads = 2});  // Last: its threads end before what they wait for.
+        const TimePoint start = SystemClock().Now();
+        pool.PostAt(start + 2 * kFarthest, [&] { rang.set_value(); });
+        // Perhaps both sleep by then, perhaps not yet: nobody can see that.
+        while (SystemClock().Now() < start + kFarthest * (i % 10) / 10) {
+            std::this_thread::yield();
+        }
+        pool.Post([&, has_rung = rang.get_future()] {
+            EXPECT_EQ(has_rung.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+            returned.set_value();
+        });
+        returned.get_future().wait();
+    }
 }
 
 TEST(ThreadPoolTest, CancelSaysWhetherTheTaskWillNeverRun) {
@@ -125,6 +169,42 @@ TEST(ThreadPoolTest, ItMayBeDestroyedByOneOfItsOwnTasks) {
         destroyed.set_value();
     });
     destroyed.get_future().wait();
+}
+
+TEST(ThreadPoolTest, StopWaitsForWhatRunsUntilItsDeadline) {
+    ThreadPool pool({});
+    // Shared with the thread that is left to itself.
+    const auto began = std::make_shared<std::promise<void>>();
+    const auto go = std::make_shared<std::promise<void>>();
+    pool.Post([began, went = go->get_future().share()] {
+        began->set_value();
+        went.wait();
+    });
+    began->get_future().wait();
+    EXPECT_FALSE(pool.Stop(DeadlineAfter(SystemClock().Now(), std::chrono::milliseconds(-1))));
+    EXPECT_FALSE(pool.Post([] {}));
+    go->set_value();
+}
+
+// `milliseconds::max()` overflowed to a time that has passed.
+TEST(ThreadPoolTest, StopForEverWaits) {
+    ThreadPool pool({});
+    std::atomic<bool> ended{false};
+    pool.Post([&] { ended = true; });
+    while (!ended) {
+        std::this_thread::yield();
+    }
+    EXPECT_TRUE(pool.Stop(DeadlineAfter(SystemClock().Now(), std::chrono::milliseconds::max())));
+}
+
+TEST(ThreadPoolTest, ATimerForTheEndOfTimeDisturbsNobody) {
+    ThreadPool pool({});
+    const TimerId never = pool.PostAt(TimePoint::max(), [] { ADD_FAILURE(); });
+    EXPECT_NE(never, 0U);
+    std::promise<void> ran;
+    pool.PostAt(SystemClock().Now(), [&] { ran.set_value(); });
+    ran.get_future().wait();
+    EXPECT_TRUE(pool.Cancel(never));
 }
 
 }  // namespace

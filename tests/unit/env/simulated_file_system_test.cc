@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "server/env/planted_bug.h"
 
@@ -98,6 +99,57 @@ TEST_F(SimulatedFileSystemTest, FilesAndLocksOfAProcessThatEndedAreDead) {
     disk_.CloseAll();
     EXPECT_EQ(Write(*file, 0, "late").code(), StatusCode::kInternal);
     EXPECT_TRUE(disk_.Lock("/d/LOCK").ok());
+}
+
+TEST_F(SimulatedFileSystemTest, AFileThatTwoMakeAtTheSameTimeIsNoticed) {
+    auto file = Make(disk_, "/d/a");
+    const auto reader = disk_.Open("/d/a", OpenMode::kRead);
+    EXPECT_EQ(disk_.made_twice(), "");
+    const auto other = Make(disk_, "/d/a");
+    EXPECT_EQ(disk_.made_twice(), "/d/a");
+}
+
+TEST_F(SimulatedFileSystemTest, AFileMayBeMadeAgainWhenNobodyHasItOpen) {
+    Make(disk_, "/d/a").reset();
+    const auto again = Make(disk_, "/d/a");
+    EXPECT_EQ(disk_.made_twice(), "");
+}
+
+TEST_F(SimulatedFileSystemTest, BeforeEachStepTheHookMayUseTheDisk) {
+    std::vector<std::string> steps;
+    disk_.OnStep([&](std::string_view operation, const std::string& path) {
+        steps.push_back(std::string(operation) + " " + path);
+        if (operation == "sync folder") {
+            (void)Make(disk_, "/d/b");  // As another task does meanwhile.
+        }
+    });
+    const auto file = Make(disk_, "/d/a");
+    ASSERT_TRUE(disk_.SyncDirectory("/d").ok());
+    EXPECT_THAT(steps, testing::ElementsAre("open /d/a", "sync folder /d", "open /d/b"));
+    EXPECT_TRUE(disk_.Exists("/d/b").value());
+}
+
+TEST_F(SimulatedFileSystemTest, ChangesOfAFolderFailAsAskedForAndChangeNothing) {
+    (void)Make(disk_, "/d/a");
+    disk_.FailNextFolderChanges(3);
+    EXPECT_EQ(disk_.Rename("/d/a", "/d/b").code(), StatusCode::kDataLoss);
+    EXPECT_EQ(disk_.Remove("/d/a").code(), StatusCode::kDataLoss);
+    EXPECT_EQ(disk_.SyncDirectory("/d").code(), StatusCode::kDataLoss);
+    EXPECT_TRUE(disk_.Exists("/d/a").value());
+    EXPECT_TRUE(disk_.Rename("/d/a", "/d/b").ok());
+    EXPECT_EQ(disk_.FaultCounts().at("folder_error"), 3U);
+}
+
+TEST_F(SimulatedFileSystemTest, ADiskWithACapacityRefusesWhatDoesNotFitAndSaysWhatIsFree) {
+    const auto file = Make(disk_, "/d/a");
+    ASSERT_TRUE(file->Allocate(600).ok());
+    disk_.SetCapacity(1'000);
+    EXPECT_EQ(disk_.used_bytes(), 600U);
+    EXPECT_EQ(file->Allocate(1'001).code(), StatusCode::kResourceExhausted);
+    EXPECT_TRUE(file->Allocate(990).ok());
+    EXPECT_EQ(disk_.Space("/d")->free_bytes, 10U);
+    EXPECT_EQ(disk_.FaultCounts().at("too_small"), 1U);
+    EXPECT_EQ(disk_.FaultCounts().at("above_high_water"), 1U);
 }
 
 TEST_F(SimulatedFileSystemTest, FaultsAreDoneAsAskedForAndCounted) {

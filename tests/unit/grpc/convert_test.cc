@@ -104,5 +104,62 @@ TEST(ConvertTest, AMessageThatIsWrongIsRefusedWithTheReason) {
     EXPECT_EQ(FromProto("s", clear).status().code(), StatusCode::kInvalidArgument);
 }
 
+TEST(ConvertTest, AGroupTravelsWithAllItsCounts) {
+    GroupInfo info;
+    info.subject = "order.paid";
+    info.group = "ticketing";
+    std::uint64_t* counts[] = {&info.next_sequence,
+                               &info.lag_count,
+                               &info.in_flight_count,
+                               &info.waiting_retry_count,
+                               &info.dead_letter_count,
+                               &info.set_aside_count,
+                               &info.unwanted_count,
+                               &info.suspect_count,
+                               &info.lost_to_retention_count,
+                               &info.lost_to_full_disk_count,
+                               &info.lost_to_damage_count,
+                               &info.lost_to_burial_count};
+    std::uint64_t next = 1;
+    for (std::uint64_t* count : counts) {
+        *count = next++;  // Each its own, so that no two can be swapped.
+    }
+    info.consumer_count = 99;
+    info.oldest_unacked_age = std::chrono::milliseconds(0);
+    info.waits_for = "a member that wants tag \"b\"";
+    const GroupInfo back = FromProto(ToProto(info));
+    EXPECT_EQ(back.subject, info.subject);
+    EXPECT_EQ(back.group, info.group);
+    EXPECT_EQ(back.next_sequence, 1U);
+    EXPECT_EQ(back.lag_count, 2U);
+    EXPECT_EQ(back.in_flight_count, 3U);
+    EXPECT_EQ(back.waiting_retry_count, 4U);
+    EXPECT_EQ(back.dead_letter_count, 5U);
+    EXPECT_EQ(back.set_aside_count, 6U);
+    EXPECT_EQ(back.unwanted_count, 7U);
+    EXPECT_EQ(back.suspect_count, 8U);
+    EXPECT_EQ(back.lost_to_retention_count, 9U);
+    EXPECT_EQ(back.lost_to_full_disk_count, 10U);
+    EXPECT_EQ(back.lost_to_damage_count, 11U);
+    EXPECT_EQ(back.lost_to_burial_count, 12U);
+    EXPECT_EQ(back.consumer_count, 99U);
+    EXPECT_EQ(back.oldest_unacked_age, info.oldest_unacked_age);
+    EXPECT_EQ(back.waits_for, info.waits_for);
+}
+
+TEST(ConvertTest, AnAckItemAsksForWhatItSaysAndOtherwiseForMemory) {
+    proto::AckItem message;
+    message.set_verdict(proto::AckItem::BEGIN);
+    EXPECT_EQ(FromProto(message)->durability, Durability::kMemory);
+    EXPECT_EQ(FromProto(message)->verdict, AckVerdict::kBegin);
+    message.set_durability(proto::DURABILITY_DEFAULT);
+    EXPECT_EQ(FromProto(message)->durability, Durability::kDefault);
+    message.set_durability(static_cast<proto::Durability>(6));
+    EXPECT_THAT(std::string(FromProto(message).status().message()), HasSubstr("durability: 6"));
+    message.clear_durability();
+    message.set_verdict(static_cast<proto::AckItem::Verdict>(6));
+    EXPECT_THAT(std::string(FromProto(message).status().message()), HasSubstr("verdict: 6"));
+}
+
 }  // namespace
 }  // namespace qmq::rpc

@@ -17,6 +17,7 @@
 namespace qmq::rpc {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::SizeIs;
 
@@ -154,7 +155,9 @@ std::vector<AckItem> SomeItems() {
     return {{AckVerdict::kAck, 0, 0, {}, ""},
             {AckVerdict::kRetry, 1, 5, std::chrono::milliseconds(0), ""},
             {AckVerdict::kDeadLetter, 1ULL << 60, 1ULL << 60, {}, "bad 票"},
-            {AckVerdict::kRelease, 7, 9, std::chrono::hours(1), "x"}};
+            {AckVerdict::kRelease, 7, 9, std::chrono::hours(1), "x"},
+            {AckVerdict::kAck, 10, 10, {}, "", Durability::kDefault},
+            {AckVerdict::kBegin, 11, 12, {}, "", Durability::kReplicatedFsync}};
 }
 
 std::string SomeConsumeRequest() {
@@ -173,9 +176,13 @@ TEST(ConsumeRequestTest, BothWaysAgreeWithTheGeneratedClass) {
     ASSERT_EQ(request.commands_size(), 5);
     EXPECT_EQ(request.commands(0).subscribe().consumer_id(), "me");
     EXPECT_TRUE(request.commands(2).has_credit());
-    ASSERT_EQ(request.commands(3).ack().items_size(), 4);
+    ASSERT_EQ(request.commands(3).ack().items_size(), 6);
     EXPECT_TRUE(request.commands(3).ack().items(1).has_delay_ms());
     EXPECT_FALSE(request.commands(3).ack().items(0).has_delay_ms());
+    EXPECT_FALSE(request.commands(3).ack().items(0).has_durability());
+    EXPECT_TRUE(request.commands(3).ack().items(4).has_durability());
+    EXPECT_EQ(request.commands(3).ack().items(4).durability(), qmq::v1::DURABILITY_DEFAULT);
+    EXPECT_EQ(request.commands(3).ack().items(5).verdict(), qmq::v1::AckItem::BEGIN);
     EXPECT_TRUE(request.commands(4).has_close());
     EXPECT_EQ(request.SerializeAsString(), SomeConsumeRequest());
 
@@ -186,12 +193,14 @@ TEST(ConsumeRequestTest, BothWaysAgreeWithTheGeneratedClass) {
     EXPECT_EQ(std::get<Credit>(commands->at(1).command).bytes, 1ULL << 33);
     const auto& ack = std::get<AckCommand>(commands->at(3).command);
     EXPECT_EQ(ack.id, 12U);
-    for (std::size_t i = 0; i < 4; ++i) {
+    ASSERT_THAT(ack.items, SizeIs(SomeItems().size()));
+    for (std::size_t i = 0; i < SomeItems().size(); ++i) {
         EXPECT_EQ(ack.items[i].verdict, SomeItems()[i].verdict);
         EXPECT_EQ(ack.items[i].first, SomeItems()[i].first);
         EXPECT_EQ(ack.items[i].last, SomeItems()[i].last);
         EXPECT_EQ(ack.items[i].delay, SomeItems()[i].delay);
         EXPECT_EQ(ack.items[i].error, SomeItems()[i].error);
+        EXPECT_EQ(ack.items[i].durability, SomeItems()[i].durability);
     }
     EXPECT_TRUE(std::holds_alternative<CloseCommand>(commands->at(4).command));
     EXPECT_EQ(commands->at(4).subscription, 1ULL << 33);
@@ -204,6 +213,25 @@ TEST(ConsumeRequestTest, AVerdictThatIsUnknownIsRefused) {
     EXPECT_THAT(
         std::string(DecodeConsumeRequest(request.SerializeAsString(), {}).status().message()),
         HasSubstr("verdict 9"));
+}
+
+TEST(ConsumeRequestTest, ADurabilityThatIsUnknownIsRefused) {
+    qmq::v1::ConsumeRequest request;
+    request.add_commands()->mutable_ack()->add_items()->set_durability(
+        static_cast<qmq::v1::Durability>(6));
+    EXPECT_THAT(
+        std::string(DecodeConsumeRequest(request.SerializeAsString(), {}).status().message()),
+        HasSubstr("durability 6"));
+}
+
+TEST(ConsumeRequestTest, ADurabilityOfAnotherTypeIsPassedOverAndNotTakenForADefault) {
+    // commands { ack { items { 6: "" } } }
+    const std::string bytes("\x0a\x06\x22\x04\x12\x02\x32\x00", 8);
+    auto commands = DecodeConsumeRequest(bytes, {});
+    ASSERT_TRUE(commands.ok()) << commands.status();
+    const auto& ack = std::get<AckCommand>(commands->at(0).command);
+    ASSERT_THAT(ack.items, SizeIs(1));
+    EXPECT_EQ(ack.items[0].durability, Durability::kMemory);
 }
 
 std::vector<DeliveredBatch> SomeDelivery() {
@@ -225,9 +253,9 @@ std::vector<DeliveredBatch> SomeDelivery() {
 
 std::string SomeConsumeFrame() {
     MessageGatherer gatherer;
-    AppendSubscribed(1, {77, 12}, gatherer.text());
+    AppendSubscribed(1, {77, 12, {"a 票", "", "b"}}, gatherer.text());
     AppendDelivery(1, SomeDelivery(), &gatherer);
-    AppendAckResult(1, 9, AckReply{4}, gatherer.text());
+    AppendAckResult(1, 9, AckReply{{{0, 0}, {5, 7}}}, gatherer.text());
     AppendAckResult(1, 10, Status::Unavailable("gone"), gatherer.text());
     AppendAckResult(1, 11, AckReply{}, gatherer.text());
     AppendClosed(1, Status::Cancelled("closed"), gatherer.text());
@@ -250,6 +278,8 @@ TEST(ConsumeFrameTest, BothWaysAgreeWithTheGeneratedClass) {
     ASSERT_TRUE(events.ok()) << events.status();
     ASSERT_THAT(*events, SizeIs(6));
     EXPECT_EQ(std::get<SubscribeReply>(events->at(0).event).held_below, 12U);
+    EXPECT_THAT(std::get<SubscribeReply>(events->at(0).event).warnings,
+                ElementsAre("a 票", "", "b"));
     const auto& read = std::get<std::vector<DeliveredBatch>>(events->at(1).event).at(1);
     EXPECT_EQ(read.first_sequence, 1ULL << 44);
     EXPECT_EQ(read.count, 4'000U);
@@ -257,10 +287,28 @@ TEST(ConsumeFrameTest, BothWaysAgreeWithTheGeneratedClass) {
     EXPECT_EQ(read.body.bytes(), std::string(70'000, 'M'));
     // The two parts follow each other in memory, so they can be read as one batch.
     EXPECT_EQ(read.header.data() + read.header.size(), read.body.data());
-    EXPECT_EQ(std::get<AckResult>(events->at(2).event).reply.value().not_held_count, 4U);
+    EXPECT_EQ(std::get<AckResult>(events->at(2).event).reply.value().not_held,
+              (std::vector<PullRange>{{0, 0}, {5, 7}}));
     EXPECT_EQ(std::get<AckResult>(events->at(3).event).reply.status(), Status::Unavailable("gone"));
     EXPECT_TRUE(std::get<AckResult>(events->at(4).event).reply.ok());
     EXPECT_EQ(std::get<ClosedEvent>(events->at(5).event).status, Status::Cancelled("closed"));
+}
+
+TEST(ConsumeFrameTest, MoreWarningsThanTheLimitOfItemsAreRefused) {
+    std::string bytes;
+    AppendSubscribed(1, {77, 12, std::vector<std::string>(4, "w")}, &bytes);
+    FrameLimits limits;
+    limits.max_item_count = 3;
+    EXPECT_EQ(DecodeConsumeFrame(Slice::Borrow(bytes), limits).status().code(),
+              StatusCode::kInvalidArgument);
+}
+
+TEST(ConsumeFrameTest, AWarningThatIsNoTextTravelsAsOne) {
+    std::string bytes;
+    AppendSubscribed(1, {77, 12, {"\xff"}}, &bytes);
+    qmq::v1::ConsumeFrame frame;
+    ASSERT_TRUE(frame.ParseFromString(bytes));
+    EXPECT_EQ(frame.events(0).subscribed().warnings(0), "?");
 }
 
 TEST(ConsumeFrameTest, AnEventOfANewerServerIsPassedOver) {

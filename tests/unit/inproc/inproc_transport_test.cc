@@ -244,9 +244,9 @@ TEST_F(InprocTransportTest, CreditAndAcksReachTheBroker) {
     EXPECT_EQ(broker_.subscriptions[0]->credit.messages, 5U);
     ASSERT_THAT(broker_.subscriptions[0]->acks, SizeIs(1));
     EXPECT_FALSE(reply.has_value());
-    broker_.subscriptions[0]->acks[0](AckReply{2});
+    broker_.subscriptions[0]->acks[0](AckReply{{PullRange{4, 5}}});
     ASSERT_TRUE(reply.has_value());
-    EXPECT_EQ(reply->value().not_held_count, 2U);
+    EXPECT_EQ(reply->value().not_held_count(), 2U);
 }
 
 TEST_F(InprocTransportTest, ClosingAStreamLeavesTheGroupAndTellsTheListener) {

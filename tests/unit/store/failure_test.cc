@@ -1,3 +1,4 @@
+#include "server/env/planted_bug.h"
 #include "server/env/simulated_file_system.h"
 #include "server/store/log_inspector.h"
 #include "tests/unit/store/store_fixture.h"
@@ -5,9 +6,11 @@
 namespace qmq::store {
 namespace {
 
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::SizeIs;
 
 class FailureTest : public testing::Test {
@@ -83,7 +86,7 @@ public:
         if (!test_.Put("after", {"x"}).ok() || !test_.Close().ok()) {
             return "does not work any more";
         }
-        const auto verified = VerifyStore(disk_, "/data");
+        const auto verified = VerifyStore(disk_, "/data", AnyAction);
         if (!verified.ok() || !verified.value().problems.empty()) {
             return "is not sound: " +
                    (verified.ok() ? verified.value().problems[0] : verified.status().ToString());
@@ -237,6 +240,50 @@ TEST_F(FailureTest, WhatAFullDiskTookBackDoesNotComeBackAfterAPowerCut) {
     EXPECT_GT(taken_back_late, 0);
 }
 
+/// Refused rounds lie over each other, then perhaps one that is written; messages differ in their
+/// first bytes only, so that the parts of two may make up one.
+std::vector<std::string> LeftAfterRefusals(std::uint64_t seed, bool writes_at_last, int first) {
+    env::SimulatedFileSystem disk(seed);
+    TestStore test(disk);
+    EXPECT_TRUE(test.Open().ok());
+    for (int i = 0; i < first; ++i) {
+        EXPECT_TRUE(test.Put("orders", {std::string(1'000, 'b')}).ok());
+    }
+    test.SyncAll();
+    for (unsigned round = 0; round < 3; ++round) {
+        const bool is_written = writes_at_last && round == 2;
+        const bool is_zeros = seed % 2 == 0 && round > 0;
+        std::string body(seed % 3 == 0 ? 700U + 200U * round : 700U, is_zeros ? '\0' : 'x');
+        body.replace(0, 8, is_written ? "written " : "refused ");
+        body[8] = static_cast<char>(round + 1);
+        for (int i = 0; i < 6; ++i) {
+            EXPECT_TRUE(test.Append("orders", {body}).ok());
+        }
+        if (!is_written) {
+            disk.FailNextWrites(1, StatusCode::kResourceExhausted);
+        }
+        EXPECT_EQ(test.store->Write().code(),
+                  is_written ? StatusCode::kOk : StatusCode::kResourceExhausted);
+    }
+    test.Kill();
+    disk.CutPower();
+    EXPECT_TRUE(test.Open().ok());
+    return test.BodiesIn("orders");
+}
+
+TEST_F(FailureTest, WhatWasRefusedStaysAwayWhateverAPowerCutTakesOfTheWritesAroundIt) {
+    for (std::uint64_t seed = 0; seed < 400; ++seed) {
+        for (const bool writes_at_last : {false, true}) {
+            // The second begins near the end of a segment, so that the next is taken back, too.
+            for (const int first : {1, 58}) {
+                EXPECT_THAT(LeftAfterRefusals(seed, writes_at_last, first),
+                            Each(Not(HasSubstr("refused"))))
+                    << "seed " << seed << " " << writes_at_last << " " << first;
+            }
+        }
+    }
+}
+
 TEST_F(FailureTest, NoRoomForTheNextSegmentRefusesTheAppendAndNothingElse) {
     ASSERT_TRUE(test_.Open().ok());
     disk_.SetCapacity(100U << 10);
@@ -253,6 +300,19 @@ TEST_F(FailureTest, NoRoomForTheNextSegmentRefusesTheAppendAndNothingElse) {
     ASSERT_TRUE(test_.Put("orders", {std::string(1'000, 'y')}).ok());
     ASSERT_TRUE(test_.Reopen().ok());
     EXPECT_EQ(test_.BodiesIn("orders").size(), static_cast<std::size_t>(count));
+}
+
+TEST_F(FailureTest, AStartThatHasNoRoomForTheNextSegmentSaysHowMuchItNeeds) {
+    ASSERT_TRUE(test_.Open().ok());
+    disk_.SetCapacity(100U << 10);
+    while (test_.Act(std::string(900, 'x')).ok() || test_.Act("x").ok()) {
+    }
+    test_.Settle();
+    const Status status = test_.Reopen();
+    EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("no room for the next 65536 bytes"));
+    disk_.SetCapacity(0);
+    EXPECT_TRUE(test_.Reopen().ok());
 }
 
 TEST_F(FailureTest, AboveTheHighWaterMarkMessagesAreRefusedAndActionsAreNot) {
@@ -277,6 +337,7 @@ TEST_F(FailureTest, AFailedSyncStopsTheStoreForGood) {
     disk_.FailNextSyncs(1);
     test_.SyncAll();
     ASSERT_THAT(test_.listener->failures, SizeIs(1));
+    EXPECT_THAT(test_.events.Of(env::EventKind::kStopped), SizeIs(1));
     EXPECT_THAT(test_.listener->syncs, IsEmpty());
     const auto appended = test_.Append("orders", {"y"});
     EXPECT_EQ(appended.status().code(), StatusCode::kUnavailable);
@@ -355,10 +416,26 @@ TEST_F(FailureTest, ARecordDamagedWhileTheStoreRunsIsSkippedAndCounted) {
     ASSERT_TRUE(test_.Put("orders", {"b"}).ok());
     ASSERT_TRUE(test_.Close().ok());
     ASSERT_TRUE(test_.Reopen().ok());
-    // The first message record follows the start record of 48 bytes.
+    // The first message record follows the start record of 56 bytes.
     ASSERT_TRUE(disk_.FlipBit("/data/00000000000000000000.log", 120, 0).ok());
     EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("b"));
     EXPECT_EQ(test_.corrupt_count, 1U);
+    EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("b"));
+    const auto told = test_.events.Of(env::EventKind::kDamage);
+    ASSERT_THAT(told, SizeIs(1)) << "once, however often it is read";
+    EXPECT_EQ(told[0].count, 1U);
+    EXPECT_THAT(told[0].place, HasSubstr("orders"));
+}
+
+TEST_F(FailureTest, WhatIsFoundDamagedAtAStartIsTold) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"a"}).ok());
+    test_.SyncAll();
+    ASSERT_TRUE(disk_.FlipBit("/data/00000000000000000000.log", 120, 0).ok());
+    ASSERT_TRUE(test_.Reopen().ok());
+    const auto told = test_.events.Of(env::EventKind::kDamage);
+    ASSERT_THAT(told, SizeIs(1));
+    EXPECT_GT(told[0].bytes, 64U);
 }
 
 TEST_F(FailureTest, ARecordThatFitsNoSegmentIsRefusedAtOnce) {
@@ -370,6 +447,48 @@ TEST_F(FailureTest, ARecordThatFitsNoSegmentIsRefusedAtOnce) {
     ASSERT_TRUE(test_.Put("orders", {"fits"}).ok());
     EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("fits"));
 }
+
+#ifdef QMQ_PLANTED_BUGS
+class PlantedFailureTest : public FailureTest {
+protected:
+    ~PlantedFailureTest() override { env::Plant(env::PlantedBug::kNone); }
+};
+
+TEST_F(PlantedFailureTest, NoHighWaterTakesMessagesHoweverFullTheDiskIs) {
+    env::Plant(env::PlantedBug::kNoHighWater);
+    ASSERT_TRUE(test_.Open().ok());
+    disk_.SetCapacity(66U << 10);
+    EXPECT_TRUE(test_.Append("orders", {"x"}).ok());
+}
+
+TEST_F(PlantedFailureTest, NoRewriteLosesWhatAFailedSyncLost) {
+    env::Plant(env::PlantedBug::kNoRewrite);
+    ASSERT_TRUE(test_.Open().ok());
+    for (int i = 0; i < 20; ++i) {
+        ASSERT_TRUE(test_.Put("orders", {std::to_string(i)}).ok());
+    }
+    disk_.FailNextSyncs(1);
+    test_.SyncAll();
+    ASSERT_TRUE(test_.Reopen().ok());
+    test_.Kill();
+    disk_.CutPower();
+    ASSERT_TRUE(test_.Open().ok());
+    EXPECT_LT(test_.BodiesIn("orders").size(), 20U);
+}
+
+TEST_F(PlantedFailureTest, SyncCoversAllPromisesWhatIsWrittenMeanwhile) {
+    env::Plant(env::PlantedBug::kSyncCoversAll);
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"a"}).ok());
+    test_.store->Sync();
+    while (test_.io.RunOne()) {
+    }
+    ASSERT_TRUE(test_.Put("orders", {"b"}).ok());
+    const LogOffset end = test_.store->written();
+    test_.executor.RunAll();
+    EXPECT_GE(test_.store->synced(), end);
+}
+#endif
 
 TEST_F(FailureTest, AMoveOfBytesThatAreNoBatchIsRefused) {
     ASSERT_TRUE(test_.Open().ok());

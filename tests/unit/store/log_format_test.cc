@@ -13,6 +13,8 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
+constexpr LogSeed kSeed{0x12345678};
+
 /// The bytes between "```hex" and "```". Each line's offset is checked on the way.
 std::string ExampleBytes() {
     std::ifstream document(QMQ_SOURCE_DIR "/docs/design/log-format.md");
@@ -49,16 +51,18 @@ TEST(LogFormatTest, TheExampleIsWhatTheEncoderWrites) {
     const auto add = [&](Record record) {
         record.header.offset = log.size();
         record.header.incarnation = 1;
-        log += EncodeRecord(record);
+        log += EncodeRecord(record, kSeed);
     };
     Record start;
     start.header.kind = RecordKind::kStart;
     start.stored = At(1'700'000'000'000);
+    start.known = std::chrono::milliseconds(1'700'000'000'000);
     add(start);
     const Slice batch = ExampleBatch();
     Record messages;
     messages.header.kind = RecordKind::kMessages;
     messages.header.committed = log.size();
+    messages.header.running = RunningTime(5);
     messages.stored = At(1'700'000'000'005);
     messages.count = 1;
     messages.subject = "orders";
@@ -66,12 +70,14 @@ TEST(LogFormatTest, TheExampleIsWhatTheEncoderWrites) {
     add(messages);
     Record action;
     action.header.kind = RecordKind::kAction;
-    action.header.committed = 48;
+    action.header.committed = kStartRecordBytes;
+    action.header.running = RunningTime(7);
     action.action = "acked 0";
     add(action);
     Record mark;
     mark.header.flags = RecordHeader::kLastInSegment;
     mark.header.committed = log.size();
+    mark.header.running = RunningTime(9);
     add(mark);
     EXPECT_EQ(log, ExampleBytes());
 }
@@ -80,7 +86,7 @@ TEST(LogFormatTest, AStoreReadsTheExample) {
     const auto files = env::MakeMemoryFileSystem();
     ASSERT_TRUE(files->MakeDirectories("/data").ok());
     const std::string bytes = ExampleBytes();
-    const std::string settings = "{\"format\": 1, \"segment_bytes\": 65536}";
+    const std::string settings = "{\"format\": 2, \"segment_bytes\": 65536, \"seed\": 305419896}";
     for (const auto& [name, text] :
          {std::pair<std::string, std::string_view>("/data/00000000000000000000.log", bytes),
           std::pair<std::string, std::string_view>("/data/store.json", settings)}) {
@@ -98,14 +104,14 @@ TEST(LogFormatTest, AStoreReadsTheExample) {
 TEST(LogFormatTest, ZerosAreNoRecord) {
     const std::string zeros(4096, '\0');
     for (const LogOffset at : {LogOffset{0}, LogOffset{8}, LogOffset{1} << 40U}) {
-        EXPECT_FALSE(ParseRecord(zeros, at).ok());
+        EXPECT_FALSE(ParseRecord(zeros, at, LogSeed(0)).ok());
     }
 }
 
 TEST(LogFormatTest, ARecordElsewhereIsNoRecord) {
     const std::string bytes = ExampleBytes();
-    EXPECT_TRUE(ParseRecord(bytes, 0).ok());
-    EXPECT_FALSE(ParseRecord(bytes, 65'536).ok());
+    EXPECT_TRUE(ParseRecord(bytes, 0, kSeed).ok());
+    EXPECT_FALSE(ParseRecord(bytes, 65'536, kSeed).ok());
 }
 
 TEST(LogFormatTest, AMoveHoldsItsActionAndItsMessage) {
@@ -119,10 +125,10 @@ TEST(LogFormatTest, AMoveHoldsItsActionAndItsMessage) {
     move.subject = "%RETRY%orders%billing";
     move.action = "moved";
     move.batch = batch.bytes();
-    const std::string bytes = EncodeRecord(move);
+    const std::string bytes = EncodeRecord(move, kSeed);
     EXPECT_EQ(bytes.size(), EncodedBytes(move));
     EXPECT_EQ(bytes.size() % kAlignment, 0U);
-    const auto read = ParseRecord(bytes, 4096);
+    const auto read = ParseRecord(bytes, 4096, kSeed);
     ASSERT_TRUE(read.ok()) << read.status();
     EXPECT_EQ(read.value().action, "moved");
     EXPECT_EQ(read.value().subject, move.subject);

@@ -114,7 +114,7 @@ private:
         torn_count += report.torn_tail_bytes > 0 ? 1U : 0U;
         hole_count += report.corruptions.size();
         snapshot_count += test_.listener->snapshots.size();
-        const auto verified = VerifyStore(disk_, "/data");
+        const auto verified = VerifyStore(disk_, "/data", AnyAction);
         Expect(verified.ok(), "can be verified");
         if (verified.ok()) {
             problems.insert(

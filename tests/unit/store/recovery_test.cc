@@ -2,6 +2,7 @@
 #include "server/env/simulated_file_system.h"
 #include "server/store/log_inspector.h"
 #include "server/store/record.h"
+#include "server/store/store_settings.h"
 #include "tests/unit/store/store_fixture.h"
 
 namespace qmq::store {
@@ -9,6 +10,7 @@ namespace {
 
 using testing::Contains;
 using testing::ElementsAre;
+using testing::Ge;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
@@ -19,6 +21,7 @@ struct RecordPlace {
     std::string path;
     std::uint64_t position;
     std::uint64_t bytes;
+    std::uint64_t end() const { return position + bytes; }  // In the log, of its first segment.
 };
 
 class PlaceFinder final : public LogVisitor {
@@ -49,6 +52,31 @@ protected:
             }
         }
         return last;
+    }
+    LogSeed Seed() {
+        return ParseSettings(disk_.Contents("/data/store.json").value()).value().seed;
+    }
+    static std::uint64_t EncodedBytesOf(std::string_view action) {
+        Record record;
+        record.header.kind = RecordKind::kAction;
+        record.action = action;
+        return EncodedBytes(record);
+    }
+    /// What waits behind the sync does not run.
+    void RunUntilSynced() {
+        while (test_.listener->syncs.empty() && (test_.io.RunOne() || test_.executor.RunOne())) {
+        }
+        ASSERT_THAT(test_.listener->syncs, ElementsAre(Ge(LastMessages().end())));
+    }
+    void ExpectDamageOfTheLastIsNoTornTail() {
+        test_.Kill();
+        const RecordPlace last = LastMessages();
+        ASSERT_TRUE(disk_.FlipBit(last.path, last.position + 70, 3).ok());
+        ASSERT_TRUE(test_.Open().ok());
+        ASSERT_EQ(report().corruptions.size(), 1U);
+        EXPECT_TRUE(report().corruptions[0].committed);
+        EXPECT_GT(test_.store->FindSubject("orders", false)->next_sequence(), 1U)
+            << "the sequence of the lost message is not given to another";
     }
     const RecoveryReport& report() { return test_.store->recovery(); }
 
@@ -147,6 +175,170 @@ TEST_F(RecoveryTest, DamageOfTheLastSyncedRecordIsCorruptionAndNotATornTail) {
     EXPECT_GE(test_.corrupt_count, 1U);
 }
 
+TEST_F(RecoveryTest, WhatIsSyncedIsKnownToBeSoWhileTheStoreIsClosed) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
+    ASSERT_TRUE(test_.Put("orders", {"damaged"}).ok());
+    test_.store->Close([](const Status&) { FAIL() << "the last snapshot takes longer"; });
+    RunUntilSynced();
+    ExpectDamageOfTheLastIsNoTornTail();
+}
+
+TEST_F(RecoveryTest, WhatIsSyncedIsKnownToBeSoWhileASyncThatCoversNothingMoreRuns) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
+    ASSERT_TRUE(test_.Put("orders", {"damaged"}).ok());
+    test_.store->Sync();
+    test_.store->Sync();
+    RunUntilSynced();
+    ExpectDamageOfTheLastIsNoTornTail();
+}
+
+TEST_F(RecoveryTest, AMarkThatBeginsASegmentKeepsNoCloseWaiting) {
+    ASSERT_TRUE(test_.Open().ok());
+    // No room is left for a mark.
+    const std::uint64_t left = test_.options.segment_bytes - test_.store->written();
+    const std::uint64_t record = EncodedBytesOf("");
+    ASSERT_TRUE(test_.Act(std::string(left - record, 'a')).ok());
+    ASSERT_EQ(test_.store->written(), test_.options.segment_bytes);
+    ASSERT_TRUE(test_.Close().ok());
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_THAT(report().corruptions, IsEmpty());
+    EXPECT_EQ(report().replayed_record_count, 0U);
+}
+
+TEST_F(RecoveryTest, SegmentsOfWhichAPowerCutLeftNothingAreHolesAsAWhole) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
+    ASSERT_TRUE(test_.Put("idle", {"kept"}).ok());
+    test_.SyncAll();
+    const std::uint64_t segment = test_.options.segment_bytes;
+    const LogOffset begin = test_.store->written();
+    const std::string taken(10'000, 'x');
+    while (test_.store->written() <= 2 * segment) {
+        ASSERT_TRUE(test_.Put("orders", {taken}).ok());
+    }
+    ASSERT_TRUE(test_.Put("orders", {"left"}).ok());
+    test_.Kill();
+    disk_.CloseAll();
+    const std::string first = "/data/00000000000000000000.log";
+    const std::string second = "/data/00000000000000065536.log";
+    ASSERT_TRUE(disk_.Damage(first, begin, std::string(segment - begin, '\0')).ok());
+    ASSERT_TRUE(disk_.Damage(second, 0, std::string(segment, '\0')).ok());
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_EQ(report().corruptions.size(), 2U);
+    EXPECT_EQ(report().corruptions[0].begin, begin);
+    EXPECT_EQ(report().corruptions[1].begin, segment);
+    EXPECT_EQ(report().corruptions[1].end, 2 * segment);
+    // So many messages of it may have been there.
+    EXPECT_GE(test_.store->FindSubject("idle", false)->next_sequence(), (2 * segment - begin) / 16);
+    EXPECT_EQ(test_.BodiesIn("orders").back(), "left");
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_THAT(report().corruptions, IsEmpty()) << "it is told once";
+}
+
+TEST_F(RecoveryTest, WhatAPowerCutTookUnsyncedIsLeftOutAndNotCountedAsDamage) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
+    ASSERT_TRUE(test_.Put("idle", {"kept"}).ok());
+    test_.SyncAll();
+    ASSERT_TRUE(test_.Put("orders", {"never synced", "never synced"}).ok());
+    const RecordPlace taken = LastMessages();
+    ASSERT_TRUE(test_.Put("orders", {"behind"}).ok());
+    test_.Kill();
+    disk_.CloseAll();
+    ASSERT_TRUE(disk_.Damage(taken.path, taken.position, std::string(taken.bytes, '\0')).ok());
+    // As it was found, from the filling, and from the index file.
+    for (int start = 0; start < 3; ++start) {
+        ASSERT_TRUE(test_.Reopen().ok());
+        EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("kept", "behind"));
+        EXPECT_EQ(test_.left_out_count, 2U) << start;
+        EXPECT_EQ(test_.corrupt_count, 0U) << start;
+        EXPECT_THAT(test_.BodiesIn("idle"), ElementsAre("kept"));
+        EXPECT_GT(test_.left_out_count, 0U) << "the hole may have held some of any subject";
+        EXPECT_EQ(test_.corrupt_count, 0U) << start;
+        if (start == 1) {
+            for (int i = 0; i < 200; ++i) {
+                ASSERT_TRUE(test_.Put("other", {std::string(900, 'x')}).ok());
+            }
+            ASSERT_TRUE(test_.Put("idle", {"later"}).ok());
+            EXPECT_THAT(test_.BodiesIn("idle"), ElementsAre("kept", "later"));
+            EXPECT_EQ(test_.corrupt_count, 0U);
+            ASSERT_TRUE(test_.Close().ok());
+            ASSERT_TRUE(disk_.Exists("/data/00000000000000000000.index").value());
+            test_.Kill();
+            ASSERT_TRUE(test_.Open().ok());
+            EXPECT_THAT(test_.BodiesIn("idle"), ElementsAre("kept", "later"));
+            EXPECT_EQ(test_.corrupt_count, 0U);
+            break;
+        }
+    }
+}
+
+// Retention counted them as messages that nobody had read.
+TEST_F(RecoveryTest, WhatWasLeftOutIsNoMessageThatCanBeLostOverRestarts) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
+    ASSERT_TRUE(test_.Put("idle", {"kept"}).ok());
+    test_.SyncAll();
+    ASSERT_TRUE(test_.Put("orders", {"never synced", "never synced"}).ok());
+    const RecordPlace taken = LastMessages();
+    ASSERT_TRUE(test_.Put("orders", {"behind"}).ok());
+    test_.Kill();
+    disk_.CloseAll();
+    ASSERT_TRUE(disk_.Damage(taken.path, taken.position, std::string(taken.bytes, '\0')).ok());
+    // As it was found, from the filling, and from the snapshot.
+    for (int start = 0; start < 3; ++start) {
+        ASSERT_TRUE(start < 2 ? test_.Reopen().ok() : test_.Open().ok());
+        const SubjectLog& orders = *test_.store->FindSubject("orders", false);
+        const SubjectLog& idle = *test_.store->FindSubject("idle", false);
+        EXPECT_EQ(orders.CountGiven(0, orders.next_sequence()), 2U) << start;
+        EXPECT_EQ(orders.CountGiven(1, 3), 0U) << start;
+        EXPECT_EQ(orders.CountGiven(2, 4), 1U) << start;
+        EXPECT_EQ(idle.CountGiven(0, idle.next_sequence()), 1U) << start;
+        if (start == 1) {
+            ASSERT_TRUE(test_.Close().ok());
+            test_.Kill();
+        }
+    }
+}
+
+TEST_F(RecoveryTest, SequencesOfDamagedMessagesCountAsGiven) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"first"}).ok());
+    ASSERT_TRUE(test_.Put("orders", {"second"}).ok());
+    const RecordPlace taken = LastMessages();
+    ASSERT_TRUE(test_.Put("orders", {"third"}).ok());
+    test_.SyncAll();
+    ASSERT_TRUE(test_.Put("other", {"says that they are synced"}).ok());
+    test_.Kill();
+    disk_.CloseAll();
+    ASSERT_TRUE(disk_.FlipBit(taken.path, taken.position + taken.bytes / 2, 0).ok());
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_EQ(test_.store->FindSubject("orders", false)->CountGiven(0, 3), 3U);
+}
+
+TEST_F(RecoveryTest, DamageFoundWhenAnIndexIsMadeAnewCountsAlsoAfterARestart) {
+    ASSERT_TRUE(test_.Open().ok());
+    for (int i = 0; i < 100; ++i) {
+        ASSERT_TRUE(test_.Put("orders", {std::string(900, 'x')}).ok());
+    }
+    ASSERT_TRUE(test_.Close().ok());
+    const std::string index = "/data/00000000000000000000.index";
+    ASSERT_TRUE(test_.Reopen().ok());
+    ASSERT_TRUE(disk_.FlipBit("/data/00000000000000000000.log", 5'000, 1).ok());
+    ASSERT_TRUE(disk_.Remove(index).ok());
+    for (int start = 0; start < 2; ++start) {
+        EXPECT_EQ(test_.BodiesIn("orders").size(), 99U);
+        EXPECT_EQ(test_.corrupt_count, 1U);
+        EXPECT_EQ(test_.left_out_count, 0U);
+        ASSERT_TRUE(test_.store->Retain().ok());  // Writes the index file again.
+        ASSERT_TRUE(test_.Close().ok());
+        ASSERT_TRUE(disk_.Exists(index).value());
+        ASSERT_TRUE(test_.Reopen().ok());
+    }
+}
+
 TEST_F(RecoveryTest, SyncedRecordsThatVanishedAreCorruptionAndAppendsGoOnBehindThem) {
     ASSERT_TRUE(test_.Open().ok());
     ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
@@ -182,7 +374,7 @@ TEST_F(RecoveryTest, ARecordThatUsesASequenceAgainGoesAsAWhole) {
     again.batch = batch.bytes();
     const std::string path = LastMessages().path;
     test_.Kill();
-    ASSERT_TRUE(disk_.Damage(path, again.header.offset, EncodeRecord(again)).ok());
+    ASSERT_TRUE(disk_.Damage(path, again.header.offset, EncodeRecord(again, Seed())).ok());
     ASSERT_TRUE(test_.Open().ok());
     EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("kept", "first"));
     EXPECT_THAT(test_.listener->events, Not(Contains("action moved")));
@@ -302,7 +494,7 @@ TEST_F(RecoveryTest, AMissingOrDamagedIndexFileIsMadeAnewFromTheSegment) {
     }
     EXPECT_EQ(test_.ReadAll("s3"), before);
     ASSERT_TRUE(test_.Close().ok());
-    const auto verified = VerifyStore(disk_, "/data");
+    const auto verified = VerifyStore(disk_, "/data", AnyAction);
     ASSERT_TRUE(verified.ok());
     EXPECT_THAT(verified.value().problems, IsEmpty()) << "all index files are good again";
 }

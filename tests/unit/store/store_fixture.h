@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
+#include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -26,9 +29,10 @@ public:
     TimePoint Now() const override { return TimePoint(elapsed); }
     WallTime WallNow() const override {
         return WallTime(std::chrono::milliseconds(1'700'000'000'000)) +
-               std::chrono::duration_cast<std::chrono::milliseconds>(elapsed);
+               std::chrono::duration_cast<std::chrono::milliseconds>(elapsed) + wall_jump;
     }
     std::chrono::nanoseconds elapsed{};
+    std::chrono::milliseconds wall_jump{};
 };
 
 /// Runs what was posted when the test says so, on the test's thread.
@@ -63,10 +67,15 @@ public:
 class TestListener final : public StoreListener {
 public:
     Status OnSnapshot(std::string_view state) override {
-        snapshots.emplace_back(state);
-        actions = state;
-        return snapshot_answer;
+        Status status = snapshot_answer(state);
+        if (status.ok()) {
+            snapshots.emplace_back(state);
+            actions = state;
+        }
+        return status;
     }
+    Status CheckAction(std::string_view action) override { return check_action(action); }
+    bool MayDrop(std::span<const Going> going) override { return may_drop(going); }
     Status OnAction(std::string_view action, LogOffset) override {
         events.push_back("action " + std::string(action));
         actions.append(action).append("\n");
@@ -75,7 +84,7 @@ public:
     void OnMessages(SubjectLog& subject,
                     std::uint64_t first_sequence,
                     const BatchView& batch,
-                    WallTime) override {
+                    RecordTime) override {
         events.push_back("messages " + subject.name() + " " + std::to_string(first_sequence) + "+" +
                          std::to_string(batch.count()));
     }
@@ -88,7 +97,7 @@ public:
     }
 
     std::string actions;
-    Status snapshot_answer;
+    std::function<Status(std::string_view)> snapshot_answer = [](auto) { return Status::Ok(); };
     Status action_answer;
     std::vector<std::string> snapshots;
     std::vector<std::string> events;
@@ -96,6 +105,22 @@ public:
     std::vector<Status> failures;
     std::vector<std::string> dropped;
     std::map<std::string, std::uint64_t> consumed;
+    std::function<Status(std::string_view)> check_action = [](auto) { return Status::Ok(); };
+    std::function<bool(std::span<const Going>)> may_drop = [](auto) { return true; };
+};
+
+/// Keeps what people are told.
+class TestEvents final : public env::EventListener {
+public:
+    void OnEvent(const env::Event& event) override { all.push_back(event); }
+    std::vector<env::Event> Of(env::EventKind kind) const {
+        std::vector<env::Event> found;
+        std::copy_if(all.begin(), all.end(), std::back_inserter(found), [&](const auto& event) {
+            return event.kind == kind;
+        });
+        return found;
+    }
+    std::vector<env::Event> all;
 };
 
 /// A batch of messages whose bodies are `bodies`, each with the tag of the same place, if any.
@@ -127,6 +152,11 @@ inline std::vector<std::string> BodiesOf(const MessageRun& run) {
     return bodies;
 }
 
+/// For verifying logs whose actions mean nothing.
+inline Status AnyAction(std::string_view) {
+    return Status::Ok();
+}
+
 /// A store over some file system, driven by hand.
 class TestStore {
 public:
@@ -140,8 +170,10 @@ public:
     Status Open() {
         listener = std::make_unique<TestListener>();
         listener->action_answer = action_answer;
-        auto opened =
-            ShardStore::Open(options, StoreEnvironment{files, clock, *strand, io}, *listener);
+        listener->snapshot_answer = snapshot_answer;
+        listener->check_action = check_action;
+        auto opened = ShardStore::Open(
+            options, StoreEnvironment{files, clock, *strand, io, events, 17}, *listener);
         if (!opened.ok()) {
             return opened.status();
         }
@@ -198,7 +230,7 @@ public:
     /// Bodies by sequence of all that can be read of a subject.
     std::map<std::uint64_t, std::string> ReadAll(const std::string& subject) {
         std::map<std::uint64_t, std::string> all;
-        corrupt_count = expired_count = 0;
+        corrupt_count = expired_count = left_out_count = 0;
         SubjectLog* const log = store->FindSubject(subject, false);
         if (log == nullptr) {
             return all;
@@ -220,6 +252,7 @@ public:
             }
             corrupt_count += reply.value().corrupt_count;
             expired_count += reply.value().expired_count;
+            left_out_count += reply.value().left_out_count;
             if (reply.value().next <= request.from) {
                 ADD_FAILURE() << "a read that does not move from " << request.from;
                 break;
@@ -239,14 +272,18 @@ public:
     env::FileSystem& files;
     StoreOptions options;
     TestClock clock;
+    TestEvents events;
     TestExecutor executor;
     TestExecutor io;
     std::unique_ptr<Strand> strand;
     std::unique_ptr<TestListener> listener;
     std::unique_ptr<ShardStore> store;
     Status action_answer;
+    std::function<Status(std::string_view)> snapshot_answer = [](auto) { return Status::Ok(); };
+    std::function<Status(std::string_view)> check_action = [](auto) { return Status::Ok(); };
     std::uint64_t corrupt_count = 0;
     std::uint64_t expired_count = 0;
+    std::uint64_t left_out_count = 0;
 };
 
 }  // namespace qmq::store

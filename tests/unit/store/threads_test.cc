@@ -14,8 +14,10 @@ namespace {
 class WaitingListener final : public StoreListener {
 public:
     Status OnSnapshot(std::string_view) override { return Status::Ok(); }
+    Status CheckAction(std::string_view) override { return Status::Ok(); }
+    bool MayDrop(std::span<const Going>) override { return true; }
     Status OnAction(std::string_view, LogOffset) override { return Status::Ok(); }
-    void OnMessages(SubjectLog&, std::uint64_t, const BatchView&, WallTime) override {}
+    void OnMessages(SubjectLog&, std::uint64_t, const BatchView&, RecordTime) override {}
     void OnSynced(LogOffset synced) override {
         const std::lock_guard lock(mutex_);
         synced_ = synced;

@@ -1,28 +1,37 @@
 #pragma once
 
 #include <chrono>
-#include <memory>
 #include <string>
-#include <string_view>
 
+#include "qmq/delivery_context.h"
 #include "qmq/function.h"
-#include "qmq/message.h"
-#include "qmq/status.h"
 
 namespace qmq {
 
 /// How a delivery ended.
 struct HandlerOutcome {
-    enum class Kind : std::uint8_t { kAck, kRetry, kDeadLetter };
+    enum class Kind : std::uint8_t { kAck, kRetry, kDeadLetter, kLater };
     Kind kind = Kind::kAck;
-    /// kRetry: in this long; negative means by the group's back-off.
+    /// kRetry: in this long; negative means by the group's back-off. kLater: as at `Later`.
     std::chrono::milliseconds delay{-1};
     std::string error;
 
     static HandlerOutcome Ack() { return {}; }
-    static HandlerOutcome Retry(std::string error,
-                                std::chrono::milliseconds delay = std::chrono::milliseconds(-1)) {
+    /// Failed: again by the group's back-off.
+    static HandlerOutcome Retry(std::string error) {
+        return {Kind::kRetry, std::chrono::milliseconds(-1), std::move(error)};
+    }
+    /// Failed: again in `delay`, at most 7 days.
+    static HandlerOutcome Retry(std::chrono::milliseconds delay, std::string error) {
         return {Kind::kRetry, delay, std::move(error)};
+    }
+    /// Not now, and not the message's fault (somebody else is at it, a store is away, a producer is
+    /// full): it costs no attempt. The consumer keeps it for `delay`, renewed and counted in
+    /// `prefetch_count`, and then gives it back to the group, so that any member may have it next.
+    /// `delay` is at most half of `max_processing_time`; a longer one is cut, a negative one is
+    /// none. With `at_most_once` nothing can be given back: the message counts as failed.
+    static HandlerOutcome Later(std::chrono::milliseconds delay, std::string reason) {
+        return {Kind::kLater, delay, std::move(reason)};
     }
     static HandlerOutcome DeadLetter(std::string error) {
         return {Kind::kDeadLetter, std::chrono::milliseconds(-1), std::move(error)};
@@ -30,38 +39,29 @@ struct HandlerOutcome {
 };
 
 /// One link of the chain around every handler of a client or subscription: logging, tracing,
-/// idempotency, access checks. Called on the handler's thread, from many threads at once. What it
+/// transactions, access checks. Called on the handler's thread, from many threads at once. What it
 /// throws counts as thrown by the handler.
+///
+/// A filter works on single messages. A subscription whose handler takes batches will ask for
+/// filters that say how they take one, and refuse others; it will not call `Handle` for each
+/// message of a batch.
 class Filter {
 public:
+    using Next = UniqueFunction<HandlerOutcome()>;
+
     virtual ~Filter() = default;
-    /// Calls `next` once to go on, or not at all and answers in its place.
-    virtual HandlerOutcome Handle(const Message& message,
-                                  std::string_view group,
-                                  UniqueFunction<HandlerOutcome()>& next) = 0;
+    /// Calls `next` once to go on, or not at all and answers in its place. What handlers throw
+    /// passes through `next`. `next` is not called after `Handle` has returned.
+    virtual HandlerOutcome Handle(DeliveryContext& context, Next& next) = 0;
+    /// How the delivery ended, whoever decided it: the handler by returning or throwing, a filter,
+    /// or the application through a `Delivery`, then on the thread where it did so, perhaps while
+    /// `Handle` has not returned. Called once for each delivery that reached the filters, the
+    /// innermost filter first, before the broker hears of it; not after shutdown. What it throws is
+    /// logged.
+    virtual void OnSettled(DeliveryContext& context, const HandlerOutcome& verdict) {
+        (void)context;
+        (void)verdict;
+    }
 };
-
-/// Remembers which messages were handled. Two states with a lease, never "insert first, delete on
-/// failure": a process that dies between leaves a record that runs out. Thread-safe; may block (it
-/// runs on the handler's thread).
-class IdempotencyStore {
-public:
-    enum class Begin : std::uint8_t {
-        kStarted,  ///< Go on, then `Finish`.
-        kDone,     ///< Handled before: ack and skip.
-        kBusy      ///< Somebody handles it now: retry later.
-    };
-    virtual ~IdempotencyStore() = default;
-    virtual Result<Begin> Start(std::string_view key, std::chrono::milliseconds lease) = 0;
-    virtual Status Finish(std::string_view key) = 0;
-    /// The handler failed: the next delivery may start.
-    virtual Status Abandon(std::string_view key) = 0;
-};
-
-/// In memory, for one process: keys are kept for `retention` in time buckets that are dropped
-/// whole, `max_keys` at most (beyond it the oldest bucket goes). Ranges: [1 min, 30 d], [1, 2^26].
-std::shared_ptr<IdempotencyStore> MakeMemoryIdempotencyStore(
-    std::chrono::minutes retention = std::chrono::minutes(24 * 60),
-    std::size_t max_keys = 1U << 20);
 
 }  // namespace qmq

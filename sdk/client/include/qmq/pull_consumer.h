@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "qmq/awaitable.h"
 #include "qmq/protocol.h"
 #include "qmq/status.h"
 #include "qmq/subscription.h"
+#include "qmq/tags.h"
 
 namespace qmq {
 
@@ -16,8 +18,10 @@ struct PullConsumerOptions {
     std::string subject;
     std::string group;
     bool broadcast = false;
-    TagFilter tags;
+    /// As in `SubscriptionOptions`.
+    Tags tags;
     StartPosition start = StartPosition::kLatest;
+    /// As in `SubscriptionOptions`; what `Pull` has given out counts as begun.
     RetryPolicy retry;
     /// Range: [1 s, 12 h]. Leases of what was pulled are renewed while the `Delivery` lives, up to
     /// `max_processing_time`.
@@ -26,6 +30,9 @@ struct PullConsumerOptions {
     /// Most messages pulled and not ended; a further pull waits. Range: [1, 65,536].
     std::uint32_t max_unacked_count = 10'000;
 };
+
+/// Every problem with `options` at once, with field, value and range.
+Status Validate(const PullConsumerOptions& options);
 
 struct PullOptions {
     /// Most messages in one batch. Range: [1, 10,000].
@@ -56,8 +63,17 @@ public:
     /// kUnavailable (no broker by the deadline), kCancelled (closed). Not from a callback or
     /// handler of the same client.
     Result<std::vector<Delivery>> Pull(const PullOptions& options);
-    /// As above; `callback` on the client's callback thread, exactly once.
-    void PullAsync(const PullOptions& options, Callback callback);
+    /// As above; `callback` comes on the client's callback thread, exactly once (unless the
+    /// client's shutdown reports it as dropped). Not ok means that the pull was not taken, and no
+    /// callback comes: kInvalidArgument (options out of range, an empty callback), kCancelled
+    /// (closed, or the client has been shut down).
+    [[nodiscard]] Status PullAsync(const PullOptions& options, Callback callback);
+    /// `Result<std::vector<Delivery>> batch = co_await consumer.PullAsync(options)`. The pull has
+    /// begun when this returns; what comes for one that nobody awaits any more is retried at once.
+    Awaitable<Result<std::vector<Delivery>>> PullAsync(const PullOptions& options);
+
+    /// As `Subscription::WaitReady`: a message that is sent once this is ok can be pulled.
+    Status WaitReady(std::chrono::milliseconds timeout);
 
     /// Leaves the group; waiting pulls end with kCancelled; deliveries that are out can no longer
     /// be acked. Idempotent.

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "qmq/clock.h"
@@ -21,6 +22,7 @@ struct BrokerGroup {
     std::string address;  ///< In the transport's own form.
     bool readable = true;
     bool writable = true;
+    BrokerLimits limits = {};
     friend bool operator==(const BrokerGroup&, const BrokerGroup&) = default;
 };
 
@@ -120,6 +122,9 @@ struct TransportContext {
     const Clock& clock;
     Executor& timers;  ///< For time-outs; tasks on it return soon.
     std::string client_id;
+    /// Takes a line for the client's log; from `timers` only, since it may run code of the
+    /// application's. Empty: nobody reads it.
+    std::function<void(std::string_view line)> warn = {};
 };
 
 /// Makes transports for the URIs of its schemes. An application lists the factories it links in

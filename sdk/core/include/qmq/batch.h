@@ -74,6 +74,8 @@ public:
     /// Bytes that `Finish` would give.
     std::size_t bytes() const { return empty() ? BatchHeader::kBytes : buffer_.size(); }
     bool empty() const { return count_ == 0; }
+    /// Bytes of memory that it holds.
+    std::size_t capacity() const { return buffer_.capacity(); }
 
     /// The batch, header and checksum included. The builder is empty afterwards.
     std::string Finish();
@@ -135,6 +137,10 @@ std::string MakeBatchHeader(std::uint32_t count, std::string_view body);
 /// The head of the message that starts at `offset` of `body`. kInvalidArgument when it does not lie
 /// wholly in it.
 Result<MessageHead> ReadHead(std::string_view body, std::size_t offset);
+
+/// Whether `DecodeMessages` can read the message that `head` describes in `body`. A broker takes
+/// what it cannot: it reads heads only.
+bool IsReadable(std::string_view body, const MessageHead& head);
 
 /// The messages of `batch` as an application sees them. They share the memory of `batch`. `attempt`
 /// is what the broker counted; a higher one in a message itself wins (a retry that other clients

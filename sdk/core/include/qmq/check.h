@@ -12,8 +12,9 @@ namespace qmq::internal {
 
 }  // namespace qmq::internal
 
-/// Ends the process, in release builds too, when an invariant of ours is broken. Never for bytes
-/// that came from a peer or a disk, nor for what a caller passed: those get a `Status`.
+/// Ends the process, in release builds too, when an invariant of ours is broken, or when there is
+/// nothing that could answer: a handle is used that is empty. Never for bytes that came from a peer
+/// or a disk, nor for what a caller passed: those get a `Status`.
 #define QMQ_CHECK(condition, detail)                                                \
     do {                                                                            \
         if (!(condition)) [[unlikely]]                                              \

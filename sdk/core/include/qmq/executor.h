@@ -58,13 +58,19 @@ public:
     TimerId PostAt(TimePoint when, Task task) override;
     bool Cancel(TimerId timer) override;
 
-    /// Stops as the destructor does, but waits for at most `wait`: a thread whose task does not
-    /// return by then is left to itself and ends when its task does. True when nothing runs any
-    /// more (but for the task it is called from). Idempotent; not from two threads at once.
-    bool Stop(std::chrono::milliseconds wait);
+    /// Starts threads until there are `threads`; never ends one. Returns how many there are: fewer
+    /// when the system gives no more, or the pool has stopped.
+    std::size_t Grow(std::size_t threads);
+
+    /// Stops as the destructor does, but waits no longer than until `deadline` (`DeadlineAfter`): a
+    /// thread whose task does not return by then is left to itself and ends when its task does.
+    /// True when nothing runs any more (but for the task it is called from). Idempotent; not from
+    /// two threads at once.
+    bool Stop(TimePoint deadline);
 
 private:
     struct State;
+    static void Start(const std::shared_ptr<State>& state);
     std::shared_ptr<State> state_;
 };
 

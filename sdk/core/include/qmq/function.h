@@ -1,9 +1,12 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <new>
 #include <type_traits>
 #include <utility>
+
+#include "qmq/check.h"
 
 namespace qmq {
 
@@ -12,7 +15,7 @@ class UniqueFunction;
 
 /// A callable that is moved and never copied; `std::move_only_function` before C++23. Callables of
 /// at most 64 bytes that move without throwing are kept inside, so that handing one over allocates
-/// nothing.
+/// nothing. An empty `std::function`, or a null pointer to a function, makes an empty one.
 template <typename R, typename... Args>
 class UniqueFunction<R(Args...)> {
 public:
@@ -24,6 +27,11 @@ public:
              std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
         UniqueFunction(F&& callable) {  // NOLINT(google-explicit-constructor): like std::function.
         using Callable = std::decay_t<F>;
+        if constexpr (kMayBeNull<Callable>) {
+            if (callable == nullptr) {
+                return;
+            }
+        }
         if constexpr (kFitsInside<Callable>) {
             ::new (static_cast<void*>(&storage_)) Callable(std::forward<F>(callable));
             table_ = &kInsideTable<Callable>;
@@ -47,9 +55,13 @@ public:
     ~UniqueFunction() { Reset(); }
 
     explicit operator bool() const { return table_ != nullptr; }
+    friend bool operator==(const UniqueFunction& function, std::nullptr_t) { return !function; }
 
-    /// Calls it. Calling an empty one is a broken invariant.
-    R operator()(Args... args) { return table_->invoke(&storage_, std::forward<Args>(args)...); }
+    /// Calls it. Calling an empty one ends the process.
+    R operator()(Args... args) {
+        QMQ_CHECK(table_ != nullptr, "a UniqueFunction is called that is empty or was moved from");
+        return table_->invoke(&storage_, std::forward<Args>(args)...);
+    }
 
 private:
     static constexpr std::size_t kInsideBytes = 64;
@@ -58,6 +70,14 @@ private:
         R (*invoke)(void* storage, Args&&... args);
         void (*move)(void* from, void* to) noexcept;  // Leaves `from` destroyed.
         void (*destroy)(void* storage) noexcept;
+    };
+
+    /// Can be made from null and compared with it: `std::function` and its like, and pointers. Not
+    /// a lambda, although one that captures nothing turns into a pointer.
+    template <typename Callable>
+    static constexpr bool kMayBeNull =
+        std::is_constructible_v<Callable, std::nullptr_t>&& requires(const Callable& callable) {
+        { callable == nullptr } -> std::convertible_to<bool>;
     };
 
     template <typename Callable>

@@ -72,11 +72,14 @@ public:
     static constexpr std::size_t kMaxTags = 10;
     /// Most bytes of a tag, a property's name or an ordering key.
     static constexpr std::size_t kMaxNameBytes = 32'767;
-    /// Most bytes of a whole message as it travels. A broker may be set lower.
+    /// Most bytes of a whole message as it travels that any broker can be set to take. What the
+    /// brokers of a subject take is 4 MiB unless they say otherwise; `Producer::Send` checks it.
     static constexpr std::size_t kMaxMessageBytes = 64U << 20;
 
     Message();
     explicit Message(std::string subject);
+    /// As above. A null pointer, here and in every setter, is a mistake that `Validate()` tells.
+    explicit Message(const char* subject);
     Message(const Message&);
     Message& operator=(const Message&);
     Message(Message&&) noexcept;
@@ -90,11 +93,14 @@ public:
     std::string_view id() const;
     /// Replaces the generated id. 1 to 100 characters.
     Message& SetId(std::string id);
+    Message& SetId(const char* id);
 
-    /// Sets property `name`, replacing what it had. Names starting "qmq_" are refused when they are
-    /// one of the reserved keys of the system; a name that is empty, over `kMaxNameBytes` or not
-    /// UTF-8, too. Values of any size up to `kMaxMessageBytes` are kept whole, never split; one
-    /// that is not UTF-8 becomes a property of kind kBytes. The views may lie in this message.
+    /// Sets property `name`, replacing what it had: then it is the last one. Names starting "qmq_"
+    /// are refused when they are one of the reserved keys of the system; a name that is empty, over
+    /// `kMaxNameBytes` or not UTF-8, too. Values of any size up to `kMaxMessageBytes` are kept
+    /// whole, never split; one that is not UTF-8 becomes a property of kind kBytes. The views may
+    /// lie in this message. To set a new name costs the same however many there are; to replace one
+    /// walks all of them.
     Message& Set(std::string_view name, bool value);
     Message& Set(std::string_view name, std::int32_t value);
     Message& Set(std::string_view name, std::int64_t value);
@@ -102,9 +108,8 @@ public:
     Message& Set(std::string_view name, double value);
     Message& Set(std::string_view name, WallTime value);
     Message& Set(std::string_view name, std::string_view value);
-    Message& Set(std::string_view name, const char* value) {
-        return Set(name, std::string_view(value));
-    }
+    /// A null pointer is a mistake of the message, told by `Validate()`.
+    Message& Set(std::string_view name, const char* value);
     Message& Set(std::string_view name, const std::string& value) {
         return Set(name, std::string_view(value));
     }
@@ -119,10 +124,11 @@ public:
     /// value.
     template <PropertyType T>
     Result<T> Find(std::string_view name) const;
-    /// As `Find`, with `fallback` for both errors.
+    /// As `Find`, with `fallback` for both errors; makes no text of them.
     template <PropertyType T>
     T GetOr(std::string_view name, T fallback) const {
-        return Find<T>(name).value_or(std::move(fallback));
+        std::optional<T> found = TryGet<T>(name);
+        return found ? std::move(*found) : std::move(fallback);
     }
     bool Has(std::string_view name) const;
     /// The text of `name` as it is stored, without a copy; nothing when absent. The view lives as
@@ -134,16 +140,20 @@ public:
     /// Adds a tag: non-empty UTF-8, at most `kMaxNameBytes`. A tag that is there already is not
     /// added again; an 11th is refused.
     Message& AddTag(std::string_view tag);
+    Message& AddTag(const char* tag);
     std::vector<std::string_view> tags() const;
     bool HasTag(std::string_view tag) const;
 
     /// Any bytes.
     Message& SetBody(std::string body);
+    Message& SetBody(const char* body);
     std::string_view body() const;
 
-    /// Messages of one subject with the same key are handled one after another, in the order in
-    /// which they were sent. 1 to `kMaxNameBytes` bytes of UTF-8.
+    /// The key is stored with the message. One producer sends the messages of one key of a subject
+    /// to one broker group, in the order of its calls, also after a retry (`Producer`). Handlers of
+    /// one subscription may handle them at the same time. 1 to `kMaxNameBytes` bytes of UTF-8.
     Message& SetOrderingKey(std::string_view key);
+    Message& SetOrderingKey(const char* key);
     std::string_view ordering_key() const;
 
     /// The message is to be delivered no earlier than this. Negative delays are refused.
@@ -185,6 +195,11 @@ private:
     Own& Mutable();
     void Fail(std::string mistake);
     Message& SetText(std::string_view name, PropertyKind kind, std::string_view text);
+    /// Adds the mistake that `what` is null. True when it is.
+    bool FailIfNull(const char* value, std::string_view what);
+    /// The value, or nothing when it is absent or no such value.
+    template <PropertyType T>
+    std::optional<T> TryGet(std::string_view name) const;
 
     // Exactly one of the two: what we made, or what we received and share with its batch.
     std::unique_ptr<Own> own_;

@@ -43,6 +43,14 @@ enum class SendOutcome : std::uint8_t {
 };
 std::string_view ToString(SendOutcome outcome);
 
+/// What a broker takes, as it tells in its answer to a discovery. More may be added: whoever does
+/// not say has these.
+struct BrokerLimits {
+    /// Most bytes of a batch, its header (16 bytes) included, and so of a message as it travels.
+    std::uint64_t max_batch_bytes = 4U << 20;
+    friend bool operator==(const BrokerLimits&, const BrokerLimits&) = default;
+};
+
 /// Messages of one subject on their way to the log, encoded as docs/design/batch-format.md says.
 /// Stored whole or not at all.
 struct SendBatch {
@@ -65,9 +73,15 @@ using SendDone = UniqueFunction<void(std::vector<BatchReceipt>)>;
 
 enum class TagMode : std::uint8_t { kNone = 0, kAny = 1, kAll = 2 };  // [I] NO_TAG, OR, AND.
 
+/// Which messages a member of a group asks for. Each member is handed only what its own filter lets
+/// through, and the group passes over a message only when no member wants it, those included that
+/// are away and have their `reconnect_grace` left. What one member passes over and another one,
+/// full or paused, wants is set aside for it, up to a bound; then the group waits. What was handed
+/// out once is never passed over: when no member wants it any more, it waits for one that does.
+/// Members that differ are told so. A group has at most 64 different filters; more are refused.
 struct TagFilter {
     TagMode mode = TagMode::kNone;
-    std::vector<std::string> tags;  ///< At most 10 (kAny and kAll: at least 1).
+    std::vector<std::string> tags;  ///< kAny and kAll: 1 to 10. kNone: none.
     friend bool operator==(const TagFilter&, const TagFilter&) = default;
 };
 Status Validate(const TagFilter& filter);
@@ -77,13 +91,19 @@ enum class StartPosition : std::uint8_t { kLatest = 1, kEarliest = 2 };  // [I] 
 
 /// Which messages a consumer is handed: those of the subject, those that its group is to try again,
 /// or both.
+///
+/// What is still needed of a segment that goes is kept as a copy in the group's retry subject: for
+/// the members of the group it stays what it was. A group that reads the retry subject of another
+/// one as its own subject is handed such a copy like any other message there, though nothing has
+/// failed, and again each time that it is kept anew.
 enum class ConsumeSource : std::uint8_t { kBoth = 0, kSubject = 1, kRetry = 2 };
 
-/// How a message that a handler could not use is delivered again. Kept by the broker for the group;
-/// the newest subscriber's counts.
+/// How a message that a handler could not use is delivered again. Each member of a group brings its
+/// own: the waits are those of the member whose handler failed, and the message becomes a dead
+/// letter after the greatest `max_attempts` of all members. Members that differ are told so.
 struct RetryPolicy {
-    /// Deliveries before the message becomes a dead letter. Range: [1, 65,535]. 32 as in other
-    /// clients.
+    /// Attempts of handlers before the message becomes a dead letter. Range: [1, 65,535]. 32 as in
+    /// other clients.
     std::uint32_t max_attempts = 32;
     /// Wait before the second delivery. Range: [0, 24 h].
     std::chrono::milliseconds initial_backoff{5'000};
@@ -133,6 +153,9 @@ struct SubscribeReply {
     /// What the consumer holds from before with a pull sequence below this is still its own; the
     /// rest is not, and will be delivered again.
     std::uint64_t held_below = 0;
+    /// What the application should know, for people: members of the group that ask for other tags
+    /// or have another retry policy.
+    std::vector<std::string> warnings = {};
 };
 
 /// Messages on their way to a consumer. Message i has pull sequence `first_pull_sequence + i`, the
@@ -164,7 +187,9 @@ enum class AckVerdict : std::uint8_t {
                  ///< attempts are used up.
     kDeadLetter = 2,  ///< Never deliver again: to the dead-letter subject at once.
     kRenew = 3,       ///< Still at work: the ack time-out starts anew.
-    kRelease = 4  ///< Not begun: give it to another consumer now, and do not count this attempt.
+    kRelease = 4,  ///< Not begun: give it to another consumer now, and do not count this attempt.
+    kBegin = 5     ///< A handler has it: should the consumer die or its lease end from here on, the
+                   ///< attempt counts. Changes nothing else.
 };
 
 struct AckItem {
@@ -175,13 +200,33 @@ struct AckItem {
     std::optional<std::chrono::milliseconds> delay;
     /// kRetry and kDeadLetter: why, for people. At most 4,096 bytes are kept.
     std::string error;
+    /// How durable the verdict must be before the request is answered: kMemory (once the broker has
+    /// recorded it; a power cut may forget it, and the message comes again), kDefault (as durable
+    /// as the subject promises its messages), or one of the others.
+    Durability durability = Durability::kMemory;
 };
 Status Validate(const AckItem& item);
 
-/// How many messages of a request the consumer did not hold any more (acked before, expired, or
-/// given to another): nothing was done for these.
+/// Pull sequences, both ends included.
+struct PullRange {
+    std::uint64_t first = 0;
+    std::uint64_t last = 0;
+    friend bool operator==(const PullRange&, const PullRange&) = default;
+};
+
+/// Which messages of a request the consumer did not hold any more (acked before, expired, or given
+/// to another): nothing was done for these. Those of kBegin do not count, and what two acks in a
+/// row both name is asked for once.
 struct AckReply {
-    std::uint64_t not_held_count = 0;
+    /// In the order of the items; within an item ascending. A broker that would need more than
+    /// `kMostNotHeld` ranges lets the last one reach over what lies between.
+    std::vector<PullRange> not_held = {};
+
+    static constexpr std::size_t kMostNotHeld = 1'024;
+    /// Adds `range`, as part of the last one where that ends just before it.
+    void AddNotHeld(PullRange range);
+    /// Messages in `not_held`, or the largest number when there are more.
+    std::uint64_t not_held_count() const;
 };
 using AckDone = UniqueFunction<void(Result<AckReply>)>;
 
@@ -204,6 +249,23 @@ struct GroupInfo {
     std::uint32_t consumer_count = 0;     ///< Connected now.
     /// Age of the oldest message that was handed out and is neither acked nor given up.
     std::optional<std::chrono::milliseconds> oldest_unacked_age;
+    /// Of the lag: passed over by one member, and not yet taken by another one that wants it.
+    std::uint64_t set_aside_count = 0;
+    /// Of the lag: handed out before, and wanted by no member that is there now.
+    std::uint64_t unwanted_count = 0;
+    /// Of the lag: held before by consumers that died, left or let the lease end, without a word
+    /// that a handler had begun.
+    std::uint64_t suspect_count = 0;
+    /// Messages that went while they were unread, held, or waiting to be tried again, by cause.
+    /// Since the store was made, as its snapshots have it, which are written now and then and at an
+    /// orderly end. After a crash (kill -9 as well as a power cut) what was counted since the last
+    /// one as damage or burial is forgotten, and what a full disk took may count as retention.
+    std::uint64_t lost_to_retention_count = 0;
+    std::uint64_t lost_to_full_disk_count = 0;  ///< Could not be kept: no room to move them to.
+    std::uint64_t lost_to_damage_count = 0;     ///< The disk does not have them any more.
+    std::uint64_t lost_to_burial_count = 0;     ///< No segment holds their dead letter.
+    /// Why the group does not move, for people. Empty: it does.
+    std::string waits_for;
 };
 
 }  // namespace qmq

@@ -1,0 +1,173 @@
+#include "sdk/client/src/base/callback_queue.h"
+
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "sdk/client/src/base/call_scope.h"
+
+namespace qmq::internal {
+
+CallbackQueue::CallbackQueue(const void* client,
+                             Executor& executor,
+                             Executor& timers,
+                             const Clock& clock,
+                             Logger& logger,
+                             bool inline_at_end)
+    : client_(client),
+      executor_(executor),
+      timers_(timers),
+      clock_(clock),
+      logger_(logger),
+      inline_at_end_(inline_at_end) {}
+
+void CallbackQueue::Add(Entry entry, bool may_run) {
+    {
+        MutexLock lock(mutex_);
+        if (finished_) {
+            late_ += entry.count;
+            return;
+        }
+        taken_ += entry.count;
+        entries_.push_back(std::move(entry));
+        if (scheduled_) {
+            return;
+        }
+        scheduled_ = true;
+    }
+    may_run ? Drain() : Schedule();
+}
+
+void CallbackQueue::Schedule() {
+    auto drain = [self = weak_from_this()] {
+        if (auto queue = self.lock()) {
+            queue->Drain();
+        }
+    };
+    bool taken = false;
+    try {
+        taken = executor_.Post(drain);
+    } catch (...) {
+        logger_.Error("the callback executor threw from Post; trying again");
+    }
+    if (taken) {
+        return;
+    }
+    // Full for now. A callback is owed, so it is offered again until it is taken.
+    constexpr std::chrono::milliseconds kPause{10};
+    const TimerId timer = timers_.PostAt(clock_.Now() + kPause, [self = weak_from_this()] {
+        if (auto queue = self.lock()) {
+            queue->Schedule();
+        }
+    });
+    if (timer == 0) {
+        MutexLock lock(mutex_);
+        scheduled_ = false;  // Everything has stopped: `Finish` runs what is left.
+    }
+}
+
+void CallbackQueue::RunOne(Entry& entry) noexcept {
+    CallScope scope(client_, nullptr);
+    if (entry.many) {
+        entry.task();
+    } else if (entry.count > 0) {
+        RunUserCode(entry.task);
+    } else {
+        Guard(entry.task);
+    }
+    entry.task = nullptr;  // Inside the scope, and without the lock: captures may be anything.
+}
+
+void CallbackQueue::LogThrown(const char* what) const noexcept {
+    try {
+        logger_.Error(std::string("a callback threw: ") + what);
+    } catch (...) {
+        // Out of memory: the line is lost, the callback's neighbours are not.
+    }
+}
+
+void CallbackQueue::Drop() {
+    std::deque<Entry> dropped;
+    MutexLock lock(mutex_);
+    finished_ = true;
+    begun_.fetch_or(kClosed, std::memory_order_acq_rel);
+    dropped.swap(entries_);
+}
+
+std::uint64_t CallbackQueue::owed() const {
+    MutexLock lock(mutex_);
+    return taken_ - (begun_.load(std::memory_order_acquire) & ~kClosed);
+}
+
+std::uint64_t CallbackQueue::late() const {
+    MutexLock lock(mutex_);
+    return late_;
+}
+
+void CallbackQueue::Drain() {
+    // A callback may destroy the client, and with it the last owner of what we use.
+    const std::shared_ptr<void> owner = owner_.lock();
+    if (owner == nullptr) {
+        return;
+    }
+    {
+        MutexLock lock(mutex_);
+        if (draining_) {
+            return;
+        }
+        draining_ = true;
+        while (!entries_.empty()) {
+            Entry entry = std::move(entries_.front());
+            entries_.pop_front();
+            lock.Unlock();
+            RunOne(entry);
+            lock.Lock();
+        }
+        draining_ = false;
+        scheduled_ = false;
+        changed_.NotifyAll();
+    }
+    drained_();
+}
+
+/// For `Finish` where waiting would be waiting for this very thread.
+void CallbackQueue::RunRest(TimePoint deadline) {
+    MutexLock lock(mutex_);
+    while (!entries_.empty() && (inline_at_end_ || std::chrono::steady_clock::now() < deadline)) {
+        Entry entry = std::move(entries_.front());
+        entries_.pop_front();
+        lock.Unlock();
+        RunOne(entry);
+        lock.Lock();
+    }
+}
+
+CallbackQueue::End CallbackQueue::Finish(TimePoint deadline) {
+    const bool inside = CallScope::InsideCallbackOf(client_);
+    std::deque<Entry> left;
+    End end;
+    MutexLock lock(mutex_);
+    if (inside || (!draining_ && (inline_at_end_ || !scheduled_))) {
+        lock.Unlock();
+        RunRest(deadline);
+        lock.Lock();
+    } else {
+        end.stuck = !changed_.WaitUntil(mutex_, deadline, [this]() QMQ_REQUIRES(mutex_) {
+            return entries_.empty() && !draining_;
+        });
+    }
+    end.stuck = end.stuck && draining_;
+    finished_ = true;
+    const std::uint64_t begun = begun_.fetch_or(kClosed, std::memory_order_acq_rel) & ~kClosed;
+    end.dropped = taken_ - begun;
+    left.swap(entries_);
+    lock.Unlock();
+    if (end.dropped > 0) {
+        logger_.Error("shutdown: " + std::to_string(end.dropped) +
+                      " callbacks were owed at the deadline and are never called" +
+                      (end.stuck ? "; one that was called before has not returned" : ""));
+    }
+    return end;
+}
+
+}  // namespace qmq::internal

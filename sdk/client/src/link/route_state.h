@@ -1,0 +1,41 @@
+#pragma once
+
+#include <chrono>
+#include <vector>
+
+#include "qmq/clock.h"
+#include "qmq/random.h"
+#include "qmq/status.h"
+#include "qmq/transport.h"
+
+#include "sdk/client/src/link/reconnect_machine.h"
+
+namespace qmq::internal {
+
+/// What is known of the route of one subject, and when to ask again: after `refresh` when the last
+/// answer was good, else by back-off. An answer that failed or names nobody never takes away a
+/// route that is known.
+class RouteState {
+public:
+    RouteState(std::chrono::milliseconds refresh, BackoffOptions backoff)
+        : refresh_(refresh), again_(backoff) {}
+
+    struct Step {
+        bool changed = false;
+        TimePoint ask_again{};
+    };
+    Step OnAnswer(Result<std::vector<BrokerGroup>> answer, TimePoint now, Random& random);
+
+    const std::vector<BrokerGroup>& groups() const { return groups_; }
+    /// Why the last answer was no use; ok after a good one, and before the first.
+    const Status& last_error() const { return last_error_; }
+    bool worth_logging() const { return again_.worth_logging(); }
+
+private:
+    std::chrono::milliseconds refresh_;
+    ReconnectMachine again_;
+    std::vector<BrokerGroup> groups_;
+    Status last_error_;
+};
+
+}  // namespace qmq::internal

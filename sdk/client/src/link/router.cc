@@ -1,0 +1,239 @@
+#include "sdk/client/src/link/router.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace qmq::internal {
+
+namespace {
+constexpr std::chrono::milliseconds kAskTimeout{5'000};
+/// A route is asked for again at most this often, however many batches stumble over it.
+constexpr std::chrono::milliseconds kHurryPause{1'000};
+}  // namespace
+
+void Router::Watch(const RouteKey& key, std::weak_ptr<RouteWatcher> watcher) {
+    std::vector<BrokerGroup> known;
+    Status error;
+    bool ask = false;
+    {
+        MutexLock lock(mutex_);
+        if (transport_ == nullptr) {
+            return;
+        }
+        std::unique_ptr<Entry>& entry = entries_[key];
+        if (entry == nullptr) {
+            entry = std::make_unique<Entry>(
+                refresh_, runtime_->reconnect_backoff(), runtime_->MakeRandom(), runtime_->work());
+            ask = true;
+        }
+        entry->watchers.push_back(watcher);
+        known = entry->state.groups();
+        error = entry->state.last_error();
+    }
+    if (auto strong = watcher.lock(); strong != nullptr) {
+        if (!known.empty()) {
+            strong->OnRoute(key, known);
+        } else if (!error.ok()) {
+            strong->OnRouteError(key, error);
+        }
+    }
+    if (ask) {
+        Ask(key);
+    }
+}
+
+void Router::Unwatch(const RouteKey& key, const RouteWatcher* watcher) {
+    MutexLock lock(mutex_);
+    auto it = entries_.find(key);
+    if (it == entries_.end()) {
+        return;
+    }
+    std::erase_if(it->second->watchers, [watcher](const std::weak_ptr<RouteWatcher>& other) {
+        auto strong = other.lock();
+        return strong == nullptr || strong.get() == watcher;
+    });
+    if (it->second->watchers.empty()) {
+        entries_.erase(it);
+    }
+}
+
+void Router::Hurry(const RouteKey& key) {
+    MutexLock lock(mutex_);
+    auto it = entries_.find(key);
+    if (it != entries_.end() && !it->second->asking) {
+        common_.until = std::min(common_.until, common_.asked_at + kHurryPause);
+        ArmLocked(key, *it->second, it->second->asked_at + kHurryPause);
+    }
+}
+
+void Router::Stop() {
+    std::map<RouteKey, std::unique_ptr<Entry>> entries;
+    MutexLock lock(mutex_);
+    transport_.reset();
+    entries.swap(entries_);
+}
+
+void Router::ArmLocked(const RouteKey& key, Entry& entry, TimePoint when) {
+    entry.timer.ArmBy(when, [this, &key] {
+        return [self = weak_from_this(), key] {
+            auto router = self.lock();
+            if (router == nullptr) {
+                return;
+            }
+            {
+                MutexLock lock(router->mutex_);
+                auto it = router->entries_.find(key);
+                if (it == router->entries_.end()) {
+                    return;
+                }
+                it->second->timer.OnFired();
+            }
+            router->Ask(key);
+        };
+    });
+}
+
+void Router::Ask(const RouteKey& key) {
+    Question question{key, 0};
+    std::vector<BrokerGroup> known;
+    bool for_all = false;
+    {
+        MutexLock lock(mutex_);
+        auto it = entries_.find(key);
+        if (transport_ == nullptr || it == entries_.end() || it->second->asking) {
+            return;
+        }
+        const TimePoint now = runtime_->Now();
+        it->second->asking = true;
+        it->second->asked_at = now;
+        question.number = ++it->second->question;
+        if (!common_.groups.empty()) {
+            if (common_.asking) {
+                common_.joined.push_back(std::move(question));
+                return;
+            }
+            if (now < common_.until) {
+                known = common_.groups;
+            } else {
+                for_all = common_.asking = true;
+            }
+        }
+    }
+    if (known.empty()) {
+        AskTransport(question, for_all);
+    } else {
+        OnAnswer(question.key, question.number, std::move(known));
+    }
+}
+
+void Router::AskTransport(const Question& question, bool for_all) {
+    std::shared_ptr<Transport> transport;
+    {
+        MutexLock lock(mutex_);
+        transport = transport_;
+    }
+    if (transport == nullptr) {
+        return;  // Stopped.
+    }
+    const RouteKey& key = question.key;
+    DiscoverRequest request{
+        key.subject, key.group, key.role, runtime_->app_code(), runtime_->client_id()};
+    transport->Discover(std::move(request),
+                        runtime_->Now() + kAskTimeout,
+                        [self = weak_from_this(), question, for_all](Result<Route> reply) {
+                            if (auto router = self.lock()) {
+                                router->OnReply(question, for_all, std::move(reply));
+                            }
+                        });
+}
+
+void Router::OnReply(const Question& question, bool for_all, Result<Route> reply) {
+    std::vector<Question> joined;
+    std::vector<BrokerGroup> common;
+    {
+        MutexLock lock(mutex_);
+        const TimePoint now = runtime_->Now();
+        if (reply.ok()) {
+            // A reply of no groups says nothing of other subjects.
+            common_.groups = reply->every_subject ? reply->groups : std::vector<BrokerGroup>();
+            common_.asked_at = now;
+            common_.until = now + refresh_;
+        }
+        if (for_all) {
+            common_.asking = false;
+            joined.swap(common_.joined);
+        }
+        common = common_.groups;
+    }
+    if (reply.ok()) {
+        OnAnswer(question.key, question.number, std::move(reply->groups));
+    } else {
+        OnAnswer(question.key, question.number, reply.status());
+    }
+    for (const Question& other : joined) {
+        if (common.empty()) {
+            AskTransport(other, false);  // There is no such route any more.
+        } else {
+            OnAnswer(other.key, other.number, common);  // As known: who asked tries again.
+        }
+    }
+}
+
+std::vector<std::shared_ptr<RouteWatcher>> Router::LiveWatchers(Entry& entry) {
+    std::vector<std::shared_ptr<RouteWatcher>> live;
+    std::erase_if(entry.watchers, [&live](const std::weak_ptr<RouteWatcher>& watcher) {
+        auto strong = watcher.lock();
+        if (strong == nullptr) {
+            return true;
+        }
+        live.push_back(std::move(strong));
+        return false;
+    });
+    return live;
+}
+
+void Router::OnAnswer(const RouteKey& key,
+                      std::uint64_t question,
+                      Result<std::vector<BrokerGroup>> answer) {
+    std::vector<std::shared_ptr<RouteWatcher>> watchers;
+    std::vector<BrokerGroup> groups;
+    Status error;
+    std::string line;
+    {
+        MutexLock lock(mutex_);
+        auto it = entries_.find(key);
+        if (it == entries_.end() || !it->second->asking || it->second->question != question) {
+            return;
+        }
+        Entry& entry = *it->second;
+        entry.asking = false;
+        const RouteState::Step step =
+            entry.state.OnAnswer(std::move(answer), runtime_->Now(), entry.random);
+        error = entry.state.last_error();
+        watchers = LiveWatchers(entry);
+        if (watchers.empty()) {
+            entries_.erase(it);
+            return;
+        }
+        ArmLocked(key, entry, step.ask_again);
+        if (!error.ok() && entry.state.worth_logging()) {
+            line = "route of subject " + key.subject + ": " + error.ToString() +
+                   (entry.state.groups().empty() ? "" : "; the known route is kept");
+        }
+        if (step.changed) {
+            groups = entry.state.groups();
+        }
+    }
+    if (!line.empty()) {
+        runtime_->log().Warning(line);
+    }
+    for (const auto& watcher : watchers) {
+        if (!groups.empty()) {
+            watcher->OnRoute(key, groups);
+        } else if (!error.ok()) {
+            watcher->OnRouteError(key, error);
+        }
+    }
+}
+
+}  // namespace qmq::internal

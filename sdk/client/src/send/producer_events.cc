@@ -1,0 +1,352 @@
+// What comes to a producer from elsewhere: answers, routes, links and time.
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "sdk/client/src/send/producer_core.h"
+
+namespace qmq::internal {
+
+namespace {
+
+const Status& MissingReceipt() {
+    static const Status status =
+        Status::Internal("the transport answered with too few receipts for the frame");
+    return status;
+}
+
+bool IsNoAnswer(const BatchReceipt& receipt) {
+    return receipt.outcome == SendOutcome::kUnknown ||
+           receipt.status.code() == StatusCode::kUnavailable;
+}
+
+}  // namespace
+
+void ProducerCore::Pump(const LanePtr& lane, int rounds) {
+    TimePoint now = runtime_->Now();
+    while (lanes_.CanSend(*lane, now)) {
+        if (rounds-- == 0 && HandOver(lane)) {
+            return;  // This thread has done its share.
+        }
+        std::shared_ptr<Frame> frame = lanes_.TakeFrame(lane, now);
+        if (frame == nullptr) {
+            break;
+        }
+        lane->pumping = true;
+        const std::shared_ptr<BrokerConnection> connection = lane->connection;
+        mutex_.unlock();
+        if (frame->staged) {
+            Encode(*frame);
+        }
+        SendFrame(*connection, std::move(frame));
+        mutex_.lock();
+        lane->pumping = false;
+        now = runtime_->Now();
+        lanes_.SkipTime(now);
+    }
+    lanes_.NoteDue(*lane, now);
+}
+
+/// Lets the work executor go on with the lane.
+bool ProducerCore::HandOver(const LanePtr& lane) {
+    if (lane->handed_over) {
+        return true;
+    }
+    lane->handed_over = runtime_->work().Post([self = weak_from_this(), lane] {
+        if (auto producer = self.lock()) {
+            Turn turn(*producer, Origin::kClient);
+            lane->handed_over = false;
+            producer->lanes_.NoteNews(*lane);
+        }
+    });
+    return lane->handed_over;
+}
+
+/// Moves staged messages to their batches without the lock, since that takes as long as thousands
+/// of messages are.
+void ProducerCore::Encode(Frame& frame) {
+    TakeStaged(frame.batches);
+    MutexLock lock(mutex_);
+    for (const BatchPtr& batch : frame.batches) {
+        if (batch->place == PendingBatch::Place::kEncoding) {
+            batch->place = PendingBatch::Place::kInFlight;
+            batcher_.Charge(*batch);
+        }
+    }
+    encoded_.NotifyAll();
+}
+
+/// A batch in a thread's hands cannot be answered for.
+void ProducerCore::WaitEncoded(const PendingBatch& batch) {
+    encoded_.WaitUntil(mutex_, TimePoint::max(), [&batch] {
+        return batch.place != PendingBatch::Place::kEncoding;
+    });
+}
+
+void ProducerCore::SendFrame(BrokerConnection& connection, std::shared_ptr<Frame> frame) {
+    std::vector<SendBatch> batches;
+    batches.reserve(frame->batches.size());
+    for (const BatchPtr& batch : frame->batches) {
+        // Only the thread that took the batch into a frame touches its bytes; the checksum is
+        // computed here, outside the lock.
+        if (batch->encoded.empty()) {
+            batch->encoded = batch->builder.Finish();
+        }
+        batches.push_back(
+            {batch->subject->details->name, Slice(batch, batch->encoded), options_.durability});
+    }
+    // An answer that never comes must not keep the producer, and by it the connection, for ever:
+    // all that is outstanding may have been given up.
+    connection.Send(std::move(batches),
+                    [self = weak_from_this(), frame](std::vector<BatchReceipt> receipts) {
+                        if (auto producer = self.lock()) {
+                            producer->OnFrameDone(frame, std::move(receipts));
+                        }
+                    });
+}
+
+void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
+                               std::vector<BatchReceipt> receipts) {
+    receipts.resize(frame->batches.size(),
+                    {MissingReceipt(), SendOutcome::kUnknown, Durability::kDefault, 0});
+    // Told without our lock, since it may be worth a line in the application's log.
+    const auto lost = std::find_if(receipts.begin(), receipts.end(), IsNoAnswer);
+    if (lost == receipts.end()) {
+        frame->link->OnAnswered();
+    } else {
+        frame->link->OnUnanswered(lost->status);
+    }
+    Turn turn(*this, Origin::kClient);
+    // An answer that comes inside of the call that sent the frame, or overtakes its end.
+    const bool overtook = frame->lane->pumping;
+    turn.answers.from_wire = !overtook;
+    lanes_.OnFrameDone(*frame, lost == receipts.end());
+    if (!overtook) {
+        lanes_.EndBurst();  // What gathered meanwhile goes.
+    }
+    for (std::size_t i = 0; i < frame->batches.size(); ++i) {
+        Apply(frame->batches[i], receipts[i], &turn.answers);
+    }
+    turn.answers.used = std::move(frame->batches);
+}
+
+void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Answers* answers) {
+    if (batch->place == PendingBatch::Place::kDone) {
+        return;  // Its deadline came first.
+    }
+    const SendStep step = batch->machine.OnReply(receipt, batch->count, runtime_->Now(), random_);
+    switch (step.action) {
+        case SendStep::Action::kWait:
+            ++counts_.retried_batches;
+            deadlines_.Wait(batch, step.when);
+            router_->Hurry(KeyOf(*batch->subject));
+            return;
+        case SendStep::Action::kSplit: {
+            // Each message goes alone, with the same id, so that only the bad one fails. They are
+            // as many as the batch had messages: this happens once.
+            const std::vector<BatchPtr> singles = batcher_.Split(*batch);
+            for (const BatchPtr& single : singles) {
+                deadlines_.Add(single);
+            }
+            budget_.GiveBack(0, std::exchange(batch->charged, 0));
+            deadlines_.Remove(*batch);
+            lanes_.Replace(*batch, singles);
+            return;
+        }
+        case SendStep::Action::kFinish:
+            Finish(batch, step, &receipt, answers);
+            return;
+    }
+}
+
+/// Gives back what a batch with its answer takes no more. Messages with callbacks count until these
+/// have run.
+void ProducerCore::GiveBackRoom(PendingBatch& batch, ProducerAccess::State& state, bool complete) {
+    budget_.GiveBack(0, std::exchange(batch.charged, 0));
+    if (complete) {
+        const std::size_t callbacks = state.callbacks.size();
+        budget_.GiveBack(state.count - callbacks,
+                         callbacks == 0 ? std::exchange(state.charged, 0) : 0);
+    }
+}
+
+void ProducerCore::Finish(const BatchPtr& batch,
+                          const SendStep& step,
+                          const BatchReceipt* receipt,
+                          Answers* answers) {
+    ProducerAccess::State::Outcome outcome;
+    outcome.outcome = step.outcome;
+    outcome.status = step.status;
+    outcome.attempts = batch->machine.attempts();
+    if (batch->lane != nullptr) {
+        outcome.broker_group = batch->lane->link->name();
+    }
+    if (receipt != nullptr && step.outcome == SendOutcome::kPersisted) {
+        outcome.durability = receipt->durability;
+        outcome.first_sequence = receipt->first_sequence;
+    }
+    if (!batch->staged.empty()) {
+        batcher_.Unstage(batch);  // It was never sent.
+    }
+    (step.outcome == SendOutcome::kPersisted ? counts_.persisted
+     : step.outcome == SendOutcome::kUnknown ? counts_.unknown
+                                             : counts_.refused) += batch->count;
+    const auto state = std::move(batch->state);
+    bool complete = true;
+    std::optional<ProducerAccess::State::Outcome> whole;
+    if (batch->single) {
+        complete = state->CompleteOne(batch->position, std::move(outcome));
+    } else {
+        whole = std::move(outcome);
+    }
+    GiveBackRoom(*batch, *state, complete);
+    if (complete) {
+        answers->batches.push_back({state, std::move(whole)});
+    }
+    deadlines_.Remove(*batch);
+    lanes_.OnDone(*batch);
+}
+
+/// What a batch that waits for a way should say at its deadline.
+void ProducerCore::ExplainWait(PendingBatch& batch) {
+    if (batch.lane != nullptr || batch.machine.in_flight()) {
+        return;
+    }
+    const SubjectDetails& details = *batch.subject->details;
+    if (!details.subject().route_error.ok()) {
+        batch.machine.OnNoRoute(
+            details.subject().route_error.WithContext("subject " + details.name));
+        return;
+    }
+    for (const LanePtr& lane : details.lanes) {
+        if (lane->connection == nullptr) {
+            batch.machine.OnNoRoute(lane->link->last_error());
+        }
+    }
+}
+
+void ProducerCore::Expire(TimePoint now, Answers* answers) {
+    while (const BatchPtr batch = deadlines_.Expired(now)) {
+        if (batch->place == PendingBatch::Place::kEncoding) {
+            WaitEncoded(*batch);
+            continue;
+        }
+        if (batch->place == PendingBatch::Place::kOpen) {
+            lanes_.Seal(*batch->subject);
+        }
+        ExplainWait(*batch);
+        const SendStep step = batch->machine.OnDeadline(Status::Ok());
+        if (batch->place == PendingBatch::Place::kInFlight) {
+            answers->silent.emplace_back(batch->lane->link, step.status);
+        }
+        Finish(batch, step, nullptr, answers);
+    }
+}
+
+void ProducerCore::OnTimer() {
+    Turn turn(*this, Origin::kClient);
+    timer_.OnFired();
+    const TimePoint now = runtime_->Now();
+    Expire(now, &turn.answers);
+    while (const BatchPtr batch = deadlines_.Due(now)) {
+        lanes_.Retry(batch);
+    }
+    lanes_.OnTime(now);
+    if (idle_at_ <= now) {
+        ForgetIdle(now);
+    }
+}
+
+/// Forgets subjects with which nothing has happened since this was last called for them. A few are
+/// kept in any case: their routes and connections are there when they are used again.
+void ProducerCore::ForgetIdle(TimePoint now) {
+    constexpr std::size_t kAtOnce = 1'024;  // Nobody is to wait for thousands.
+    SubjectQueues& subjects = batcher_.subjects();
+    for (std::size_t i = 0; i < kAtOnce && idle_place_ < subjects.place_count(); ++i) {
+        SubjectQueue& subject = subjects.place(idle_place_++);
+        if (subject.details == nullptr || !subject.details->IsUnused()) {
+            continue;
+        }
+        if (!std::exchange(subject.details->idle, true) || subjects.count() <= kKeptSubjects) {
+            continue;
+        }
+        router_->Unwatch(KeyOf(subject), this);
+        lanes_.LeaveRoute(subject);
+        batcher_.Forget(subject);
+    }
+    const bool more = idle_place_ < subjects.place_count();
+    idle_place_ = more ? idle_place_ : 0;
+    idle_at_ = more                               ? now + std::chrono::milliseconds(1)
+               : subjects.count() > kKeptSubjects ? now + kIdlePause
+                                                  : TimePoint::max();
+}
+
+void ProducerCore::Wake() {
+    Turn turn(*this, Origin::kClient);
+    lanes_.EndBurst();
+}
+
+void ProducerCore::OnLinkUp(BrokerLink& link, std::shared_ptr<BrokerConnection> /*connection*/) {
+    Turn turn(*this, Origin::kClient);
+    lanes_.OnLink(link);
+}
+
+void ProducerCore::OnLinkDown(BrokerLink& link, const Status& /*status*/) {
+    Turn turn(*this, Origin::kClient);
+    lanes_.OnLink(link);
+}
+
+void ProducerCore::OnRouteError(const RouteKey& key, const Status& status) {
+    Turn turn(*this, Origin::kClient);
+    if (SubjectQueue* subject = batcher_.subjects().Find(key.subject); subject != nullptr) {
+        subject->details->route_error = status;
+    }
+}
+
+void ProducerCore::OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) {
+    // Links are made without our lock: a transport may call back from inside Connect.
+    std::vector<LaneSet::RouteEntry> route;
+    std::uint64_t max_batch_bytes = std::numeric_limits<std::uint64_t>::max();
+    for (const BrokerGroup& group : groups) {
+        if (auto link = links_->Get(group); link != nullptr) {
+            route.push_back({std::move(link), group.writable});
+            max_batch_bytes = std::min(max_batch_bytes, group.limits.max_batch_bytes);
+        }
+    }
+    Turn turn(*this, Origin::kClient);
+    SubjectQueue* const subject = batcher_.subjects().Find(key.subject);
+    if (subject == nullptr || abandoned_ || route.empty()) {
+        return;
+    }
+    batcher_.SetLimit(*subject, max_batch_bytes);
+    RefuseTooLarge(*subject, &turn.answers);
+    lanes_.OnRoute(*subject, route, weak_from_this());
+}
+
+/// Messages that were taken before it was known how large they may be.
+void ProducerCore::RefuseTooLarge(SubjectQueue& subject, Answers* answers) {
+    const std::uint64_t most = subject.details->max_batch_bytes;
+    std::vector<BatchPtr> too_large;
+    const auto look = [&](const BatchList& list) {
+        for (const PendingBatch* at = list.front(); at != nullptr; at = at->link.behind) {
+            if (at->count == 1 && BatchHeader::kBytes + at->bytes > most) {
+                too_large.push_back(at->link.self);
+            }
+        }
+    };
+    look(subject.details->unrouted);
+    if (subject.details->keys != nullptr) {
+        for (const auto& queue : subject.details->keys->queues) {
+            if (queue != nullptr) {
+                look(queue->details->unrouted);
+                look(queue->details->in_order->behind);
+            }
+        }
+    }
+    for (const BatchPtr& batch : too_large) {
+        Finish(batch, batch->machine.OnDeadline(TooLarge(batch->bytes, most)), nullptr, answers);
+    }
+}
+
+}  // namespace qmq::internal

@@ -1,0 +1,311 @@
+#include <algorithm>
+
+#include "qmq/check.h"
+#include "qmq/deadline.h"
+
+#include "sdk/client/src/base/resumption.h"
+#include "sdk/client/src/send/send_state.h"
+
+namespace qmq {
+
+namespace {
+
+/// Bytes that callbacks give back are told of in such pieces, or at once where somebody waits.
+constexpr std::size_t kToldAtOnce = 16U << 10;
+
+/// Resumes one coroutine that waits for a batch. When it is dropped, because the client ends before
+/// its turn comes, it does so all the same: whoever waits in a coroutine is not left waiting.
+template <typename State>
+class ResumeTask {
+public:
+    explicit ResumeTask(std::shared_ptr<State> state) : state_(std::move(state)) {}
+    ResumeTask(ResumeTask&&) noexcept = default;
+    ResumeTask& operator=(ResumeTask&&) = delete;
+    ~ResumeTask() {
+        if (state_ != nullptr) {
+            try {
+                (*this)();
+            } catch (...) {
+                // The client has ended; nobody is left to tell.
+            }
+        }
+    }
+    void operator()() { std::exchange(state_, nullptr)->ResumeOne(); }
+
+private:
+    std::shared_ptr<State> state_;
+};
+
+}  // namespace
+
+void SendFuture::State::Reset() {
+    ready.store(false, std::memory_order_relaxed);
+    count = id_bytes = answered_count = 0;
+    ids.clear();
+    id_ends.clear();
+    whole = {};
+    each.clear();
+    callbacks.clear();
+    charged = 0;
+}
+
+std::size_t SendFuture::State::Footprint() const {
+    // Beside itself: what the allocator and the shared pointer add.
+    constexpr std::size_t kOverhead = 64;
+    return sizeof(State) + kOverhead + ids.capacity() + id_ends.capacity() * sizeof(std::uint32_t) +
+           each.capacity() * sizeof(Outcome) + callbacks.capacity() * sizeof(Callback);
+}
+
+void SendFuture::State::AddId(std::string_view id) {
+    if (count == 0) {
+        id_bytes = static_cast<std::uint32_t>(id.size());
+    } else if (id_ends.empty() && id.size() != id_bytes) {
+        for (std::uint32_t i = 1; i <= count; ++i) {
+            id_ends.push_back(i * id_bytes);
+        }
+    }
+    ids.append(id);
+    ++count;
+    if (!id_ends.empty()) {
+        id_ends.push_back(static_cast<std::uint32_t>(ids.size()));
+    }
+}
+
+std::string_view SendFuture::State::Id(std::uint32_t position) const {
+    if (id_ends.empty()) {
+        return std::string_view(ids).substr(std::size_t{position} * id_bytes, id_bytes);
+    }
+    const std::uint32_t begin = position == 0 ? 0 : id_ends[position - 1];
+    return std::string_view(ids).substr(begin, id_ends[position] - begin);
+}
+
+void SendFuture::State::CompleteAll(Outcome result) {
+    whole = std::move(result);
+}
+
+bool SendFuture::State::CompleteOne(std::uint32_t position, Outcome result) {
+    each.resize(count);
+    each[position] = std::move(result);
+    return ++answered_count == count;
+}
+
+void SendFuture::State::Publish(const std::shared_ptr<State>& state) {
+    std::size_t awaiters = 0;
+    {
+        internal::MutexLock lock(state->mutex);
+        state->ready.store(true, std::memory_order_release);
+        if (state->waiting > 0) {
+            state->changed.NotifyAll();
+        }
+        for (const SendAwaiter* one = state->first_awaiter; one != nullptr; one = one->behind_) {
+            ++awaiters;
+        }
+    }
+    // A task each, so that one that stops for long holds up only what comes behind it; and one that
+    // is dropped because the client ends resumes its coroutine all the same.
+    for (; awaiters > 0; --awaiters) {
+        state->queue->PostResumption(ResumeTask<State>(state));
+    }
+}
+
+void SendFuture::State::RunCallbacks(internal::Budget::Owed& owed,
+                                     const std::function<void()>& wake) {
+    const std::size_t share = callbacks.empty() ? 0 : charged / callbacks.size();
+    std::size_t untold = 0;
+    // One receipt for all, so that a batch of callbacks does not allocate for each of them.
+    SendReceipt receipt;
+    for (auto& [position, callback] : callbacks) {
+        FillReceipt(position, &receipt);
+        const bool ran = queue->RunUserCode([&callback = callback, &receipt] {
+            // What it captured goes with it, also when it throws.
+            SendCallback once = std::exchange(callback, nullptr);
+            once(receipt);
+        });
+        if (!ran) {
+            return;  // The client has ended; what is left is counted as dropped.
+        }
+        owed.Ran();
+        untold += share;
+        const bool awaited = owed.awaited();
+        if (awaited || untold >= kToldAtOnce) {
+            charged -= untold;
+            owed.GiveBack(std::exchange(untold, 0));
+        }
+        if (awaited) {
+            wake();
+        }
+    }
+    owed.GiveBack(std::exchange(charged, 0));
+    callbacks.clear();
+}
+
+bool SendFuture::State::Enter(const std::shared_ptr<State>& state, SendAwaiter& awaiter) {
+    {
+        internal::MutexLock lock(state->mutex);
+        if (state->ready.load(std::memory_order_relaxed)) {
+            return false;
+        }
+        awaiter.waits_ = true;
+        awaiter.before_ = state->last_awaiter;
+        (state->last_awaiter == nullptr ? state->first_awaiter : state->last_awaiter->behind_) =
+            &awaiter;
+        state->last_awaiter = &awaiter;
+    }
+    // From here on another thread may resume the coroutine, which may end: the awaiter is not
+    // touched any more.
+    state->Wake();
+    return true;
+}
+
+void SendFuture::State::Unlink(SendAwaiter& awaiter) {
+    (awaiter.before_ == nullptr ? first_awaiter : awaiter.before_->behind_) = awaiter.behind_;
+    (awaiter.behind_ == nullptr ? last_awaiter : awaiter.behind_->before_) = awaiter.before_;
+    awaiter.before_ = awaiter.behind_ = nullptr;
+    awaiter.waits_ = false;
+}
+
+void SendFuture::State::Leave(SendAwaiter& awaiter) {
+    internal::MutexLock lock(mutex);
+    if (awaiter.waits_) {
+        Unlink(awaiter);
+    }
+    if (awaiter.posted_ != nullptr) {
+        awaiter.posted_->store(nullptr);
+    }
+}
+
+void SendFuture::State::ResumeOne() {
+    std::coroutine_handle<> handle;
+    Executor* executor = nullptr;
+    std::shared_ptr<std::atomic<void*>> posted;
+    {
+        internal::MutexLock lock(mutex);
+        if (first_awaiter == nullptr) {
+            return;  // It was destroyed.
+        }
+        SendAwaiter& awaiter = *first_awaiter;
+        Unlink(awaiter);
+        handle = awaiter.handle_;
+        executor = awaiter.executor_;
+        if (executor != nullptr) {
+            posted = std::make_shared<std::atomic<void*>>(handle.address());
+            awaiter.posted_ = posted;
+        }
+    }
+    if (executor == nullptr) {
+        handle.resume();
+        return;
+    }
+    // Refused, the task is dropped there, and resumes the coroutine on this thread.
+    (void)executor->Post(internal::Resumption(std::move(posted)));
+}
+
+void SendFuture::State::FillReceipt(std::uint32_t position, SendReceipt* receipt) const {
+    const Outcome& outcome = each.empty() ? whole : each[position];
+    receipt->outcome = outcome.outcome;
+    receipt->status = outcome.status;
+    receipt->message_id.assign(Id(position));
+    receipt->durability = outcome.durability;
+    receipt->broker_group.assign(outcome.broker_group);
+    receipt->attempts = outcome.attempts;
+    receipt->sequence = 0;
+    if (outcome.outcome == SendOutcome::kPersisted) {
+        receipt->sequence = outcome.first_sequence + (each.empty() ? position : 0);
+    }
+}
+
+void SendFuture::State::Wake() {
+    if (auto live = producer.lock()) {
+        live->Wake();
+    }
+}
+
+Status SendFuture::State::MayWait() const {
+    const auto live = producer.lock();
+    if (live == nullptr || live->MayWaitForAnswers()) {
+        return Status::Ok();
+    }
+    return Status::FailedPrecondition(
+        "waited for on a thread that brings the answers of the same client: it would wait for "
+        "itself; use a callback or co_await there");
+}
+
+bool SendFuture::State::WaitUntil(TimePoint when) {
+    if (ready.load(std::memory_order_acquire)) {
+        return true;
+    }
+    Wake();
+    internal::MutexLock lock(mutex);
+    ++waiting;
+    const bool came =
+        changed.WaitUntil(mutex, when, [this] { return ready.load(std::memory_order_relaxed); });
+    --waiting;
+    return came;
+}
+
+bool SendFuture::ready() const {
+    return state_ != nullptr && state_->ready.load(std::memory_order_acquire);
+}
+
+SendReceipt SendFuture::Get() const {
+    return *WaitFor(std::chrono::milliseconds::max());
+}
+
+std::optional<SendReceipt> SendFuture::WaitFor(std::chrono::milliseconds time) const {
+    QMQ_CHECK(state_ != nullptr, "a SendFuture that came from no send was waited for");
+    SendReceipt receipt;
+    if (!ready()) {
+        if (state_->queue->process().foreign()) {
+            // Nobody answers it in this process; the other one may have its answer.
+            receipt.status = state_->queue->process().Refusal("the producer");
+            return receipt;
+        }
+        if (Status status = state_->MayWait(); !status.ok()) {
+            receipt.status = std::move(status);
+            return receipt;
+        }
+    }
+    if (!state_->WaitUntil(DeadlineAfter(std::chrono::steady_clock::now(), time))) {
+        return std::nullopt;
+    }
+    state_->FillReceipt(position_, &receipt);
+    return receipt;
+}
+
+SendAwaiter SendFuture::operator co_await() const {
+    return SendAwaiter(*this, nullptr);
+}
+
+SendAwaiter SendFuture::On(Executor& executor) const {
+    return SendAwaiter(*this, &executor);
+}
+
+SendAwaiter::~SendAwaiter() {
+    if (future_.state_ != nullptr) {
+        future_.state_->Leave(*this);
+    }
+}
+
+bool SendAwaiter::await_suspend(std::coroutine_handle<> handle) {
+    QMQ_CHECK(future_.state_ != nullptr, "co_await on a SendFuture that came from no send");
+    if (future_.state_->queue->process().foreign()) {
+        return false;  // Nobody would resume it; `Get` says why.
+    }
+    handle_ = handle;
+    // Kept, since the awaiter may be gone before `Enter` returns.
+    const std::shared_ptr<SendFuture::State> state = future_.state_;
+    return SendFuture::State::Enter(state, *this);
+}
+
+SendFuture ProducerAccess::MakeRefused(const Message& message,
+                                       Status status,
+                                       std::shared_ptr<internal::CallbackQueue> queue) {
+    auto state = std::make_shared<State>();
+    state->queue = std::move(queue);
+    state->AddId(message.id());
+    state->CompleteAll({SendOutcome::kRefused, std::move(status), Durability::kDefault, {}, 0, 0});
+    State::Publish(state);
+    return MakeFuture(std::move(state), 0);
+}
+
+}  // namespace qmq

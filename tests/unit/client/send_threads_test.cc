@@ -1,0 +1,182 @@
+// Calls of a producer that wait, from the threads that a client has of its own.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "qmq/client.h"
+
+#include "tests/support/fake_transport.h"
+
+namespace qmq {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr seconds kPatience{60};  // Never waited for, where the code is right.
+
+class SendThreadsTest : public ::testing::Test {
+protected:
+    SendThreadsTest() { cluster.AddBroker("a"); }
+
+    Client MakeClient(bool inline_callbacks = false) {
+        ClientOptions options;
+        options.uri = "fake:";
+        options.app_code = "test";
+        options.transports = {cluster.factory()};
+        options.log = [](LogLevel, std::string_view) {};
+        options.inline_callbacks = inline_callbacks;
+        return *Client::Create(std::move(options));
+    }
+    static Producer Blocking(Client& client, std::size_t max_pending_count) {
+        ProducerOptions options;
+        options.max_pending_count = max_pending_count;
+        options.when_full = WhenFull::kBlock;
+        options.timeout = kPatience;
+        return *client.MakeProducer(options);
+    }
+    static SubscriptionOptions Consumer() {
+        SubscriptionOptions options;
+        options.subject = "in";
+        options.group = "g";
+        options.start = StartPosition::kEarliest;
+        return options;
+    }
+
+    ThreadPool transport_threads{{1, 1U << 20, "transport"}};
+    testing::FakeCluster cluster{&transport_threads};
+};
+
+// In a handler it was refused, although other threads bring the answers: each refusal cost an
+// attempt of the message that was handled.
+TEST_F(SendThreadsTest, AHandlerWaitsForRoom) {
+    Client client = MakeClient();
+    Producer producer = Blocking(client, 2);
+    constexpr int kMessages = 500;
+    std::atomic<int> refused{0};
+    std::atomic<int> left{kMessages};
+    std::promise<void> done;
+    for (int i = 0; i < kMessages; ++i) {
+        cluster.broker("a").Append(Message("in"));
+    }
+    auto made = client.Subscribe(Consumer(), [&](const Message&) {
+        const Status taken = producer.Send(Message("out"), [](const SendReceipt&) {});
+        refused += taken.ok() ? 0 : 1;
+        if (left.fetch_sub(1) == 1) {
+            done.set_value();
+        }
+    });
+    ASSERT_TRUE(made.ok());
+    ASSERT_EQ(done.get_future().wait_for(kPatience), std::future_status::ready);
+    EXPECT_EQ(refused.load(), 0);
+    EXPECT_TRUE(client.Shutdown(kPatience).drained);
+}
+
+TEST_F(SendThreadsTest, AHandlerMayWaitForReceiptsAndFlush) {
+    Client client = MakeClient();
+    Producer producer = Blocking(client, 100);
+    std::promise<std::pair<SendReceipt, Status>> done;
+    cluster.broker("a").Append(Message("in"));
+    auto made = client.Subscribe(Consumer(), [&](const Message&) {
+        const SendReceipt receipt = producer.Send(Message("out")).Get();
+        producer.Send(Message("out")).Detach();
+        done.set_value({receipt, producer.Flush(kPatience)});
+    });
+    ASSERT_TRUE(made.ok());
+    const auto [receipt, flushed] = done.get_future().get();
+    EXPECT_TRUE(receipt.ok()) << receipt;
+    EXPECT_TRUE(flushed.ok()) << flushed;
+}
+
+TEST_F(SendThreadsTest, ACallbackMayWaitForReceiptsAndFlush) {
+    Client client = MakeClient();
+    Producer producer = Blocking(client, 100);
+    std::promise<std::pair<SendReceipt, Status>> done;
+    ASSERT_TRUE(producer
+                    .Send(Message("s"),
+                          [&](const SendReceipt&) {
+                              const SendReceipt receipt = producer.Send(Message("s")).Get();
+                              producer.Send(Message("s")).Detach();
+                              done.set_value({receipt, producer.Flush(kPatience)});
+                          })
+                    .ok());
+    const auto [receipt, flushed] = done.get_future().get();
+    EXPECT_TRUE(receipt.ok()) << receipt;
+    EXPECT_TRUE(flushed.ok()) << flushed;
+}
+
+// A callback that ran gives its room to a thread that waits for it, and no answer is needed.
+TEST_F(SendThreadsTest, TheEndOfACallbackWakesWhoWaitsForRoom) {
+    Client client = MakeClient();
+    Producer producer = Blocking(client, 1);
+    std::promise<void> release;
+    std::promise<void> began;
+    ASSERT_TRUE(producer
+                    .Send(Message("s"),
+                          [&](const SendReceipt&) {
+                              began.set_value();
+                              release.get_future().wait();
+                          })
+                    .ok());
+    began.get_future().wait();
+    std::promise<Status> taken;
+    std::thread sender(
+        [&] { taken.set_value(producer.Send(Message("s"), [](const SendReceipt&) {})); });
+    while (producer.stats().blocked_calls == 0) {
+        std::this_thread::yield();
+    }
+    release.set_value();
+    EXPECT_TRUE(taken.get_future().get().ok());
+    sender.join();
+}
+
+TEST_F(SendThreadsTest, AShutdownWakesWhoWaitsForRoom) {
+    Client client = MakeClient();
+    cluster.broker("a").SetConnectable(false);
+    Producer producer = Blocking(client, 1);
+    producer.Send(Message("s")).Detach();
+    std::promise<Status> taken;
+    std::thread sender(
+        [&] { taken.set_value(producer.Send(Message("s"), [](const SendReceipt&) {})); });
+    while (producer.stats().blocked_calls == 0) {
+        std::this_thread::yield();
+    }
+    (void)client.Shutdown(milliseconds(0));
+    EXPECT_EQ(taken.get_future().get().code(), StatusCode::kCancelled);
+    sender.join();
+}
+
+TEST_F(SendThreadsTest, OnATransportsThreadWaitingIsRefused) {
+    Client client = MakeClient(true);
+    Producer producer = Blocking(client, 100);
+    // An answer that overtakes the end of its call goes to the callback thread, which may wait.
+    std::promise<std::thread::id> transport;
+    transport_threads.Post([&] { transport.set_value(std::this_thread::get_id()); });
+    const std::thread::id transport_thread = transport.get_future().get();
+    std::optional<Status> flushed;
+    for (int i = 0; i < 10'000 && !flushed.has_value(); ++i) {
+        std::promise<std::optional<Status>> done;
+        ASSERT_TRUE(producer
+                        .Send(Message("s"),
+                              [&](const SendReceipt&) {
+                                  std::optional<Status> status;
+                                  if (std::this_thread::get_id() == transport_thread) {
+                                      status = producer.Flush(kPatience);
+                                  }
+                                  done.set_value(std::move(status));
+                              })
+                        .ok());
+        flushed = done.get_future().get();
+    }
+    ASSERT_TRUE(flushed.has_value());
+    EXPECT_EQ(flushed->code(), StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace qmq

@@ -1,0 +1,387 @@
+// How a client ends while threads of the application are inside of it.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pthread.h>
+
+#include <atomic>
+#include <future>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "qmq/client.h"
+
+#include "tests/support/fake_transport.h"
+
+namespace qmq {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+/// Far more than a step takes, far less than a wait for each other would.
+constexpr seconds kLong{60};
+constexpr seconds kSoon{20};
+
+/// A transport whose destructor waits, as those do while one of their threads is inside a callback
+/// that does not return.
+class SlowEnd final : public Transport {
+public:
+    SlowEnd(std::unique_ptr<Transport> inner, std::shared_future<void> until)
+        : inner_(std::move(inner)), until_(std::move(until)) {}
+    ~SlowEnd() override { until_.wait(); }
+    void Discover(DiscoverRequest request,
+                  TimePoint deadline,
+                  UniqueFunction<void(Result<Route>)> done) override {
+        inner_->Discover(std::move(request), deadline, std::move(done));
+    }
+    std::unique_ptr<BrokerConnection> Connect(
+        const BrokerGroup& group, std::shared_ptr<ConnectionListener> listener) override {
+        return inner_->Connect(group, std::move(listener));
+    }
+
+private:
+    const std::unique_ptr<Transport> inner_;
+    const std::shared_future<void> until_;
+};
+
+class SlowEndFactory final : public TransportFactory {
+public:
+    SlowEndFactory(std::shared_ptr<TransportFactory> inner, std::shared_future<void> until)
+        : inner_(std::move(inner)), until_(std::move(until)) {}
+    std::vector<std::string> Schemes() const override { return inner_->Schemes(); }
+    Result<std::unique_ptr<Transport>> Make(const std::string& uri,
+                                            const TransportContext& context) override {
+        auto made = inner_->Make(uri, context);
+        if (!made.ok()) {
+            return made.status();
+        }
+        return std::unique_ptr<Transport>(std::make_unique<SlowEnd>(std::move(*made), until_));
+    }
+
+private:
+    const std::shared_ptr<TransportFactory> inner_;
+    const std::shared_future<void> until_;
+};
+
+class ShutdownThreadsTest : public ::testing::Test {
+protected:
+    ShutdownThreadsTest() { cluster.AddBroker("a"); }
+
+    ClientOptions Options() {
+        ClientOptions options;
+        options.uri = "fake:";
+        options.app_code = "test";
+        options.transports = {cluster.factory()};
+        options.log = [](LogLevel, std::string_view) {};
+        return options;
+    }
+    Client MakeClient() { return std::move(*Client::Create(Options())); }
+    static SubscriptionOptions Consumer(const std::string& group = "g") {
+        SubscriptionOptions options;
+        options.subject = "s";
+        options.group = group;
+        options.start = StartPosition::kEarliest;
+        return options;
+    }
+    testing::FakeBroker& broker() { return cluster.broker("a"); }
+
+    ThreadPool transport_threads{{1, 1U << 20, "transport"}};
+    testing::FakeCluster cluster{&transport_threads};
+};
+
+// A callback and another thread shut down at once: the thread waited for the callback to end, the
+// callback for the thread's shutdown, until the deadline.
+TEST_F(ShutdownThreadsTest, AShutdownInACallbackAndOneBesideItDoNotWaitForEachOther) {
+    Client client = MakeClient();
+    Producer producer = *client.MakeProducer();
+    std::promise<void> inside;
+    std::promise<void> beside;
+    std::promise<steady_clock::time_point> ended_inside;
+    const auto start = steady_clock::now();
+    (void)producer.Send(Message("s"), [&](const SendReceipt&) {
+        inside.set_value();
+        beside.get_future().wait();
+        (void)client.Shutdown(kLong);
+        ended_inside.set_value(steady_clock::now());
+    });
+    inside.get_future().wait();
+    std::thread other([&] {
+        beside.set_value();
+        (void)client.Shutdown(kLong);
+    });
+    other.join();
+    EXPECT_LT(steady_clock::now() - start, kSoon);
+    EXPECT_LT(ended_inside.get_future().get() - start, kSoon);
+}
+
+// Likewise two handlers, of one subscription and of two.
+TEST_F(ShutdownThreadsTest, HandlersThatShutDownDoNotWaitForEachOther) {
+    Client client = MakeClient();
+    std::atomic<int> inside{0};
+    std::atomic<int> ended{0};
+    std::promise<void> all_inside;
+    const auto all_ended = std::make_shared<std::promise<void>>();
+    const auto went = all_inside.get_future().share();
+    const auto handler = [&, all_ended, went](const Message&) {
+        if (++inside == 4) {
+            all_inside.set_value();
+        }
+        went.wait();
+        (void)client.Shutdown(kLong);
+        if (++ended == 4) {
+            all_ended->set_value();
+        }
+    };
+    SubscriptionOptions options = Consumer("g1");
+    options.parallelism = 2;
+    auto first = client.Subscribe(options, handler);
+    options.group = "g2";
+    auto second = client.Subscribe(options, handler);
+    ASSERT_TRUE(first.ok() && second.ok());
+    const auto start = steady_clock::now();
+    broker().Append(Message("s"));
+    broker().Append(Message("s"));
+    all_ended->get_future().wait();
+    EXPECT_LT(steady_clock::now() - start, kSoon);
+    (void)client.Shutdown(kLong);
+    EXPECT_LT(steady_clock::now() - start, kSoon);
+}
+
+TEST_F(ShutdownThreadsTest, ALogSinkMayShutDown) {
+    std::optional<Client> client;
+    std::promise<void> made;
+    std::promise<void> ended;
+    ClientOptions options = Options();
+    std::atomic<bool> once{false};
+    broker().SetConnectError(Status::Unavailable("refused"));
+    options.log = [&, is_made = made.get_future().share()](LogLevel, std::string_view) {
+        is_made.wait();
+        if (!once.exchange(true)) {
+            (void)client->Shutdown(kLong);
+            ended.set_value();
+        }
+    };
+    client.emplace(std::move(*Client::Create(std::move(options))));
+    const auto start = steady_clock::now();
+    Producer producer = *client->MakeProducer();
+    // Its connection fails, which is logged.
+    producer.Send(Message("s"), milliseconds(100)).Detach();
+    made.set_value();
+    ended.get_future().wait();
+    EXPECT_LT(steady_clock::now() - start, kSoon);
+}
+
+// A sink that blocks ran on the thread of the timers: nothing was renewed, and no connection made
+// again, as long as it did.
+TEST_F(ShutdownThreadsTest, ALogSinkThatBlocksHoldsUpNothingElse) {
+    std::promise<void> go;
+    std::promise<void> blocked;
+    std::atomic<bool> once{false};
+    ClientOptions options = Options();
+    options.log = [&, went = go.get_future().share()](LogLevel, std::string_view) {
+        if (!once.exchange(true)) {
+            blocked.set_value();
+        }
+        went.wait();
+    };
+    broker().SetConnectError(Status::Unavailable("refused"));
+    Client client = std::move(*Client::Create(std::move(options)));
+    Producer producer = *client.MakeProducer();
+    const SendFuture sent = producer.Send(Message("s"));
+    blocked.get_future().wait();
+    broker().SetConnectError(Status::Ok());
+    EXPECT_TRUE(sent.Get().ok());
+    const auto start = steady_clock::now();
+    (void)client.Shutdown(milliseconds(10));
+    EXPECT_LT(steady_clock::now() - start, kSoon);
+    go.set_value();
+}
+
+// The transport's destructor waits for its threads, and one of these may be inside a callback of
+// the application's (`inline_callbacks`) that does not return: Shutdown(500ms) never came back.
+TEST_F(ShutdownThreadsTest, ShutdownReturnsAlthoughTheTransportDoesNotEnd) {
+    std::promise<void> go;
+    const auto went = go.get_future().share();
+    auto called = std::make_shared<std::promise<void>>();
+    ClientOptions options = Options();
+    options.inline_callbacks = true;
+    options.transports = {std::make_shared<SlowEndFactory>(cluster.factory(), went)};
+    {
+        Client client = std::move(*Client::Create(std::move(options)));
+        Producer producer = *client.MakeProducer();
+        (void)producer.Send(Message("s"), [called, went](const SendReceipt&) {
+            called->set_value();
+            went.wait();
+        });
+        called->get_future().wait();
+        const auto start = steady_clock::now();
+        (void)client.Shutdown(milliseconds(50));
+        EXPECT_LT(steady_clock::now() - start, seconds(5));
+    }
+    go.set_value();
+}
+
+// The call went on in a client that was gone.
+TEST_F(ShutdownThreadsTest, TheAnswerOfAShutdownMayDestroyTheClient) {
+    class Nothing final : public Filter {
+        HandlerOutcome Handle(DeliveryContext&, Next& next) override { return next(); }
+    };
+    auto kept = std::make_shared<Nothing>();
+    const std::weak_ptr<Nothing> by_the_client = kept;
+    ClientOptions options = Options();
+    options.filters = {std::move(kept)};
+    std::optional<Client> client(std::move(*Client::Create(std::move(options))));
+    (void)client->Shutdown(milliseconds(0));
+    bool answered = false;
+    client->ShutdownAsync(kLong, [&](const ShutdownReport&) {
+        answered = true;
+        client.reset();
+        EXPECT_FALSE(by_the_client.expired()) << "the call it is made from is still in there";
+    });
+    EXPECT_TRUE(answered);
+    EXPECT_TRUE(by_the_client.expired());
+}
+
+/// The system gives no thread while one of these is there.
+class NoThreads {
+public:
+    NoThreads() {
+        EXPECT_EQ(pthread_getattr_default_np(&before_), 0);
+        pthread_attr_t no_stack_is_so_large = before_;
+        EXPECT_EQ(pthread_attr_setstacksize(&no_stack_is_so_large, std::size_t{1} << 47), 0);
+        EXPECT_EQ(pthread_setattr_default_np(&no_stack_is_so_large), 0);
+    }
+    ~NoThreads() { EXPECT_EQ(pthread_setattr_default_np(&before_), 0); }
+    NoThreads(const NoThreads&) = delete;
+    NoThreads& operator=(const NoThreads&) = delete;
+
+private:
+    pthread_attr_t before_;
+};
+
+// The thread on which the transport goes could not begin: Shutdown threw, and whoever else waited
+// for the end had no answer.
+TEST_F(ShutdownThreadsTest, AClientEndsAlsoWhenTheSystemGivesNoThread) {
+    Client client = MakeClient();
+    Producer producer = *client.MakeProducer();
+    ASSERT_TRUE(producer.Send(Message("s")).Get().ok());
+    const NoThreads none;
+    ASSERT_THROW(std::thread([] {}), std::system_error);
+    const auto ended = std::make_shared<std::promise<bool>>();
+    client.ShutdownAsync(
+        kLong, [ended](const ShutdownReport& report) { ended->set_value(report.drained); });
+    EXPECT_TRUE(client.Shutdown(kLong).drained);
+    EXPECT_TRUE(ended->get_future().get());
+}
+
+// Millions of callbacks were owed, thrown away, and the report said "drained".
+TEST_F(ShutdownThreadsTest, TheReportCountsCallbacksThatNeverCome) {
+    std::promise<void> go;
+    auto called = std::make_shared<std::promise<void>>();
+    auto count = std::make_shared<std::atomic<int>>(0);
+    Client client = MakeClient();
+    Producer producer = *client.MakeProducer();
+    (void)producer.Send(Message("s"), [called, went = go.get_future().share()](const SendReceipt&) {
+        called->set_value();
+        went.wait();
+    });
+    called->get_future().wait();
+    for (int i = 0; i < 9; ++i) {
+        (void)producer.Send(Message("s"), [count](const SendReceipt&) { ++*count; });
+    }
+    const ShutdownReport report = client.Shutdown(milliseconds(10));
+    EXPECT_EQ(report.callbacks_dropped, 9U);
+    EXPECT_FALSE(report.drained);
+    go.set_value();
+    EXPECT_EQ(*count, 0);
+}
+
+/// In the place of a callback that is never called: does something when it is destroyed.
+class AtItsEnd {
+public:
+    explicit AtItsEnd(Task task) : task_(std::move(task)) {}
+    AtItsEnd(AtItsEnd&& other) noexcept : task_(std::exchange(other.task_, nullptr)) {}
+    AtItsEnd& operator=(AtItsEnd&&) = delete;
+    ~AtItsEnd() {
+        if (task_) {
+            task_();
+        }
+    }
+    void operator()(const SendReceipt&) {}
+
+private:
+    Task task_;
+};
+
+// The thread that ends a client waited for itself, up to its deadline.
+TEST_F(ShutdownThreadsTest, ADestructorMayShutDownTheClientThatEnds) {
+    std::promise<void> go;
+    auto called = std::make_shared<std::promise<void>>();
+    Client client = MakeClient();
+    Producer producer = *client.MakeProducer();
+    (void)producer.Send(Message("s"), [called, went = go.get_future().share()](const SendReceipt&) {
+        called->set_value();
+        went.wait();
+    });
+    called->get_future().wait();
+    std::atomic<bool> came{false};
+    (void)producer.Send(Message("s"), AtItsEnd([&] {
+                            EXPECT_FALSE(client.Shutdown(kLong).drained);
+                            came = true;
+                        }));
+    const auto start = steady_clock::now();
+    EXPECT_EQ(client.Shutdown(milliseconds(10)).callbacks_dropped, 1U);
+    EXPECT_LT(steady_clock::now() - start, kSoon);
+    EXPECT_TRUE(came);
+    go.set_value();
+}
+
+// The queue of callbacks has ended when the destructor of one that was dropped makes another due:
+// that one was destroyed without a word.
+TEST_F(ShutdownThreadsTest, TheReportCountsCallbacksThatComeDueWhileItEnds) {
+    std::promise<void> go;
+    auto called = std::make_shared<std::promise<void>>();
+    Client client = MakeClient();
+    Producer producer = *client.MakeProducer();
+    PullConsumerOptions options;
+    options.subject = "s";
+    options.group = "g";
+    options.start = StartPosition::kEarliest;
+    PullConsumer puller = *client.MakePullConsumer(options);
+    broker().Append(Message("s"));
+    std::vector<Delivery> pulled = *puller.Pull({.max_messages = 1, .max_wait = kLong});
+    ASSERT_EQ(pulled.size(), 1U);
+    (void)producer.Send(Message("t"), [called, went = go.get_future().share()](const SendReceipt&) {
+        called->set_value();
+        went.wait();
+    });
+    called->get_future().wait();
+    (void)producer.Send(Message("t"), AtItsEnd([delivery = std::move(pulled[0])]() mutable {
+                            delivery.Ack([](const Status&) {});
+                        }));
+    const ShutdownReport report = client.Shutdown(milliseconds(10));
+    EXPECT_EQ(report.callbacks_dropped, 2U);
+    EXPECT_FALSE(report.drained);
+    go.set_value();
+}
+
+// What ends a wait for a route when the client goes: it went on to its own deadline.
+TEST_F(ShutdownThreadsTest, ShutdownEndsWaitReady) {
+    broker().SetConnectError(Status::Unavailable("refused"));
+    Client client = MakeClient();
+    const auto start = steady_clock::now();
+    std::promise<Status> waited;
+    std::thread waiter([&] { waited.set_value(client.WaitReady("s", milliseconds::max())); });
+    (void)client.Shutdown(milliseconds(0));
+    EXPECT_EQ(waited.get_future().get().code(), StatusCode::kCancelled);
+    EXPECT_LT(steady_clock::now() - start, kSoon);
+    waiter.join();
+}
+
+}  // namespace
+}  // namespace qmq

@@ -1,0 +1,45 @@
+#include "sdk/client/src/send/spare_parts.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace qmq::internal {
+namespace {
+
+/// Zero for one that has none of its own.
+std::size_t CapacityOf(const std::string& memory) {
+    return memory.capacity() == std::string().capacity() ? 0 : memory.capacity();
+}
+
+// Of each batch that was kept the memory was kept as well, beyond every bound: 400 MiB of a
+// producer whose broker had been away.
+TEST(SparePartsTest, KeepsNoMoreMemoryThanItsBound) {
+    constexpr std::size_t kCount = 1'000;
+    std::vector<BatchPtr> used;
+    for (std::size_t i = 0; i < kCount; ++i) {
+        used.push_back(std::make_shared<PendingBatch>(TimePoint(), BackoffOptions{}));
+        used.back()->place = PendingBatch::Place::kDone;
+        used.back()->encoded.assign(64U << 10, 'x');
+    }
+    SpareParts spare;
+    SpareParts::Clean(&used);
+    spare.Keep(&used);
+    std::size_t batches = 0;
+    std::size_t bytes = 0;
+    while (const BatchPtr batch = spare.TakeBatch()) {
+        ++batches;
+        bytes += batch->encoded.capacity();
+    }
+    while (const std::size_t capacity = CapacityOf(spare.TakeMemory())) {
+        bytes += capacity;
+    }
+    EXPECT_EQ(batches, kCount);
+    EXPECT_LE(bytes, 5U << 20);
+    EXPECT_GE(bytes, 3U << 20);
+}
+
+}  // namespace
+}  // namespace qmq::internal

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/env/file_system.h"
+
+namespace qmq::store {
+
+/// Another file system, with a hook before each allocation that needs room: it may do what another
+/// thread would do just then, and say that there is no room.
+class HookedFiles final : public env::FileSystem {
+public:
+    explicit HookedFiles(env::FileSystem& files) : files_(files) {}
+
+    std::function<Status(const std::string& path)> before_allocate = [](const std::string&) {
+        return Status::Ok();
+    };
+
+    Result<std::unique_ptr<env::File>> Open(const std::string& path, env::OpenMode mode) override {
+        auto file = files_.Open(path, mode);
+        if (!file.ok()) {
+            return file.status();
+        }
+        return std::unique_ptr<env::File>(
+            std::make_unique<HookedFile>(*this, path, std::move(*file)));
+    }
+    Status Remove(const std::string& path) override { return files_.Remove(path); }
+    Status Rename(const std::string& from, const std::string& to) override {
+        return files_.Rename(from, to);
+    }
+    Result<bool> Exists(const std::string& path) override { return files_.Exists(path); }
+    Result<std::vector<std::string>> List(const std::string& directory) override {
+        return files_.List(directory);
+    }
+    Status MakeDirectories(const std::string& directory) override {
+        return files_.MakeDirectories(directory);
+    }
+    Status SyncDirectory(const std::string& directory) override {
+        return files_.SyncDirectory(directory);
+    }
+    Result<std::unique_ptr<env::FileLock>> Lock(const std::string& path) override {
+        return files_.Lock(path);
+    }
+    Result<env::DiskSpace> Space(const std::string& directory) override {
+        return files_.Space(directory);
+    }
+
+private:
+    class HookedFile final : public env::File {
+    public:
+        HookedFile(HookedFiles& owner, std::string path, std::unique_ptr<env::File> file)
+            : owner_(owner), path_(std::move(path)), file_(std::move(file)) {}
+        Status WriteAt(std::uint64_t offset, std::span<const std::string_view> parts) override {
+            return file_->WriteAt(offset, parts);
+        }
+        Result<Slice> ReadAt(std::uint64_t offset, std::size_t length) override {
+            return file_->ReadAt(offset, length);
+        }
+        Status Sync() override { return file_->Sync(); }
+        Status Allocate(std::uint64_t bytes) override {
+            const Result<std::uint64_t> size = file_->Size();
+            Status status =
+                size.ok() && size.value() >= bytes ? Status::Ok() : owner_.before_allocate(path_);
+            return status.ok() ? file_->Allocate(bytes) : status;
+        }
+        Status Truncate(std::uint64_t bytes) override { return file_->Truncate(bytes); }
+        Result<std::uint64_t> Size() override { return file_->Size(); }
+
+    private:
+        HookedFiles& owner_;
+        const std::string path_;
+        const std::unique_ptr<env::File> file_;
+    };
+
+    env::FileSystem& files_;
+};
+
+}  // namespace qmq::store
