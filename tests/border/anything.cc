@@ -87,6 +87,16 @@ std::string SanitizerIn(const std::string& log) {
     return {};
 }
 
+std::string LastLineOf(const std::string& log) {
+    std::ifstream file(log);
+    std::string line;
+    std::string last;
+    while (std::getline(file, line)) {
+        last = line.empty() ? last : line;
+    }
+    return last;
+}
+
 /// Adds what one round printed, and how it ended.
 void Add(
     Sum& sum, std::uint64_t seed, const std::string& log, const std::string& printed, int code) {
@@ -120,7 +130,7 @@ void Add(
         problem(said);
     }
     if (code != 0 && !explained) {
-        problem("the process ended with " + std::to_string(code));
+        problem("the process ended with " + std::to_string(code) + ": " + LastLineOf(log));
     }
     sum.failed += static_cast<std::uint64_t>(explained);
     if (!explained) {

@@ -9,6 +9,11 @@ namespace qmq::border {
 
 using std::chrono::milliseconds;
 
+void World::BeginEnd() {
+    const std::lock_guard lock(end_mutex_);
+    ending_ = true;
+}
+
 /// Of several that end the client at once, one from a callback may have its report before the
 /// others are done: the end is when the last of them is.
 void World::EndedBy(const ShutdownReport& report, bool may_leave_running) {
@@ -20,7 +25,7 @@ void World::EndedBy(const ShutdownReport& report, bool may_leave_running) {
 
 bool World::EndByShutdown(Place place, ClientBox& box) {
     ++enders_;
-    ending_ = true;
+    BeginEnd();
     const auto begin = Clock::now();
     const milliseconds timeout(OneIn(4) ? 0 : Pick(300));
     const ShutdownReport report = box.client.Shutdown(timeout);
@@ -36,7 +41,7 @@ bool World::EndByShutdown(Place place, ClientBox& box) {
 
 bool World::EndByShutdownAsync(Place, ClientBox& box) {
     ++enders_;
-    ending_ = true;
+    BeginEnd();
     ++shutdowns_->taken;
     box.client.ShutdownAsync(
         milliseconds(Pick(300)),
@@ -49,7 +54,7 @@ bool World::EndByShutdownAsync(Place, ClientBox& box) {
 }
 
 bool World::EndByDestruction(Place, std::shared_ptr<ClientBox> box) {
-    ending_ = true;
+    BeginEnd();
     {
         const std::lock_guard lock(mutex_);
         client_.reset();

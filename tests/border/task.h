@@ -4,7 +4,6 @@
 #include <coroutine>
 #include <memory>
 #include <mutex>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -35,28 +34,33 @@ public:
     };
 };
 
+/// Whether coroutines are resumed on the calling thread, one of the client's: those that wait may
+/// be destroyed there.
+inline thread_local bool t_resumes = false;
+
 /// Waits on `inner`, and tells `life` when the coroutine may be destroyed.
 template <typename Inner>
 struct Watched {
     Inner inner;
     std::shared_ptr<Life> life;
+    bool waited = false;  ///< It was suspended: whoever goes on with it called it.
 
     bool await_ready() { return inner.await_ready(); }
     auto await_suspend(std::coroutine_handle<> handle) {
         const std::shared_ptr<Life> kept = life;  // We may be gone before this returns.
         kept->handle = handle;
         kept->resumed = false;
-        if constexpr (std::is_void_v<decltype(inner.await_suspend(handle))>) {
-            inner.await_suspend(handle);
-            kept->suspended = true;
-        } else {
-            const bool suspended = inner.await_suspend(handle);
-            kept->suspended = suspended;
-            return suspended;
+        waited = true;
+        const bool suspended = inner.await_suspend(handle);
+        if (!suspended) {
+            waited = false;
         }
+        kept->suspended = suspended;
+        return suspended;
     }
     auto await_resume() {
         life->resumed = true;
+        t_resumes = t_resumes || (waited && life->on_callback_thread);
         return inner.await_resume();
     }
 };

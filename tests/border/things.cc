@@ -84,8 +84,7 @@ bool World::Do(Place place, Thing thing) {
         case Thing::kThrow:
             return false;  // The place does it.
         case Thing::kDestroyCoroutine:
-            // On the transport's threads another one may be resumed at this moment.
-            return !inline_callbacks_ && lives_.DestroyOne();
+            return DestroyCoroutine();
         case Thing::kShutdown:
         case Thing::kShutdownAsync:
         case Thing::kDestroyClient:
@@ -151,7 +150,10 @@ Task0 World::AwaitSends(std::shared_ptr<World> self, Producer producer) {
         Watched<SendAwaiter> watched{AwaiterOf(future, executor), life};
         co_await watched;
         life->suspended = false;
-        self->Enter(Place::kCoroutine);
+        // Else the application's own thread is here, or its executor, which may take its time.
+        if (watched.waited && executor == nullptr) {
+            self->Enter(Place::kCoroutine);
+        }
         self->problems_.Count("coroutines resumed");
         self->Visit(Place::kCoroutine);
     }
@@ -188,6 +190,16 @@ bool World::DoSend(Thing thing) {
     }
     futures_.push_back(std::move(future));
     return true;
+}
+
+bool World::DestroyCoroutine() {
+    // On another thread, and so on the transport's several, one may be resumed at this moment.
+    if (inline_callbacks_ || !t_resumes) {
+        return false;
+    }
+    // Whoever ends the client may resume coroutines as well.
+    const std::lock_guard lock(end_mutex_);
+    return !ending_ && lives_.DestroyOne();
 }
 
 bool World::DoProducer(Thing thing) {

@@ -126,7 +126,7 @@ void World::Enter(Place place) {
     }
     const auto late = Clock::now().time_since_epoch().count() - ended;
     // What had begun when a shutdown gave up waiting may not have come this far before it returned.
-    if (!may_leave_running_ || late > 300'000'000) {
+    if (!may_leave_running_ || late > 1'000'000'000) {
         Problem(std::string("called after the end: ") + ToString(place) + ", ended by " +
                 ToString(options_.ending) + " in " + ToString(options_.ending_place));
     }

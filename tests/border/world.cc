@@ -22,7 +22,7 @@ bool Comes(F&& what) {
 }  // namespace
 
 World::EndTeller::~EndTeller() {
-    world->ending_ = true;
+    world->BeginEnd();
     world->may_leave_running_ = true;
     world->Ended(nullptr);
 }

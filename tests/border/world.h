@@ -86,6 +86,7 @@ private:
     bool DoPull(Thing thing);
     bool DoDelivery(Thing thing);
     bool DoEnd(Place place, Thing thing);
+    bool DestroyCoroutine();
     Thing Choose(Place place) const;
     bool SendCallbackTo(ProducerBox& box);
     bool SendBad(ProducerBox& box);
@@ -108,6 +109,7 @@ private:
     static bool InsideHandler();
 
     // Its life, in world.cc.
+    void BeginEnd();
     void EndedBy(const ShutdownReport& report, bool may_leave_running);
     void Ended(const ShutdownReport* report);
     void UserThread(std::uint64_t seed);
@@ -144,7 +146,9 @@ private:
 
     std::atomic<bool> armed_{false};   // The ending is due, at its place.
     std::atomic<int> enders_{0};       // Shutdowns under way.
-    std::atomic<bool> ending_{false};  // Somebody has begun to end the client.
+    std::atomic<bool> ending_{false};  // Somebody has begun to end the client. Under end_mutex_.
+    /// What is destroyed under it may end the client.
+    std::recursive_mutex end_mutex_;
     /// Made when the end may have begun: once it is over their completions are owed to nobody.
     std::atomic<std::uint64_t> late_decisions_{0};
     std::atomic<bool> stop_{false};
