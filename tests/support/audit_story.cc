@@ -153,8 +153,10 @@ private:
         const std::uint32_t least = before.cut_count != now.cut_count
                                         ? LeastAfterCut(node, history_.cuts[before.cut_count])
                                         : before.attempt + (has_decided ? 1U : 0U);
-        const std::uint64_t deaths =
-            Counted(now.unseen) - std::min(Counted(now.unseen), Counted(before.unseen));
+        // Those that handled it may have died without a word of it, and so for nothing.
+        const std::uint64_t silent = SilentBefore(node);
+        const std::uint64_t after = Counted(now.unseen + silent);
+        const std::uint64_t deaths = after - std::min(after, Counted(before.unseen + silent));
         const std::uint64_t most = before.attempt + 1 + deaths;
         if (now.attempt < least || (rules_.hand_outs_are_known && now.attempt > most)) {
             Problem("came with attempt " + std::to_string(now.attempt) + " after attempt " +
@@ -165,6 +167,19 @@ private:
             Problem("came with attempt " + std::to_string(now.attempt) + " of " +
                     std::to_string(rules_.max_attempts));
         }
+    }
+
+    /// Deliveries before `node` of which the broker may know no more than that they were held.
+    std::uint64_t SilentBefore(const Node& node) const {
+        std::uint64_t count = 0;
+        for (std::size_t at = node.parent; at != kNone; at = nodes_[at].parent) {
+            const Step& step = *nodes_[at].step;
+            const bool is_told = step.answer == Step::Answer::kRecorded &&
+                                 step.answered_at <= node.step->at &&
+                                 step.cut_count == node.step->cut_count;
+            count += static_cast<std::uint64_t>(!is_told);
+        }
+        return count;
     }
 
     /// What was synced of the attempts before `node`, it cannot have forgotten.

@@ -618,6 +618,25 @@ TEST_F(AuditRulesTest, TheFirstTwoDeathsOfWhoMerelyHeldItCostNoAttemptAndTheThir
     EXPECT_EQ(Problems().size(), 1U);  // That of "a" only.
 }
 
+// Deaths of handlers that were not told of were counted apart from those of consumers that merely
+// held it, though the broker does not know one from the other.
+TEST_F(AuditRulesTest, WhoHandledItAndDiedSilentlyMayHaveDiedForNothing) {
+    Send("a");
+    Handle("a");
+    Handle("a");
+    for (int i = 0; i < 2; ++i) {
+        audit_.OnHandedOut("g", "a", {false, 7});  // Deaths three and four.
+    }
+    Decide(Handle("a", 3), AckVerdict::kAck);
+    EXPECT_THAT(Problems(), IsEmpty());
+
+    Send("b", 1, 8);
+    Handle("b", 1, Copy{false, 8});
+    audit_.OnHandedOut("g", "b", {false, 8});
+    Decide(Handle("b", 3, Copy{false, 8}), AckVerdict::kAck);
+    EXPECT_THAT(Problems(), ElementsAre(HasSubstr("attempt 3 after attempt 1")));
+}
+
 // Dead letters.
 
 TEST_F(AuditRulesTest, WhatHasUsedUpItsAttemptsIsADeadLetterWithItsLastError) {
