@@ -226,42 +226,42 @@ Message& Message::SetText(std::string_view name, PropertyKind kind, std::string_
     return *this;
 }
 
-Message& Message::Set(std::string_view name, bool value) {
+Message& Message::Set(NameView name, bool value) {
     return SetText(name, PropertyKind::kBool, value ? "true" : "false");
 }
-Message& Message::Set(std::string_view name, std::int32_t value) {
+Message& Message::Set(NameView name, std::int32_t value) {
     return SetText(name, PropertyKind::kInt, NumberText(std::int64_t{value}).view());
 }
-Message& Message::Set(std::string_view name, std::int64_t value) {
+Message& Message::Set(NameView name, std::int64_t value) {
     return SetText(name, PropertyKind::kInt, NumberText(value).view());
 }
-Message& Message::Set(std::string_view name, float value) {
+Message& Message::Set(NameView name, float value) {
     return SetText(name, PropertyKind::kDouble, NumberText(value).view());
 }
-Message& Message::Set(std::string_view name, double value) {
+Message& Message::Set(NameView name, double value) {
     return SetText(name, PropertyKind::kDouble, NumberText(value).view());
 }
-Message& Message::Set(std::string_view name, WallTime value) {
+Message& Message::Set(NameView name, WallTime value) {
     const std::int64_t milliseconds = value.time_since_epoch().count();
     return SetText(name, PropertyKind::kTime, NumberText(milliseconds).view());
 }
-Message& Message::Set(std::string_view name, std::string_view value) {
+Message& Message::Set(NameView name, std::string_view value) {
     const bool text = internal::IsUtf8(value);
     return SetText(name, text ? PropertyKind::kString : PropertyKind::kBytes, value);
 }
 
-Message& Message::Set(std::string_view name, const char* value) {
+Message& Message::Set(NameView name, const char* value) {
     return value == nullptr && FailIfNull(value, "the value of property " + Quote(name))
                ? *this
                : Set(name, std::string_view(value));
 }
 
-std::optional<std::string_view> Message::FindText(std::string_view name) const {
+std::optional<std::string_view> Message::FindText(NameView name) const {
     const auto found = internal::FindProperty(Parts().properties, name);
     return found ? std::optional(found->text) : std::nullopt;
 }
 
-bool Message::Has(std::string_view name) const {
+bool Message::Has(NameView name) const {
     return FindText(name).has_value() ||
            internal::FindProperty(Parts().properties, std::string(name) + "#part0").has_value();
 }
@@ -314,7 +314,7 @@ std::vector<std::string_view> Message::tags() const {
     return all;
 }
 
-bool Message::HasTag(std::string_view tag) const {
+bool Message::HasTag(NameView tag) const {
     return TagsContain(Parts().tags, tag);
 }
 

@@ -90,7 +90,7 @@ std::optional<T> Message::TryGet(std::string_view name) const {
 }
 
 template <PropertyType T>
-Result<T> Message::Find(std::string_view name) const {
+Result<T> Message::Find(NameView name) const {
     if (std::optional<T> value = TryGet<T>(name)) {
         return std::move(*value);
     }
@@ -104,7 +104,7 @@ Result<T> Message::Find(std::string_view name) const {
 }
 
 template <PropertyType T>
-T Message::Get(std::string_view name) const {
+T Message::Get(NameView name) const {
     Result<T> found = Find<T>(name);
     if (!found.ok()) {
         throw PropertyError(std::string(found.status().message()));
@@ -120,20 +120,20 @@ template std::optional<double> Message::TryGet<double>(std::string_view) const;
 template std::optional<WallTime> Message::TryGet<WallTime>(std::string_view) const;
 template std::optional<std::string> Message::TryGet<std::string>(std::string_view) const;
 
-template bool Message::Get<bool>(std::string_view) const;
-template std::int32_t Message::Get<std::int32_t>(std::string_view) const;
-template std::int64_t Message::Get<std::int64_t>(std::string_view) const;
-template float Message::Get<float>(std::string_view) const;
-template double Message::Get<double>(std::string_view) const;
-template WallTime Message::Get<WallTime>(std::string_view) const;
-template std::string Message::Get<std::string>(std::string_view) const;
+template bool Message::Get<bool>(NameView) const;
+template std::int32_t Message::Get<std::int32_t>(NameView) const;
+template std::int64_t Message::Get<std::int64_t>(NameView) const;
+template float Message::Get<float>(NameView) const;
+template double Message::Get<double>(NameView) const;
+template WallTime Message::Get<WallTime>(NameView) const;
+template std::string Message::Get<std::string>(NameView) const;
 
-template Result<bool> Message::Find<bool>(std::string_view) const;
-template Result<std::int32_t> Message::Find<std::int32_t>(std::string_view) const;
-template Result<std::int64_t> Message::Find<std::int64_t>(std::string_view) const;
-template Result<float> Message::Find<float>(std::string_view) const;
-template Result<double> Message::Find<double>(std::string_view) const;
-template Result<WallTime> Message::Find<WallTime>(std::string_view) const;
-template Result<std::string> Message::Find<std::string>(std::string_view) const;
+template Result<bool> Message::Find<bool>(NameView) const;
+template Result<std::int32_t> Message::Find<std::int32_t>(NameView) const;
+template Result<std::int64_t> Message::Find<std::int64_t>(NameView) const;
+template Result<float> Message::Find<float>(NameView) const;
+template Result<double> Message::Find<double>(NameView) const;
+template Result<WallTime> Message::Find<WallTime>(NameView) const;
+template Result<std::string> Message::Find<std::string>(NameView) const;
 
 }  // namespace qmq

@@ -127,6 +127,11 @@ TEST(OptionsTest, SubscriptionFields) {
     ExpectProblem(options, "tags");
     options.tags = AllOf("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11");
     ExpectProblem(options, "tags");
+    const char* const null = nullptr;  // Ended the process.
+    options.tags = {"vip", null};
+    ExpectProblem(options, "tag");
+    options.tags = AllOf("vip", null);
+    ExpectProblem(options, "tag");
     // Tags without a mode were taken, and filtered nothing.
     options.tags = Tags(TagFilter{TagMode::kNone, {"vip"}});
     ExpectProblem(options, "tags");

@@ -158,5 +158,19 @@ TEST(MessageLimitsTest, ANullPointerIsAMistakeOfTheMessage) {
     EXPECT_FALSE(Message("s").Set("host", null).Has("host"));
 }
 
+// A name was read before anybody looked at it.
+TEST(MessageLimitsTest, ANullNameIsAnEmptyOne) {
+    const char* const null = nullptr;
+    ExpectRefused(Message("s").Set(null, 1), "property name is empty");
+    ExpectRefused(Message("s").Set(null, "text"), "property name is empty");
+    const Message message = Message("s").Set("host", "h").AddTag("vip");
+    EXPECT_FALSE(message.Has(null));
+    EXPECT_FALSE(message.HasTag(null));
+    EXPECT_FALSE(message.FindText(null).has_value());
+    EXPECT_EQ(message.GetOr<std::int64_t>(null, 7), 7);
+    EXPECT_EQ(message.Find<std::string>(null).status().code(), StatusCode::kNotFound);
+    EXPECT_THROW((void)message.Get<bool>(null), PropertyError);
+}
+
 }  // namespace
 }  // namespace qmq

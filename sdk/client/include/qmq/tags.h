@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "qmq/message.h"
+#include "qmq/name_view.h"
 #include "qmq/protocol.h"
 
 namespace qmq {
@@ -53,12 +54,11 @@ public:
     /// All messages.
     Tags() = default;
     /// Those with any of 1 to 10 tags.
-    Tags(std::initializer_list<std::string_view> any)
-        : filter_{TagMode::kAny, {any.begin(), any.end()}} {}
+    Tags(std::initializer_list<NameView> any) : filter_{TagMode::kAny, {any.begin(), any.end()}} {}
     // NOLINTNEXTLINE(google-explicit-constructor): both are made by AnyOf and AllOf.
     Tags(const LiteralTags& literal) : filter_{literal.mode(), {}} {
         for (std::size_t i = 0; i < literal.count() && i < Message::kMaxTags; ++i) {
-            filter_.tags.emplace_back(literal.name(i));
+            filter_.tags.emplace_back(NameView(literal.name(i)));
         }
         filter_.tags.resize(literal.count());  // Too many are refused where the consumer is made.
     }
@@ -86,17 +86,17 @@ namespace internal {
 /// Names of which at least one is no literal.
 template <typename... Names>
 concept RuntimeTags = (sizeof...(Names) > 0) &&
-                      (std::constructible_from<std::string, Names> && ...) &&
+                      (std::convertible_to<const Names&, NameView> && ...) &&
                       !(std::is_array_v<std::remove_reference_t<Names>> && ...);
 }  // namespace internal
 
 template <typename... Names>
-requires internal::RuntimeTags<Names...> Tags AnyOf(Names&&... names) {
-    return Tags(TagFilter{TagMode::kAny, {std::string(std::forward<Names>(names))...}});
+requires internal::RuntimeTags<Names...> Tags AnyOf(const Names&... names) {
+    return Tags(TagFilter{TagMode::kAny, {std::string(NameView(names))...}});
 }
 template <typename... Names>
-requires internal::RuntimeTags<Names...> Tags AllOf(Names&&... names) {
-    return Tags(TagFilter{TagMode::kAll, {std::string(std::forward<Names>(names))...}});
+requires internal::RuntimeTags<Names...> Tags AllOf(const Names&... names) {
+    return Tags(TagFilter{TagMode::kAll, {std::string(NameView(names))...}});
 }
 inline Tags AnyOf(std::vector<std::string> names) {
     return Tags(TagFilter{TagMode::kAny, std::move(names)});

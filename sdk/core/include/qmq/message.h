@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "qmq/clock.h"
+#include "qmq/name_view.h"
 #include "qmq/slice.h"
 #include "qmq/status.h"
 
@@ -78,7 +79,8 @@ public:
 
     Message();
     explicit Message(std::string subject);
-    /// As above. A null pointer, here and in every setter, is a mistake that `Validate()` tells.
+    /// As above. A null pointer, here and in every setter, is a mistake that `Validate()` tells; a
+    /// null name is an empty one, which no property has.
     explicit Message(const char* subject);
     Message(const Message&);
     Message& operator=(const Message&);
@@ -101,16 +103,15 @@ public:
     /// whole, never split; one that is not UTF-8 becomes a property of kind kBytes. The views may
     /// lie in this message. To set a new name costs the same however many there are; to replace one
     /// walks all of them.
-    Message& Set(std::string_view name, bool value);
-    Message& Set(std::string_view name, std::int32_t value);
-    Message& Set(std::string_view name, std::int64_t value);
-    Message& Set(std::string_view name, float value);
-    Message& Set(std::string_view name, double value);
-    Message& Set(std::string_view name, WallTime value);
-    Message& Set(std::string_view name, std::string_view value);
-    /// A null pointer is a mistake of the message, told by `Validate()`.
-    Message& Set(std::string_view name, const char* value);
-    Message& Set(std::string_view name, const std::string& value) {
+    Message& Set(NameView name, bool value);
+    Message& Set(NameView name, std::int32_t value);
+    Message& Set(NameView name, std::int64_t value);
+    Message& Set(NameView name, float value);
+    Message& Set(NameView name, double value);
+    Message& Set(NameView name, WallTime value);
+    Message& Set(NameView name, std::string_view value);
+    Message& Set(NameView name, const char* value);
+    Message& Set(NameView name, const std::string& value) {
         return Set(name, std::string_view(value));
     }
 
@@ -119,21 +120,21 @@ public:
     /// decimal; a double takes Java's words for infinities and not-a-number. A large text that
     /// another client split into parts is put together.
     template <PropertyType T>
-    T Get(std::string_view name) const;
+    T Get(NameView name) const;
     /// As `Get`, without throwing: kNotFound when absent, kInvalidArgument when it is not such a
     /// value.
     template <PropertyType T>
-    Result<T> Find(std::string_view name) const;
+    Result<T> Find(NameView name) const;
     /// As `Find`, with `fallback` for both errors; makes no text of them.
     template <PropertyType T>
-    T GetOr(std::string_view name, T fallback) const {
+    T GetOr(NameView name, T fallback) const {
         std::optional<T> found = TryGet<T>(name);
         return found ? std::move(*found) : std::move(fallback);
     }
-    bool Has(std::string_view name) const;
+    bool Has(NameView name) const;
     /// The text of `name` as it is stored, without a copy; nothing when absent. The view lives as
     /// long as the message is neither changed nor destroyed.
-    std::optional<std::string_view> FindText(std::string_view name) const;
+    std::optional<std::string_view> FindText(NameView name) const;
     /// In the order in which they were set.
     std::vector<Property> properties() const;
 
@@ -142,7 +143,7 @@ public:
     Message& AddTag(std::string_view tag);
     Message& AddTag(const char* tag);
     std::vector<std::string_view> tags() const;
-    bool HasTag(std::string_view tag) const;
+    bool HasTag(NameView tag) const;
 
     /// Any bytes.
     Message& SetBody(std::string body);
