@@ -97,6 +97,28 @@ TEST_F(CallbackQueueTest, FinishInsideACallbackRunsTheRestItself) {
     EXPECT_EQ(end.dropped, 0U);
 }
 
+// What stood behind it in its own batch was dropped, though there was time.
+TEST_F(CallbackQueueTest, FinishInsideACallbackRunsWhatStandsBehindItInItsBatch) {
+    CallbackQueue::End end;
+    int next = 1;
+    queue->PostMany(
+        [&] {
+            while (next <= 3) {
+                queue->RunUserCode([&, number = next++] {
+                    if (number == 1) {
+                        end = queue->Finish(Now() + std::chrono::hours(1));
+                    }
+                    ran.push_back(number);
+                });
+            }
+        },
+        3);
+    queue->Post(Append(4));
+    time.Settle();
+    EXPECT_THAT(ran, ElementsAre(2, 3, 4, 1));
+    EXPECT_EQ(end.dropped, 0U);
+}
+
 // "Called from a callback" had no bound: whoever shut down in one ran all others, however many.
 TEST_F(CallbackQueueTest, FinishInsideACallbackEndsAtItsDeadline) {
     CallbackQueue::End end;

@@ -301,6 +301,29 @@ TEST_F(ShutdownThreadsTest, TheReportCountsCallbacksThatNeverCome) {
     EXPECT_EQ(*count, 0);
 }
 
+// The rest of the batch that the callback belonged to was dropped.
+TEST_F(ShutdownThreadsTest, AShutdownInACallbackRunsWhatStandsBehindItInItsBatch) {
+    constexpr int kCount = 5;
+    auto count = std::make_shared<std::atomic<int>>(0);
+    auto answered = std::make_shared<std::promise<ShutdownReport>>();
+    Client client = MakeClient();
+    ProducerOptions options;
+    options.linger = seconds(10);
+    Producer producer = *client.MakeProducer(options);
+    for (int i = 0; i < kCount; ++i) {
+        const Status sent = producer.Send(Message("s"), [&, count, answered](const SendReceipt&) {
+            if (++*count == 1) {
+                answered->set_value(client.Shutdown(milliseconds(0)));
+            }
+        });
+        ASSERT_TRUE(sent.ok()) << sent.ToString();
+    }
+    (void)producer.Flush(kLong);
+    const ShutdownReport report = answered->get_future().get();
+    EXPECT_EQ(report.callbacks_dropped, 0U);
+    EXPECT_EQ(*count, kCount);
+}
+
 /// In the place of a callback that is never called: does something when it is destroyed.
 class AtItsEnd {
 public:

@@ -8,6 +8,16 @@
 
 namespace qmq::internal {
 
+/// A task of many callbacks on the thread that is in one of them.
+struct CallbackQueue::Running {
+    const CallbackQueue* queue = nullptr;
+    Task* task = nullptr;
+    Running* outer = nullptr;
+
+    static thread_local Running* innermost;
+};
+thread_local CallbackQueue::Running* CallbackQueue::Running::innermost = nullptr;
+
 CallbackQueue::CallbackQueue(const void* client,
                              Executor& executor,
                              Executor& timers,
@@ -69,13 +79,20 @@ void CallbackQueue::Schedule() {
 void CallbackQueue::RunOne(Entry& entry) noexcept {
     CallScope scope(client_, nullptr);
     if (entry.many) {
-        entry.task();
+        RunMany(entry.task);
     } else if (entry.count > 0) {
         RunUserCode(entry.task);
     } else {
         Guard(entry.task);
     }
     entry.task = nullptr;  // Inside the scope, and without the lock: captures may be anything.
+}
+
+void CallbackQueue::RunMany(Task& task) noexcept {
+    Running running{this, &task, Running::innermost};
+    Running::innermost = &running;
+    task();
+    Running::innermost = running.outer;
 }
 
 void CallbackQueue::LogThrown(const char* what) const noexcept {
@@ -130,10 +147,19 @@ void CallbackQueue::Drain() {
     drained_();
 }
 
-/// For `Finish` where waiting would be waiting for this very thread.
+/// For `Finish` where waiting would be waiting for this very thread: first what comes behind the
+/// callback that called, then all others.
 void CallbackQueue::RunRest(TimePoint deadline) {
+    if (!inline_at_end_) {
+        rest_until_.store(deadline.time_since_epoch().count(), std::memory_order_relaxed);
+    }
+    for (Running* at = Running::innermost; at != nullptr && !time_is_over(); at = at->outer) {
+        if (at->queue == this) {
+            (*at->task)();
+        }
+    }
     MutexLock lock(mutex_);
-    while (!entries_.empty() && (inline_at_end_ || std::chrono::steady_clock::now() < deadline)) {
+    while (!entries_.empty() && !time_is_over()) {
         Entry entry = std::move(entries_.front());
         entries_.pop_front();
         lock.Unlock();

@@ -43,7 +43,9 @@ public:
     /// Takes a task that makes up for it in its destructor when it never runs, as one that resumes
     /// a coroutine does: it is not counted.
     void PostResumption(Task task) { Add({std::move(task), 0, false}, false); }
-    /// Takes a task of ours that makes `count` callbacks, each by `RunUserCode`.
+    /// Takes a task of ours that makes `count` callbacks, each by `RunUserCode`, while there is
+    /// time
+    /// (`time_is_over`). Called again inside one of them it goes on with the next one.
     void PostMany(Task task, std::uint64_t count) { Add({std::move(task), count, true}, false); }
     /// As `PostMany`, but it may run inside of the call, when no other callback runs.
     void PostManyOrRun(Task task, std::uint64_t count) {
@@ -61,6 +63,13 @@ public:
         }
         Guard(code);
         return true;
+    }
+
+    /// Whether somebody in a callback ends the client, and has no time left to run others.
+    bool time_is_over() const {
+        const TimePoint::rep until = rest_until_.load(std::memory_order_relaxed);
+        return until != kForEver &&
+               std::chrono::steady_clock::now().time_since_epoch().count() >= until;
     }
 
     /// In another process nobody runs them.
@@ -94,6 +103,7 @@ private:
     }
 
     static constexpr std::uint64_t kClosed = std::uint64_t{1} << 63;
+    static constexpr TimePoint::rep kForEver = TimePoint::max().time_since_epoch().count();
 
     struct Entry {
         Task task;
@@ -101,10 +111,13 @@ private:
         bool many = false;        // It calls `RunUserCode` itself.
     };
 
+    struct Running;
+
     void Add(Entry entry, bool may_run) QMQ_EXCLUDES(mutex_);
     void Schedule() QMQ_EXCLUDES(mutex_);
     void Drain() QMQ_EXCLUDES(mutex_);
     void RunOne(Entry& entry) noexcept QMQ_EXCLUDES(mutex_);
+    void RunMany(Task& task) noexcept QMQ_EXCLUDES(mutex_);
     void RunRest(TimePoint deadline) QMQ_EXCLUDES(mutex_);
     void LogThrown(const char* what) const noexcept;
 
@@ -119,6 +132,7 @@ private:
     std::weak_ptr<void> owner_;
     std::function<void()> drained_;
     std::atomic<std::uint64_t> begun_{0};  // Callbacks, and kClosed once none may begin.
+    std::atomic<TimePoint::rep> rest_until_{kForEver};
     mutable Mutex mutex_;
     CondVar changed_;
     std::deque<Entry> entries_ QMQ_GUARDED_BY(mutex_);

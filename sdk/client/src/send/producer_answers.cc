@@ -56,7 +56,9 @@ void ProducerCore::PostCallbacks(std::vector<StatePtr> states, bool from_wire) {
                     producer->room_.NotifyAll();
                 }
             };
-            for (const StatePtr& state : states) {
+            // By number and kept: called again inside of a callback, this takes them all away.
+            for (std::size_t at = 0; at < states.size(); ++at) {
+                const StatePtr state = states[at];
                 state->RunCallbacks(*owed, wake);
             }
             SpareParts::Clean(&states);
@@ -64,6 +66,7 @@ void ProducerCore::PostCallbacks(std::vector<StatePtr> states, bool from_wire) {
                 MutexLock lock(producer->mutex_);
                 producer->batcher_.spare().Keep(&states);
             }
+            states.clear();
         };
     if (from_wire && runtime_->inline_callbacks()) {
         runtime_->callbacks().PostManyOrRun(std::move(run), count);

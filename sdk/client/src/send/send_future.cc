@@ -46,6 +46,7 @@ void SendFuture::State::Reset() {
     whole = {};
     each.clear();
     callbacks.clear();
+    begun_callbacks = 0;
     charged = 0;
 }
 
@@ -110,11 +111,16 @@ void SendFuture::State::Publish(const std::shared_ptr<State>& state) {
 
 void SendFuture::State::RunCallbacks(internal::Budget::Owed& owed,
                                      const std::function<void()>& wake) {
-    const std::size_t share = callbacks.empty() ? 0 : charged / callbacks.size();
+    const std::size_t left = callbacks.size() - begun_callbacks;
+    const std::size_t share = left == 0 ? 0 : charged / left;
     std::size_t untold = 0;
     // One receipt for all, so that a batch of callbacks does not allocate for each of them.
     SendReceipt receipt;
-    for (auto& [position, callback] : callbacks) {
+    while (begun_callbacks < callbacks.size()) {
+        if (queue->time_is_over()) {
+            return;  // What is left is counted as dropped.
+        }
+        auto& [position, callback] = callbacks[begun_callbacks++];
         FillReceipt(position, &receipt);
         const bool ran = queue->RunUserCode([&callback = callback, &receipt] {
             // What it captured goes with it, also when it throws.
@@ -122,21 +128,28 @@ void SendFuture::State::RunCallbacks(internal::Budget::Owed& owed,
             once(receipt);
         });
         if (!ran) {
-            return;  // The client has ended; what is left is counted as dropped.
+            return;  // The client has ended: as above.
         }
         owed.Ran();
         untold += share;
         const bool awaited = owed.awaited();
         if (awaited || untold >= kToldAtOnce) {
-            charged -= untold;
-            owed.GiveBack(std::exchange(untold, 0));
+            GiveBack(owed, std::exchange(untold, 0));
         }
         if (awaited) {
             wake();
         }
     }
-    owed.GiveBack(std::exchange(charged, 0));
+    GiveBack(owed, charged);
     callbacks.clear();
+    begun_callbacks = 0;
+}
+
+/// `bytes`, or what is left: a call inside of a callback has given back the rest.
+void SendFuture::State::GiveBack(internal::Budget::Owed& owed, std::size_t bytes) {
+    const std::size_t given = std::min(bytes, charged);
+    charged -= given;
+    owed.GiveBack(given);
 }
 
 bool SendFuture::State::Enter(const std::shared_ptr<State>& state, SendAwaiter& awaiter) {

@@ -60,8 +60,10 @@ struct SendFuture::State {
     /// Callbacks are left for `RunCallbacks`.
     static void Publish(const std::shared_ptr<State>& state);
     /// On the callback thread. Each callback is destroyed when it has run, and its room given back;
-    /// `wake` is called when somebody waits for that.
+    /// `wake` is called when somebody waits for that. Called again inside one of them it goes on
+    /// with the next one.
     void RunCallbacks(internal::Budget::Owed& owed, const std::function<void()>& wake);
+    void GiveBack(internal::Budget::Owed& owed, std::size_t bytes);
 
     void FillReceipt(std::uint32_t position, SendReceipt* receipt) const;
     void Wake();
@@ -85,6 +87,7 @@ struct SendFuture::State {
     std::vector<Outcome> each;         // Instead of `whole`, when the batch was split.
     std::uint32_t answered_count = 0;  // Of `each`.
     std::vector<Callback> callbacks;
+    std::size_t begun_callbacks = 0;
     std::size_t charged = 0;  // What the budget counts for it.
     std::shared_ptr<internal::CallbackQueue> queue;
     std::weak_ptr<internal::SendWaker> producer;
