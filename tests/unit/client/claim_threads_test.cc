@@ -100,6 +100,33 @@ TEST_F(ClaimThreadsTest, AClaimIsRenewedThoughEveryHandlerAndTheCallbacksAreBusy
     client.Shutdown(kPatience);
 }
 
+// One thread renewed the claims of all stores: while one hung, those of another one ran out.
+TEST_F(ClaimThreadsTest, AStoreThatHangsHoldsUpNoOtherOnesRenewals) {
+    auto hangs = std::make_shared<Signal>();
+    auto renewed = std::make_shared<Signal>();
+    auto release = std::make_shared<Signal>();
+    Client client = MakeClient();
+    Producer producer = client.MakeProducer().value();
+    auto hanging = std::make_shared<RenewingStore>([hangs, release] {
+        hangs->Set();
+        release->Wait();
+    });
+    auto other = std::make_shared<RenewingStore>([hangs, renewed] {
+        if (hangs->Wait()) {
+            renewed->Set();
+        }
+    });
+    const auto handle = [release](const Message&) { release->Wait(); };
+    Subscription first = client.Subscribe(With(std::move(hanging)), handle).value();
+    SubscriptionOptions options = With(std::move(other));
+    options.group = "other";
+    Subscription second = client.Subscribe(options, handle).value();
+    (void)producer.Send(Message("s")).Get();
+    EXPECT_TRUE(renewed->Wait());
+    release->Set();
+    client.Shutdown(kPatience);
+}
+
 TEST_F(ClaimThreadsTest, ARenewalThatDoesNotReturnKeepsNoShutdown) {
     auto begun = std::make_shared<Signal>();
     auto release = std::make_shared<Signal>();

@@ -91,15 +91,27 @@ std::shared_ptr<Executor> ClientRuntime::JoinHandlers(std::size_t handlers) {
     return pool->Join(handlers);
 }
 
-Executor& ClientRuntime::renewals() {
+void ClientRuntime::PostRenewal(Task task) {
     if (own_work_ == nullptr) {
-        return *work_;  // The caller's executor, which does everything.
+        (void)work_->Post(std::move(task));  // The caller's executor, which does everything.
+        return;
     }
-    MutexLock lock(mutex_);
-    if (own_renewals_ == nullptr) {
-        own_renewals_ = OwnPool(nullptr, 1, "qmq-renew");
+    ThreadPool* pool = nullptr;
+    std::size_t running = 0;
+    {
+        MutexLock lock(mutex_);
+        if (own_renewals_ == nullptr) {
+            own_renewals_ = OwnPool(nullptr, 1, "qmq-renew");
+        }
+        pool = own_renewals_.get();
+        running = ++renewals_running_;
     }
-    return *own_renewals_;
+    (void)pool->Grow(running);
+    (void)pool->Post([this, task = std::move(task)]() mutable {
+        task();
+        MutexLock lock(mutex_);
+        --renewals_running_;
+    });
 }
 
 Random ClientRuntime::MakeRandom() {

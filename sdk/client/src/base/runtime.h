@@ -43,9 +43,9 @@ public:
     /// Where the handlers of a subscription without an executor of its own run, so many at once.
     /// The threads start at the first call.
     std::shared_ptr<Executor> JoinHandlers(std::size_t handlers) QMQ_EXCLUDES(mutex_);
-    /// Where idempotency claims are renewed, by calls that may block. Its thread starts at the
-    /// first call.
-    Executor& renewals() QMQ_EXCLUDES(mutex_);
+    /// Runs `task`, which renews idempotency claims and may block: on a thread of its own, so that
+    /// a store that hangs holds up no other one's. There are as many as have run at once.
+    void PostRenewal(Task task) QMQ_EXCLUDES(mutex_);
     Logger& log() const { return *log_; }
     const std::shared_ptr<Logger>& logger() const { return log_; }
     MessageIdGenerator& ids() { return *ids_; }
@@ -104,6 +104,7 @@ private:
     std::unique_ptr<ThreadPool> own_handlers_ QMQ_GUARDED_BY(mutex_);
     std::shared_ptr<HandlerPool> handler_pool_ QMQ_GUARDED_BY(mutex_);
     std::unique_ptr<ThreadPool> own_renewals_ QMQ_GUARDED_BY(mutex_);
+    std::size_t renewals_running_ QMQ_GUARDED_BY(mutex_) = 0;
     Executor* work_;
     Executor* given_handlers_;
     std::shared_ptr<CallbackQueue> callbacks_;

@@ -84,7 +84,7 @@ void ClaimKeeper::OnTimer() {
         }
         renewing_ = true;
     }
-    runtime_->renewals().Post([self = shared_from_this()] { self->Renew(); });
+    runtime_->PostRenewal([self = shared_from_this()] { self->Renew(); });
 }
 
 std::vector<std::pair<std::uint64_t, IdempotencyClaim>> ClaimKeeper::TakeDue(TimePoint now,

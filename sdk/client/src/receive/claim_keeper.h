@@ -16,8 +16,8 @@ namespace qmq::internal {
 
 /// Renews the idempotency claims of the handlers that run: every third of the lease, for at most
 /// `longest`. A store that cannot be reached is asked again sooner; a claim that is lost is logged
-/// and let go. The store is called on the renewals' own thread and without a lock, since it may
-/// block. Thread-safe.
+/// and let go. The store is called on a thread for renewals and without a lock, since it may block.
+/// Thread-safe.
 class ClaimKeeper : public std::enable_shared_from_this<ClaimKeeper> {
 public:
     ClaimKeeper(std::shared_ptr<ClientRuntime> runtime,
