@@ -102,6 +102,19 @@ TEST_F(HandlerFailureTest, AFailureIsCountedAndLoggedAlsoAtMostOnce) {
     EXPECT_THAT(log, ElementsAre(HasSubstr("lost")));
 }
 
+// It became a dead letter, as everything that is no other kind.
+TEST_F(HandlerFailureTest, AnOutcomeOfAnUnknownKindIsARetry) {
+    int calls = 0;
+    Subscription subscription = Subscribe(Consumer(), [&](const Message&) -> HandlerOutcome {
+        return ++calls > 1 ? HandlerOutcome::Ack()
+                           : HandlerOutcome{static_cast<HandlerOutcome::Kind>(77), {}, "odd"};
+    });
+    Append(1);
+    Advance(seconds(60));
+    EXPECT_EQ(calls, 2);
+    EXPECT_EQ(broker().acked_count(), 1U);
+}
+
 /// `what` may answer null.
 struct WithoutText : std::exception {
     const char* what() const noexcept override { return nullptr; }

@@ -11,7 +11,7 @@ namespace qmq {
 /// How a delivery ended.
 struct HandlerOutcome {
     enum class Kind : std::uint8_t { kAck, kRetry, kDeadLetter, kLater };
-    Kind kind = Kind::kAck;
+    Kind kind = Kind::kAck;  ///< Any other number counts as kRetry.
     /// kRetry: in this long; negative means by the group's back-off. kLater: as at `Later`.
     std::chrono::milliseconds delay{-1};
     std::string error;

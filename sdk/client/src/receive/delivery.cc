@@ -26,9 +26,15 @@ AckItem ItemFor(const HandlerOutcome& outcome, std::uint64_t sequence, Status* p
         item.error = outcome.error;  // For filters: the broker is not told.
         return item;
     }
-    item.verdict =
-        outcome.kind == HandlerOutcome::Kind::kRetry ? AckVerdict::kRetry : AckVerdict::kDeadLetter;
-    item.error = outcome.error;
+    const bool is_known = outcome.kind == HandlerOutcome::Kind::kRetry ||
+                          outcome.kind == HandlerOutcome::Kind::kDeadLetter;
+    item.verdict = outcome.kind == HandlerOutcome::Kind::kDeadLetter ? AckVerdict::kDeadLetter
+                                                                     : AckVerdict::kRetry;
+    item.error = is_known
+                     ? outcome.error
+                     : "the handler's outcome has the kind " +
+                           std::to_string(static_cast<int>(outcome.kind)) + ", which there is not" +
+                           (outcome.error.empty() ? "" : "; ") + outcome.error;
     if (item.verdict == AckVerdict::kRetry && outcome.delay.count() >= 0) {
         item.delay = outcome.delay;
     }
