@@ -47,9 +47,9 @@ TimePoint NoSoonerThan(milliseconds grace, TimePoint until) {
 
 bool IsEmpty(const ShutdownReport& report) {
     return report.sends_unknown == 0 && report.sends_refused == 0 &&
-           report.deliveries_handed_back == 0 && report.handlers_running == 0 &&
-           report.acks_unconfirmed == 0 && report.deliveries_undecided == 0 &&
-           report.callbacks_dropped == 0;
+           report.deliveries_handed_back == 0 && report.deliveries_dropped == 0 &&
+           report.handlers_running == 0 && report.acks_unconfirmed == 0 &&
+           report.deliveries_undecided == 0 && report.callbacks_dropped == 0;
 }
 
 }  // namespace
@@ -326,6 +326,7 @@ ShutdownReport ClientEnd::EndMembers() {
     for (const auto& subscription : members.subscriptions) {
         const SubscriptionCore::Left left = subscription->Abort(why);
         report.deliveries_handed_back += left.handed_back;
+        report.deliveries_dropped += left.dropped;
         report.handlers_running += left.handlers_running;
         report.acks_unconfirmed += left.acks_unconfirmed;
         report.deliveries_undecided += left.undecided;

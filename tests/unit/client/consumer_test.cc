@@ -746,6 +746,61 @@ TEST_F(ConsumerTest, WhatWaitsIsHandedBackOnClose) {
     EXPECT_EQ(broker().held_count(), 0U);
 }
 
+/// Acked on receipt, and no handler runs until the test says so.
+class AtMostOnceEndTest : public ConsumerTest {
+protected:
+    AtMostOnceEndTest() {
+        SubscriptionOptions options = Consumer();
+        options.at_most_once = true;
+        options.executor = &late;
+        subscription = Collect(options);
+        Append(4);
+        Advance(seconds(1));
+        EXPECT_EQ(broker().acked_count(), 4U);
+    }
+    ~AtMostOnceEndTest() override { client.Shutdown(milliseconds(0)); }
+
+    testing::ManualExecutor late{time.clock};
+    Subscription subscription;
+};
+
+// What was acked and not begun was dropped by an orderly end, which said "drained".
+TEST_F(AtMostOnceEndTest, AShutdownHandlesWhatIsAcked) {
+    std::optional<ShutdownReport> report;
+    client.ShutdownAsync(seconds(10), [&](const ShutdownReport& told) { report = told; });
+    Advance(seconds(1));
+    EXPECT_FALSE(report.has_value());
+    late.RunAll();
+    Advance(seconds(1));
+    EXPECT_THAT(seen, SizeIs(4));
+    ASSERT_TRUE(report.has_value());
+    EXPECT_TRUE(report->drained);
+    EXPECT_EQ(broker().subscriber_count(), 0U);
+}
+
+TEST_F(AtMostOnceEndTest, TheReportCountsWhatItCouldNotHandle) {
+    const ShutdownReport report = client.Shutdown(milliseconds(0));
+    EXPECT_EQ(report.deliveries_dropped, 4U);
+    EXPECT_EQ(report.deliveries_handed_back, 0U);
+    EXPECT_FALSE(report.drained);
+    late.RunAll();
+    EXPECT_THAT(seen, IsEmpty());
+}
+
+TEST_F(AtMostOnceEndTest, CloseHandlesWhatIsAckedAndTakesNoMore) {
+    const Status closed = subscription.Close(milliseconds(0));
+    EXPECT_EQ(closed.code(), StatusCode::kDeadlineExceeded);
+    EXPECT_THAT(std::string(closed.message()), HasSubstr("4 messages wait"));
+    Append(3);
+    Advance(seconds(1));
+    EXPECT_EQ(broker().acked_count(), 4U);
+    late.RunAll();
+    Advance(seconds(1));
+    EXPECT_THAT(seen, SizeIs(4));
+    EXPECT_TRUE(subscription.Close(milliseconds(0)).ok());
+    EXPECT_EQ(broker().subscriber_count(), 0U);
+}
+
 TEST_F(ConsumerTest, CloseFromItsOwnHandlerGoesOnInTheBackground) {
     Subscription subscription;
     int calls = 0;

@@ -21,6 +21,8 @@ struct ShutdownReport {
     std::uint64_t sends_unknown = 0;           ///< Answered kUnknown because the deadline came.
     std::uint64_t sends_refused = 0;           ///< Never left; answered kRefused.
     std::uint64_t deliveries_handed_back = 0;  ///< Not begun; others get them now.
+    /// Of `at_most_once`: acked on receipt and not begun when the deadline came, so lost.
+    std::uint64_t deliveries_dropped = 0;
     /// Still inside user code; their messages are delivered again.
     std::uint64_t handlers_running = 0;
     std::uint64_t acks_unconfirmed = 0;  ///< Sent or gathered, not confirmed.

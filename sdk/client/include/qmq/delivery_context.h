@@ -53,7 +53,8 @@ public:
     std::uint32_t attempt() const { return message_.attempt(); }
     TimePoint deadline() const { return facts_.deadline; }
     /// Asked to stop when the subscription closes or the client shuts down: a long handler may end
-    /// early then, for instance by throwing `Later`.
+    /// early then, for instance by throwing `Later`. With `at_most_once`, when the time for that is
+    /// over.
     std::stop_token stop_token() const {
         return facts_.stop_token == nullptr ? std::stop_token() : *facts_.stop_token;
     }

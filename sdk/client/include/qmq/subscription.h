@@ -169,9 +169,11 @@ struct SubscriptionOptions {
     /// the subject promises its messages. So what a handler has seen does not come again, whatever
     /// crashes: over a power cut of the broker too where the subject promises kFsync, over its
     /// kill -9 where it promises kPageCache. What this process had received and not handled is lost
-    /// with it. Where the confirmation does not come, the message is not handled here: it is
-    /// delivered again unless the ack was recorded. The outcome of the handler counts for nothing.
-    /// Each message waits for a sync of the broker's disk, where that is what the subject promises.
+    /// with it; an orderly end handles it first, up to its deadline, and tells what was left
+    /// (`ShutdownReport::deliveries_dropped`). Where the confirmation does not come, the message is
+    /// not handled here: it is delivered again unless the ack was recorded. The outcome of the
+    /// handler counts for nothing. Each message waits for a sync of the broker's disk, where that
+    /// is what the subject promises.
     bool at_most_once = false;
     /// How long acks may gather before they are sent. Range: [0, 1 s].
     std::chrono::microseconds ack_linger{500};
@@ -198,9 +200,9 @@ public:
     void Pause();
     void Resume();
     /// Leaves the group for good: takes no more, waits for running handlers, sends their acks,
-    /// hands the rest back. Idempotent; blocks at most `timeout` (never from inside one of its own
-    /// handlers: then it returns at once and goes on in the background). kDeadlineExceeded with how
-    /// many handlers still ran.
+    /// hands the rest back (with `at_most_once` handles it first). Idempotent; blocks at most
+    /// `timeout` (never from inside one of its own handlers: then it returns at once and goes on in
+    /// the background). kDeadlineExceeded with how many handlers still ran.
     Status Close(std::chrono::milliseconds timeout);
 
     /// Waits until every broker group of the route has confirmed this member. `Subscribe` returns

@@ -45,10 +45,9 @@ public:
         return count;
     }
 
-    Released OnReleased(AckLedger& ledger, SequenceRange range) const override {
-        const std::uint64_t count = ledger.window.Decide(
+    std::uint64_t OnReleased(AckLedger& ledger, SequenceRange range) const override {
+        return ledger.window.Decide(
             {AckVerdict::kRelease, range.first, range.last, std::nullopt, {}}, nullptr, nullptr);
-        return {count, count};
     }
 
     /// Whatever is not ours any more ends here; its handler may go on, but its ack goes nowhere:
@@ -94,8 +93,8 @@ public:
     }
 
     /// It is acked: what nobody handles here is lost, as this mode allows.
-    Released OnReleased(AckLedger& /*ledger*/, SequenceRange range) const override {
-        return {range.count(), 0};
+    std::uint64_t OnReleased(AckLedger& /*ledger*/, SequenceRange range) const override {
+        return range.count();
     }
 
     std::uint64_t OnResumed(AckLedger& /*ledger*/,

@@ -141,7 +141,7 @@ public:
 
     /// Sends what is decided, and gives credit back.
     void Flush();
-    /// Nobody here will handle what nobody has claimed. Returns how many messages others get.
+    /// As `StreamBooks::ReleaseUnclaimed`.
     std::uint64_t ReleaseUnclaimed();
     /// As `StreamBooks::GiveBack`.
     std::uint64_t GiveBack(TimePoint arrived_before, std::uint64_t keep);

@@ -57,7 +57,7 @@ void Dispatcher::SetOwner(std::weak_ptr<DispatcherOwner> owner) {
 
 /// Of a runner that has ended, for the owner that waits for that; null while none does.
 std::shared_ptr<DispatcherOwner> Dispatcher::Waiting() const {
-    return closed_ ? owner_.lock() : nullptr;
+    return draining_ ? owner_.lock() : nullptr;
 }
 
 bool Dispatcher::Add(std::vector<RunPtr> runs) {
@@ -80,10 +80,15 @@ bool Dispatcher::Add(std::vector<RunPtr> runs) {
     return true;
 }
 
+void Dispatcher::BeginDrain() {
+    MutexLock lock(mutex_);
+    draining_ = true;
+}
+
 void Dispatcher::Close() {
     handling_->RequestStop();
     MutexLock lock(mutex_);
-    closed_ = true;
+    draining_ = closed_ = true;
     queue_.clear();
     refused_ = 0;
     refused_timer_.Cancel();

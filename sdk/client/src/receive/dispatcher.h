@@ -35,7 +35,7 @@ struct DispatcherOptions {
 class DispatcherOwner {
 public:
     virtual ~DispatcherOwner() = default;
-    /// After `Close`: one more runner has ended.
+    /// After `BeginDrain` or `Close`: one more runner has ended.
     virtual void OnRunnerEnded() = 0;
 };
 
@@ -56,6 +56,8 @@ public:
     void SetOwner(std::weak_ptr<DispatcherOwner> owner);
     /// False after `Close`: nobody will handle them.
     bool Add(std::vector<RunPtr> runs);
+    /// The owner is told of runners that end; handlers go on.
+    void BeginDrain();
     /// Begins nothing new but what is claimed.
     void Close();
 
@@ -121,6 +123,7 @@ private:
     Random random_ QMQ_GUARDED_BY(mutex_);
     TimerSlot refused_timer_ QMQ_GUARDED_BY(mutex_);
     std::uint64_t delivered_count_ QMQ_GUARDED_BY(mutex_) = 0;
+    bool draining_ QMQ_GUARDED_BY(mutex_) = false;
     bool closed_ QMQ_GUARDED_BY(mutex_) = false;
 
     TimerSlot watch_timer_ QMQ_GUARDED_BY(mutex_);

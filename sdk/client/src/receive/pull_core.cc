@@ -332,7 +332,8 @@ void PullCore::BeginClose(Task closed) {
     }
     Finish(std::move(served));
     readiness_.Changed();
-    const std::uint64_t released = streams_->Stop();
+    streams_->Stop();
+    const std::uint64_t released = streams_->ReleaseUnclaimed();
     {
         MutexLock lock(mutex_);
         handed_back_ += released;

@@ -92,16 +92,20 @@ bool StreamBooks::PutOff(DeliveryRun& run, TimePoint until, AckItem& item, AckCa
 }
 
 std::uint64_t StreamBooks::ReleaseUnclaimed() {
-    std::uint64_t handed_back = 0;
+    std::uint64_t released = 0;
     for (const auto& [number, run] : runs_) {
         if (const auto range = run->TakeUnclaimed(0)) {
-            const AckPolicy::Released released = policy_.OnReleased(ledger_, *range);
-            End(*run, released.ended);
-            handed_back += released.handed_back;
+            released += Release(*run, *range);
         }
     }
     DropFinished();
-    return handed_back;
+    return released;
+}
+
+std::uint64_t StreamBooks::Release(DeliveryRun& run, SequenceRange range) {
+    const std::uint64_t count = policy_.OnReleased(ledger_, range);
+    End(run, count);
+    return count;
 }
 
 std::uint64_t StreamBooks::GiveBack(TimePoint arrived_before, std::uint64_t keep) {
@@ -117,9 +121,7 @@ std::uint64_t StreamBooks::GiveBack(TimePoint arrived_before, std::uint64_t keep
             continue;
         }
         if (const auto range = run->TakeUnclaimed(kept)) {
-            const AckPolicy::Released released = policy_.OnReleased(ledger_, *range);
-            End(*run, released.ended);
-            given_back += released.handed_back;
+            given_back += Release(*run, *range);
         }
     }
     DropFinished();

@@ -68,7 +68,8 @@ public:
     bool PutOff(DeliveryRun& run, TimePoint until, AckItem& item, AckCallback& done);
     std::optional<TimePoint> next_delayed() const { return delayed_.next(); }
     std::vector<DelayedReleases::Entry> TakeDelayed(TimePoint now) { return delayed_.Take(now); }
-    /// Takes away what nobody has claimed. Returns how many messages others get.
+    /// Takes away what nobody has claimed. Returns how many messages: others get them, or nobody
+    /// where the policy has no leases.
     std::uint64_t ReleaseUnclaimed();
     /// Gives back what arrived before and was not claimed, but for the first `keep`; nothing where
     /// the broker cannot take it back. Returns how many messages.
@@ -101,6 +102,7 @@ private:
     void Keep(const RunPtr& run);
     RunPtr Find(const DeliveryRun& run) const;
     void End(DeliveryRun& run, std::uint64_t count);
+    std::uint64_t Release(DeliveryRun& run, SequenceRange range);
     void GiveUp(const SequenceRange& range);
     void DropFinished();
     void TakeReceipts(News* news);

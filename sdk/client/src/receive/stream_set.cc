@@ -201,7 +201,7 @@ std::uint64_t StreamSet::GiveBack(TimePoint arrived_before, std::uint64_t keep) 
     return given_back;
 }
 
-std::uint64_t StreamSet::Stop() {
+void StreamSet::Stop() {
     std::uint64_t version = 0;
     {
         MutexLock lock(mutex_);
@@ -209,12 +209,9 @@ std::uint64_t StreamSet::Stop() {
         version = ++accepting_version_;
     }
     router_->Unwatch(Key(), this);
-    std::uint64_t released = 0;
     for (const StreamPtr& stream : all()) {
         stream->SetAccepting(version, false);
-        released += stream->ReleaseUnclaimed();
     }
-    return released;
 }
 
 void StreamSet::BeginClose(Task closed) {

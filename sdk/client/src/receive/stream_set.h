@@ -47,9 +47,8 @@ public:
     std::uint64_t ReleaseUnclaimed();
     std::uint64_t GiveBack(TimePoint arrived_before, std::uint64_t keep);
 
-    /// No route and no message is taken any more; what nobody has claimed goes back. Returns how
-    /// many messages those are. Idempotent.
-    std::uint64_t Stop();
+    /// No route and no message is taken any more. Idempotent.
+    void Stop();
     /// After `Stop`: each stream leaves its group when all that it holds has ended and is
     /// confirmed; then `closed` is called, once.
     void BeginClose(Task closed);

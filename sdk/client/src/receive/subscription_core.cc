@@ -101,10 +101,14 @@ void SubscriptionCore::SetPaused(bool paused) {
 
 void SubscriptionCore::OnRuns(std::vector<std::shared_ptr<DeliveryRun>> runs) {
     if (!dispatcher_->Add(std::move(runs))) {
-        const std::uint64_t released = streams_->ReleaseUnclaimed();
-        MutexLock lock(mutex_);
-        handed_back_ += released;
+        ReleaseUnclaimed();
     }
+}
+
+void SubscriptionCore::ReleaseUnclaimed() {
+    const std::uint64_t released = streams_->ReleaseUnclaimed();
+    MutexLock lock(mutex_);
+    released_ += released;
 }
 
 Subscription::Stats SubscriptionCore::stats() const {
@@ -158,12 +162,15 @@ void SubscriptionCore::BeginClose(Task closed) {
         return;
     }
     readiness_.Changed();
-    dispatcher_->Close();
-    const std::uint64_t handed_back = streams_->Stop();
-    {
-        MutexLock lock(mutex_);
-        handed_back_ += handed_back;
+    if (options_.at_most_once) {
+        dispatcher_->BeginDrain();
+        streams_->Stop();
+        CloseStreams();  // They end when all that came over them has been handled.
+        return;
     }
+    dispatcher_->Close();
+    streams_->Stop();
+    ReleaseUnclaimed();
     CheckIdle();
 }
 
@@ -179,11 +186,16 @@ void SubscriptionCore::OnRunnerEnded() {
 void SubscriptionCore::CheckIdle() {
     {
         MutexLock lock(mutex_);
-        if (!closing_ || streams_closing_ || closed_ || dispatcher_->runner_count() > 0) {
+        if (!closing_ || streams_closing_ || closed_ || options_.at_most_once ||
+            dispatcher_->runner_count() > 0) {
             return;
         }
         streams_closing_ = true;
     }
+    CloseStreams();
+}
+
+void SubscriptionCore::CloseStreams() {
     streams_->BeginClose([self = shared_from_this()] { self->OnStreamsClosed(); });
 }
 
@@ -199,6 +211,7 @@ void SubscriptionCore::OnStreamsClosed() {
         gone = std::exchange(on_gone_, nullptr);
         changed_.NotifyAll();
     }
+    dispatcher_->Close();
     for (Task& task : closed) {
         task();
     }
@@ -223,7 +236,8 @@ Status SubscriptionCore::Close(std::chrono::milliseconds timeout) {
     return Status::DeadlineExceeded(
         "subject " + options_.subject + ", group " + group_ + ": closing took over " +
         std::to_string(timeout.count()) + " ms; " + std::to_string(dispatcher_->handler_count()) +
-        " handlers still run, " + std::to_string(streams_->totals().undecided) +
+        " handlers still run, " + std::to_string(dispatcher_->waiting_count()) +
+        " messages wait, " + std::to_string(streams_->totals().undecided) +
         " deliveries are not decided; it goes on in the background");
 }
 
@@ -250,16 +264,19 @@ void SubscriptionCore::WaitForOthers(std::chrono::steady_clock::time_point until
     streams_->Flush();
     MutexLock lock(mutex_);
     changed_.WaitUntil(mutex_, until, [this]() QMQ_REQUIRES(mutex_) {
-        return streams_->totals().unconfirmed == 0;
+        return streams_->totals().unconfirmed == 0 &&
+               dispatcher_->runner_count() <= in_shutdown_;  // A receipt starts new ones.
     });
 }
 
 SubscriptionCore::Left SubscriptionCore::Abort(const Status& why) {
     Left left;
     BeginClose(nullptr);
+    dispatcher_->Close();
+    ReleaseUnclaimed();
     {
         MutexLock lock(mutex_);
-        left.handed_back = handed_back_;
+        (options_.at_most_once ? left.dropped : left.handed_back) = released_;
     }
     left.handlers_running = dispatcher_->handler_count();
     const StreamSet::Left streams = streams_->Abort(why);

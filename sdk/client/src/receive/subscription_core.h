@@ -44,10 +44,12 @@ public:
     Subscription::Stats stats() const;
     std::vector<std::string> warnings() const { return streams_->warnings(); }
 
-    /// Takes no more, lets running handlers end, then leaves. `closed` is called once.
+    /// Takes no more, lets running handlers end, then leaves. `closed` is called once. What waits
+    /// is handed back; where it is acked already (at most once) it is handled before.
     void BeginClose(Task closed);
     struct Left {
         std::uint64_t handed_back = 0;
+        std::uint64_t dropped = 0;  ///< Nobody gets these.
         std::uint64_t handlers_running = 0;
         std::uint64_t acks_unconfirmed = 0;
         std::uint64_t undecided = 0;
@@ -67,7 +69,9 @@ public:
 
 private:
     void SetPaused(bool paused);
+    void ReleaseUnclaimed();
     void CheckIdle();
+    void CloseStreams();
     void OnStreamsClosed();
 
     const std::shared_ptr<ClientRuntime> runtime_;
@@ -85,7 +89,7 @@ private:
     bool streams_closing_ QMQ_GUARDED_BY(mutex_) = false;
     bool closed_ QMQ_GUARDED_BY(mutex_) = false;
     std::size_t in_shutdown_ QMQ_GUARDED_BY(mutex_) = 0;  // Handlers.
-    std::uint64_t handed_back_ QMQ_GUARDED_BY(mutex_) = 0;
+    std::uint64_t released_ QMQ_GUARDED_BY(mutex_) = 0;   // Messages that nobody handles here.
     std::vector<Task> on_closed_ QMQ_GUARDED_BY(mutex_);
 };
 
