@@ -78,6 +78,28 @@ TEST_F(SendThreadsTest, AHandlerWaitsForRoom) {
     EXPECT_TRUE(client.Shutdown(kPatience).drained);
 }
 
+// Flush returned when the answer was known and nobody had been told of it: a future was not ready,
+// and a shutdown that came then dropped the callbacks, though there was time.
+TEST_F(SendThreadsTest, WhatAFlushWaitedForIsToldAndNotDropped) {
+    constexpr int kRounds = 300;
+    int not_ready = 0;
+    int not_drained = 0;
+    std::atomic<int> called{0};
+    for (int i = 0; i < kRounds; ++i) {
+        Client client = MakeClient();
+        Producer producer = Blocking(client, 100);
+        const Status taken = producer.Send(Message("s"), [&](const SendReceipt&) { ++called; });
+        EXPECT_TRUE(taken.ok()) << taken;
+        const SendFuture future = producer.Send(Message("s"));
+        EXPECT_TRUE(producer.Flush(kPatience).ok());
+        not_ready += future.ready() ? 0 : 1;
+        not_drained += client.Shutdown(kPatience).drained ? 0 : 1;
+    }
+    EXPECT_EQ(not_ready, 0);
+    EXPECT_EQ(not_drained, 0);
+    EXPECT_EQ(called, kRounds);
+}
+
 TEST_F(SendThreadsTest, AHandlerMayWaitForReceiptsAndFlush) {
     Client client = MakeClient();
     Producer producer = Blocking(client, 100);

@@ -31,21 +31,24 @@ CallbackQueue::CallbackQueue(const void* client,
       logger_(logger),
       inline_at_end_(inline_at_end) {}
 
-void CallbackQueue::Add(Entry entry, bool may_run) {
+bool CallbackQueue::Add(Entry entry, bool may_run) {
     {
         MutexLock lock(mutex_);
         if (finished_) {
             late_ += entry.count;
-            return;
+            return false;
         }
         taken_ += entry.count;
         entries_.push_back(std::move(entry));
         if (scheduled_) {
-            return;
+            return false;
         }
         scheduled_ = true;
     }
-    may_run ? Drain() : Schedule();
+    if (!may_run) {
+        Schedule();
+    }
+    return may_run;
 }
 
 void CallbackQueue::Schedule() {

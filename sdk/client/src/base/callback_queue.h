@@ -39,18 +39,22 @@ public:
     }
 
     /// Takes one callback. After `Finish` it is destroyed without running, and counted (`late`).
-    void Post(Task callback) { Add({std::move(callback), 1, false}, false); }
+    void Post(Task callback) { (void)Add({std::move(callback), 1, false}, false); }
     /// Takes a task that makes up for it in its destructor when it never runs, as one that resumes
     /// a coroutine does: it is not counted.
-    void PostResumption(Task task) { Add({std::move(task), 0, false}, false); }
+    void PostResumption(Task task) { (void)Add({std::move(task), 0, false}, false); }
     /// Takes a task of ours that makes `count` callbacks, each by `RunUserCode`, while there is
     /// time
     /// (`time_is_over`). Called again inside one of them it goes on with the next one.
-    void PostMany(Task task, std::uint64_t count) { Add({std::move(task), count, true}, false); }
-    /// As `PostMany`, but it may run inside of the call, when no other callback runs.
-    void PostManyOrRun(Task task, std::uint64_t count) {
-        Add({std::move(task), count, true}, true);
+    void PostMany(Task task, std::uint64_t count) {
+        (void)Add({std::move(task), count, true}, false);
     }
+    /// As `PostMany`. True: no other callback runs, and the caller is to call `Run`, soon.
+    [[nodiscard]] bool PostManyToRun(Task task, std::uint64_t count) {
+        return Add({std::move(task), count, true}, true);
+    }
+    /// Runs what is due on the calling thread.
+    void Run() { Drain(); }
 
     /// Runs one callback of this client, and keeps what it throws away from the rest. After
     /// `Finish` nothing begins any more, also in a task that had begun: then false.
@@ -113,7 +117,8 @@ private:
 
     struct Running;
 
-    void Add(Entry entry, bool may_run) QMQ_EXCLUDES(mutex_);
+    /// Whether the caller is to run it, which `may_run` allows.
+    bool Add(Entry entry, bool may_run) QMQ_EXCLUDES(mutex_);
     void Schedule() QMQ_EXCLUDES(mutex_);
     void Drain() QMQ_EXCLUDES(mutex_);
     void RunOne(Entry& entry) noexcept QMQ_EXCLUDES(mutex_);

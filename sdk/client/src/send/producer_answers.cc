@@ -26,23 +26,35 @@ void ProducerCore::HandOut(Answers answers) {
         ProducerAccess::State::Publish(batch.state);
         (callbacks ? with_callbacks : ready).push_back(std::move(batch.state));
     }
-    if (!with_callbacks.empty()) {
-        PostCallbacks(std::move(with_callbacks), answers.from_wire);
-    }
-    SpareParts::Clean(&ready);
-    SpareParts::Clean(&answers.used);
-    if (!ready.empty() || !answers.used.empty()) {
-        MutexLock lock(mutex_);
-        batcher_.spare().Keep(&ready);
-        batcher_.spare().Keep(&answers.used);
-    }
+    const bool run =
+        !with_callbacks.empty() && PostCallbacks(std::move(with_callbacks), answers.from_wire);
+    EndHandOut(answers, std::move(ready));
     for (Task& task : answers.drained) {
         task();
     }
+    if (run) {
+        runtime_->callbacks().Run();
+    }
 }
 
-/// Posts the callbacks of all of them as one task.
-void ProducerCore::PostCallbacks(std::vector<StatePtr> states, bool from_wire) {
+void ProducerCore::EndHandOut(Answers& answers, std::vector<StatePtr> ready) {
+    SpareParts::Clean(&ready);
+    SpareParts::Clean(&answers.used);
+    if (answers.number == 0 && answers.used.empty()) {
+        return;
+    }
+    MutexLock lock(mutex_);
+    batcher_.spare().Keep(&ready);
+    batcher_.spare().Keep(&answers.used);
+    if (answers.number > 0) {
+        std::erase(hand_outs_, answers.number);
+        answered_.NotifyAll();
+        TakeDrained(answers);
+    }
+}
+
+/// Posts the callbacks of all of them as one task. True: the caller runs it (`CallbackQueue::Run`).
+bool ProducerCore::PostCallbacks(std::vector<StatePtr> states, bool from_wire) {
     std::uint64_t count = 0;
     for (const StatePtr& state : states) {
         count += state->callbacks.size();
@@ -69,10 +81,10 @@ void ProducerCore::PostCallbacks(std::vector<StatePtr> states, bool from_wire) {
             states.clear();
         };
     if (from_wire && runtime_->inline_callbacks()) {
-        runtime_->callbacks().PostManyOrRun(std::move(run), count);
-    } else {
-        runtime_->callbacks().PostMany(std::move(run), count);
+        return runtime_->callbacks().PostManyToRun(std::move(run), count);
     }
+    runtime_->callbacks().PostMany(std::move(run), count);
+    return false;
 }
 
 }  // namespace qmq::internal

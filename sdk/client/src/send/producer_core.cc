@@ -264,6 +264,7 @@ Status ProducerCore::Flush(std::chrono::milliseconds timeout) {
     const bool done = answered_.WaitUntil(mutex_, until, [&flush] { return flush.left == 0; });
     deadlines_.End(&flush);
     if (done) {
+        AwaitHandOuts();
         return Status::Ok();
     }
     std::uint64_t left = 0;
@@ -319,7 +320,24 @@ ProducerCore::Left ProducerCore::Abandon() {
     }
     lanes_.Clear();
     room_.NotifyAll();
+    AwaitHandOuts();
     return left;
+}
+
+/// What has been answered so far, futures and owed callbacks are told of.
+void ProducerCore::AwaitHandOuts() {
+    const std::uint64_t last = last_hand_out_;
+    (void)answered_.WaitUntil(mutex_, TimePoint::max(), [this, last]() QMQ_REQUIRES(mutex_) {
+        return std::none_of(hand_outs_.begin(), hand_outs_.end(), [last](std::uint64_t number) {
+            return number <= last;
+        });
+    });
+}
+
+void ProducerCore::TakeDrained(Answers& answers) {
+    if (closing_ && deadlines_.empty() && hand_outs_.empty()) {
+        answers.drained = std::exchange(drained_, {});
+    }
 }
 
 bool ProducerCore::idle() {
@@ -356,9 +374,11 @@ void ProducerCore::Settle(Turn& turn) {
     if (deadlines_.TakeFlushed()) {
         answered_.NotifyAll();
     }
-    if (closing_ && deadlines_.empty()) {
-        turn.answers.drained = std::exchange(drained_, {});
+    if (!turn.answers.batches.empty()) {
+        turn.answers.number = ++last_hand_out_;
+        hand_outs_.push_back(turn.answers.number);
     }
+    TakeDrained(turn.answers);
     mutex_.unlock();
     if (!turn.answers.empty()) {
         HandOut(std::move(turn.answers));

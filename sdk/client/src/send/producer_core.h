@@ -104,6 +104,8 @@ private:
         /// Whose answer did not come.
         std::vector<std::pair<std::shared_ptr<BrokerLink>, Status>> silent;
         std::vector<Task> drained;
+        /// Of the hand-out, when there are batches.
+        std::uint64_t number = 0;
         /// An answer came over a wire: callbacks may run on the thread that brought it.
         bool from_wire = false;
 
@@ -151,7 +153,11 @@ private:
     void Advance(Origin origin) QMQ_REQUIRES(mutex_);
     void Arm() QMQ_REQUIRES(mutex_);
     void HandOut(Answers answers) QMQ_EXCLUDES(mutex_);
-    void PostCallbacks(std::vector<std::shared_ptr<ProducerAccess::State>> states, bool from_wire);
+    void EndHandOut(Answers& answers, std::vector<std::shared_ptr<ProducerAccess::State>> ready)
+        QMQ_EXCLUDES(mutex_);
+    bool PostCallbacks(std::vector<std::shared_ptr<ProducerAccess::State>> states, bool from_wire);
+    void TakeDrained(Answers& answers) QMQ_REQUIRES(mutex_);
+    void AwaitHandOuts() QMQ_REQUIRES(mutex_);
 
     // producer_events.cc: what comes from elsewhere.
     void Pump(const LanePtr& lane, int rounds) QMQ_REQUIRES(mutex_);
@@ -189,7 +195,7 @@ private:
 
     Mutex mutex_;
     CondVar room_;      // There is room, or no more will come.
-    CondVar answered_;  // A flush is over.
+    CondVar answered_;  // A flush or a hand-out is over.
     CondVar encoded_;
     Budget budget_;
     Batcher batcher_;
@@ -200,6 +206,10 @@ private:
     bool closing_ QMQ_GUARDED_BY(mutex_) = false;
     bool abandoned_ QMQ_GUARDED_BY(mutex_) = false;
     std::vector<Task> drained_ QMQ_GUARDED_BY(mutex_);
+    // Answers on their way to futures and to the queue of callbacks, by number. No code of the
+    // application's runs meanwhile, so they end soon.
+    std::vector<std::uint64_t> hand_outs_ QMQ_GUARDED_BY(mutex_);
+    std::uint64_t last_hand_out_ QMQ_GUARDED_BY(mutex_) = 0;
     // Subjects that nobody sends to any more are looked for from this place on, at this time.
     std::size_t idle_place_ QMQ_GUARDED_BY(mutex_) = 0;
     TimePoint idle_at_ QMQ_GUARDED_BY(mutex_) = TimePoint::max();
