@@ -90,6 +90,26 @@ std::shared_ptr<Core> HandleTo(std::shared_ptr<Core> core, End end) {
     });
 }
 
+/// The place of a consumer that is being made: free again when it is not, as what the application's
+/// options hold may throw.
+class ClaimedPlace {
+public:
+    ClaimedPlace(Roster& roster, const Roster::GroupKey& key) : roster_(roster), key_(key) {}
+    ~ClaimedPlace() {
+        if (!kept_) {
+            roster_.Remove(key_);
+        }
+    }
+    ClaimedPlace(const ClaimedPlace&) = delete;
+    ClaimedPlace& operator=(const ClaimedPlace&) = delete;
+    void Keep() { kept_ = true; }
+
+private:
+    Roster& roster_;
+    const Roster::GroupKey& key_;
+    bool kept_ = false;
+};
+
 }  // namespace
 
 Result<Producer> ClientCore::MakeProducer(const ProducerOptions& options) {
@@ -141,6 +161,7 @@ Result<Subscription> ClientCore::Subscribe(SubscriptionOptions options, Handler 
     if (Status status = roster_->Claim(key); !status.ok()) {
         return status;
     }
+    ClaimedPlace place(*roster_, key);
     auto chain =
         std::make_unique<HandlerChain>(runtime_, filters_, options, group, std::move(handler));
     auto subscription = std::make_shared<SubscriptionCore>(
@@ -158,6 +179,7 @@ Result<Subscription> ClientCore::Subscribe(SubscriptionOptions options, Handler 
     if (Status status = roster_->Add(key, subscription); !status.ok()) {
         return status;
     }
+    place.Keep();
     subscription->Start();
     return SubscriptionAccess::Make(
         HandleTo(std::move(subscription), [](const std::shared_ptr<SubscriptionCore>&) {}));
@@ -175,6 +197,7 @@ Result<PullConsumer> ClientCore::MakePullConsumer(PullConsumerOptions options) {
     if (Status status = roster_->Claim(key); !status.ok()) {
         return status;
     }
+    ClaimedPlace place(*roster_, key);
     auto puller = std::make_shared<PullCore>(runtime_,
                                              router_,
                                              links_,
@@ -188,6 +211,7 @@ Result<PullConsumer> ClientCore::MakePullConsumer(PullConsumerOptions options) {
     if (Status status = roster_->Add(key, puller); !status.ok()) {
         return status;
     }
+    place.Keep();
     puller->Start();
     // The last handle leaves the group, when what it pulled has ended.
     return PullConsumerAccess::Make(

@@ -61,6 +61,30 @@ struct ClientEnd::AsyncCall {
     TimerId end = 0;
 };
 
+/// Marks that this thread ends a client: what it calls of the application's may ask for the same.
+class ClientEnd::Inside {
+public:
+    explicit Inside(const ClientEnd& end) : end_(end), outer_(t_innermost) { t_innermost = this; }
+    ~Inside() { t_innermost = outer_; }
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+
+    static bool Of(const ClientEnd& end) {
+        const Inside* at = t_innermost;
+        while (at != nullptr && &at->end_ != &end) {
+            at = at->outer_;
+        }
+        return at != nullptr;
+    }
+
+private:
+    static thread_local const Inside* t_innermost;
+
+    const ClientEnd& end_;
+    const Inside* const outer_;
+};
+thread_local const ClientEnd::Inside* ClientEnd::Inside::t_innermost = nullptr;
+
 ClientEnd::ClientEnd(std::shared_ptr<ClientRuntime> runtime,
                      std::shared_ptr<Roster> roster,
                      std::shared_ptr<Router> router,
@@ -167,7 +191,9 @@ void ClientEnd::WaitForDrain(TimePoint producers_by, TimePoint until) {
         }
     }
     for (const auto& subscription : own) {
-        subscription->EnterShutdown();
+        if (CallScope::InsideRunnerOf(subscription.get())) {
+            subscription->EnterShutdown();
+        }
         subscription->WaitForOthers(producers_by);
     }
     {
@@ -191,6 +217,10 @@ void ClientEnd::WaitForDrain(TimePoint producers_by, TimePoint until) {
 ShutdownReport ClientEnd::Run(milliseconds timeout) {
     const TimePoint now = steady_clock::now();
     const TimePoint until = DeadlineAfter(now, timeout);
+    if (Inside::Of(*this)) {
+        return AwaitOther(now);
+    }
+    const Inside inside(*this);
     Begin();
     if (until > now) {
         WaitForDrain(ProducersBy(now, timeout), until);
@@ -202,7 +232,10 @@ ShutdownReport ClientEnd::Run(milliseconds timeout) {
 void ClientEnd::RunAsync(milliseconds timeout, UniqueFunction<void(const ShutdownReport&)> done) {
     // Before the timers: one that is due at once would else end a client whose members nobody has
     // written down yet.
-    Begin();
+    {
+        const Inside inside(*this);
+        Begin();
+    }
     auto call = std::make_shared<AsyncCall>();
     call->done = std::move(done);
     Executor& work = runtime_->work();
@@ -232,7 +265,6 @@ bool ClientEnd::TakeEnd() {
         return false;
     }
     stage_ = Stage::kEnding;
-    ender_ = std::this_thread::get_id();
     changed_.NotifyAll();
     return true;
 }
@@ -256,6 +288,7 @@ void ClientEnd::EndAsync() {
 }
 
 ShutdownReport ClientEnd::EndAll(TimePoint until) {
+    const Inside inside(*this);
     ShutdownReport report = EndMembers();
     {
         MutexLock lock(mutex_);
@@ -295,16 +328,17 @@ void ClientEnd::AnswerCalls(const ShutdownReport& report) {
 }
 
 /// For whoever comes second. Nothing is called any more when it returns, unless it is itself inside
-/// of what the first one waits for; or is the first one, by a destructor of what the application
-/// captured.
+/// of what the first one waits for; or is the first one.
 ShutdownReport ClientEnd::AwaitOther(TimePoint until) {
     const bool inside =
         CallScope::InsideClient(runtime_.get()) || CallScope::InsideCallbackOf(&runtime_->log());
     const Stage wanted = inside ? Stage::kReported : Stage::kEnded;
     const TimePoint deadline =
         NoSoonerThan(inside ? kCallbackGrace : 2 * kCallbackGrace + kThreadGrace, until);
+    // It is itself what ends it: by a destructor of what the application captured, or what a
+    // handler registered for its stop.
+    const bool ends_it = Inside::Of(*this);
     MutexLock lock(mutex_);
-    const bool ends_it = ender_ == std::this_thread::get_id();
     if (!ends_it) {
         (void)changed_.WaitUntil(
             mutex_, deadline, [this, wanted]() QMQ_REQUIRES(mutex_) { return stage_ >= wanted; });

@@ -52,6 +52,7 @@ private:
         kEnded
     };
     struct AsyncCall;
+    class Inside;
 
     /// Step 1, once.
     void Begin() QMQ_EXCLUDES(mutex_);
@@ -83,7 +84,6 @@ private:
     mutable Mutex mutex_;
     CondVar changed_;
     Stage stage_ QMQ_GUARDED_BY(mutex_) = Stage::kRunning;
-    std::thread::id ender_ QMQ_GUARDED_BY(mutex_);                 // Who does step 3.
     std::shared_ptr<Transport> transport_ QMQ_GUARDED_BY(mutex_);  // Until step 3.
     Roster::Members members_ QMQ_GUARDED_BY(mutex_);               // Set once, by step 1.
     std::size_t consumers_left_ QMQ_GUARDED_BY(mutex_) = 0;        // That have not drained.

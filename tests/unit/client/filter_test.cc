@@ -284,6 +284,24 @@ TEST_F(FilterTest, TheEndOfAManualDeliveryIsToldWhenItIsDecided) {
     kept.clear();
 }
 
+// It waited for the delivery that it was told of, which is decided when it returns.
+TEST_F(FilterTest, WhoIsToldOfAManualDeliveryMayClose) {
+    Subscription subscription;
+    Status closed = Status::Internal("not called");
+    Add(nullptr, [&](DeliveryContext&, const HandlerOutcome&) {
+        closed = subscription.Close(milliseconds::max());
+    });
+    subscription = Subscribe([this](Delivery delivery) { kept.push_back(std::move(delivery)); });
+    Append(1);
+    Settle();
+    ASSERT_THAT(kept, SizeIs(1));
+    kept[0].Ack();
+    EXPECT_TRUE(closed.ok()) << closed;
+    Advance(seconds(1));
+    EXPECT_EQ(broker().subscriber_count(), 0U);
+    EXPECT_EQ(broker().acked_count(), 1U);
+}
+
 TEST_F(FilterTest, AManualHandlerThatThrowsIsToldOnce) {
     NoteEnds();
     options.retry.max_attempts = 1;

@@ -115,6 +115,39 @@ TEST_F(HandlerFailureTest, AnOutcomeOfAnUnknownKindIsARetry) {
     EXPECT_EQ(broker().acked_count(), 1U);
 }
 
+/// Copied by whoever keeps the options; that throws when the test says so.
+struct ThrowingCopy {
+    explicit ThrowingCopy(bool* of) : throws(of) {}
+    ThrowingCopy(const ThrowingCopy& other) : throws(other.throws) {
+        if (*throws) {
+            throw std::bad_alloc();
+        }
+    }
+    std::string operator()(const Message& message) const { return std::string(message.id()); }
+    bool* throws;
+};
+
+// The subject and group stayed taken for the life of the client.
+TEST_F(HandlerFailureTest, ASubscribeThatThrowsLeavesNothing) {
+    bool throws = false;
+    SubscriptionOptions options = Consumer();
+    options.idempotency = MakeMemoryIdempotencyStore();
+    options.idempotency_key = ThrowingCopy(&throws);
+    const auto subscribe = [&] {
+        SubscriptionOptions own = options;
+        throws = true;
+        auto made = client.Subscribe(std::move(own), [](const Message&) {});
+        throws = false;
+        return made;
+    };
+    try {
+        (void)subscribe();
+    } catch (const std::bad_alloc&) {
+        throws = false;
+    }
+    (void)client.Subscribe(options, [](const Message&) {}).value();
+}
+
 /// `what` may answer null.
 struct WithoutText : std::exception {
     const char* what() const noexcept override { return nullptr; }

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <future>
 #include <optional>
+#include <stop_token>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -308,7 +309,7 @@ TEST_F(ShutdownThreadsTest, AShutdownInACallbackRunsWhatStandsBehindItInItsBatch
     auto answered = std::make_shared<std::promise<ShutdownReport>>();
     Client client = MakeClient();
     ProducerOptions options;
-    options.linger = seconds(10);
+    options.linger = seconds(1);
     Producer producer = *client.MakeProducer(options);
     for (int i = 0; i < kCount; ++i) {
         const Status sent = producer.Send(Message("s"), [&, count, answered](const SendReceipt&) {
@@ -340,6 +341,34 @@ public:
 private:
     Task task_;
 };
+
+// The end asks handlers to stop, and so calls what they have registered: that waited for the end.
+TEST_F(ShutdownThreadsTest, WhatAHandlerRegisteredForItsStopMayShutDown) {
+    auto begun = std::make_shared<std::promise<void>>();
+    auto report = std::make_shared<std::promise<ShutdownReport>>();
+    Client client = MakeClient();
+    SubscriptionOptions options;
+    options.subject = "s";
+    options.group = "g";
+    options.start = StartPosition::kEarliest;
+    broker().Append(Message("s"));
+    Subscription subscription =
+        client
+            .Subscribe(options,
+                       [&client, begun, report](const Message&, DeliveryContext& context) {
+                           std::promise<void> stopped;
+                           const std::stop_callback on_stop(context.stop_token(), [&] {
+                               report->set_value(client.Shutdown(milliseconds::max()));
+                               stopped.set_value();
+                           });
+                           begun->set_value();
+                           stopped.get_future().wait();
+                       })
+            .value();
+    begun->get_future().wait();
+    EXPECT_TRUE(client.Shutdown(kLong).drained);
+    EXPECT_FALSE(report->get_future().get().drained);
+}
 
 // The thread that ends a client waited for itself, up to its deadline.
 TEST_F(ShutdownThreadsTest, ADestructorMayShutDownTheClientThatEnds) {

@@ -6,8 +6,8 @@ namespace {
 thread_local CallScope* t_innermost = nullptr;
 }  // namespace
 
-CallScope::CallScope(const void* client, const void* subscription)
-    : client_(client), subscription_(subscription), outer_(t_innermost) {
+CallScope::CallScope(const void* client, const void* subscription, Of of)
+    : client_(client), subscription_(subscription), of_(of), outer_(t_innermost) {
     t_innermost = this;
 }
 
@@ -15,31 +15,34 @@ CallScope::~CallScope() {
     t_innermost = outer_;
 }
 
-bool CallScope::InsideClient(const void* client) {
+template <typename Is>
+bool CallScope::Any(Is is) {
     for (const CallScope* scope = t_innermost; scope != nullptr; scope = scope->outer_) {
-        if (scope->client_ == client) {
+        if (is(*scope)) {
             return true;
         }
     }
     return false;
+}
+
+bool CallScope::InsideClient(const void* client) {
+    return Any([=](const CallScope& scope) { return scope.client_ == client; });
 }
 
 bool CallScope::InsideCallbackOf(const void* client) {
-    for (const CallScope* scope = t_innermost; scope != nullptr; scope = scope->outer_) {
-        if (scope->client_ == client && scope->subscription_ == nullptr) {
-            return true;
-        }
-    }
-    return false;
+    return Any([=](const CallScope& scope) {
+        return scope.client_ == client && scope.subscription_ == nullptr;
+    });
 }
 
 bool CallScope::InsideSubscription(const void* subscription) {
-    for (const CallScope* scope = t_innermost; scope != nullptr; scope = scope->outer_) {
-        if (scope->subscription_ == subscription) {
-            return true;
-        }
-    }
-    return false;
+    return Any([=](const CallScope& scope) { return scope.subscription_ == subscription; });
+}
+
+bool CallScope::InsideRunnerOf(const void* subscription) {
+    return Any([=](const CallScope& scope) {
+        return scope.subscription_ == subscription && scope.of_ == Of::kRunner;
+    });
 }
 
 }  // namespace qmq::internal

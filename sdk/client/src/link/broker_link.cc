@@ -249,6 +249,9 @@ Status BrokerLink::last_error() const {
 
 std::shared_ptr<BrokerConnection> BrokerLink::AddObserver(std::weak_ptr<LinkObserver> observer) {
     MutexLock lock(mutex_);
+    if (observers_.size() == observers_.capacity()) {  // Before it takes more memory.
+        std::erase_if(observers_, [](const auto& one) { return one.expired(); });
+    }
     observers_.push_back(std::move(observer));
     return ready_ ? connection_ : nullptr;
 }

@@ -86,7 +86,11 @@ void Dispatcher::BeginDrain() {
 }
 
 void Dispatcher::Close() {
-    handling_->RequestStop();
+    {
+        const CallScope scope(runtime_.get(), options_.subscription);
+        CheckNoLockHeld("what a handler registered for its stop");
+        handling_->RequestStop();
+    }
     MutexLock lock(mutex_);
     draining_ = closed_ = true;
     queue_.clear();
@@ -246,7 +250,7 @@ void Dispatcher::Run(const RunnerPtr& runner) {
 /// Handles messages of `run` until it has none left (true) or the runner's share is used up.
 bool Dispatcher::RunOne(
     Runner& runner, const RunPtr& run, TimePoint until, TimePoint* now, std::uint32_t* budget) {
-    const CallScope scope(runtime_.get(), options_.subscription);
+    const CallScope scope(runtime_.get(), options_.subscription, CallScope::Of::kRunner);
     ConsumerStream& stream = run->stream();
     std::optional<std::uint64_t> acked;
     DeliveryRun::Claim claim;

@@ -5,6 +5,7 @@
 
 #include "qmq/deadline.h"
 
+#include "sdk/client/src/base/call_scope.h"
 #include "sdk/client/src/receive/consumer_stream.h"
 
 namespace qmq::internal {
@@ -83,6 +84,7 @@ void MessageHandling::HandleManual(const RunPtr& run,
     auto kept = std::make_shared<KeptContext>(claim.message, facts);
     // What the facts refer to lives here and in the run, as long as the decision.
     decision->SetOnDecided([self = shared_from_this(), kept](const AckItem& item) {
+        const CallScope scope(self->runtime_.get(), self->subscription_);
         self->chain_->Settle(kept->context, OutcomeOf(item));
     });
     RunManual(run, claim, kept->context, decision);

@@ -27,12 +27,14 @@ public:
                     std::string subject,
                     std::string group,
                     std::chrono::milliseconds max_processing_time,
-                    std::unique_ptr<HandlerChain> chain)
+                    std::unique_ptr<HandlerChain> chain,
+                    const void* subscription)
         : runtime_(std::move(runtime)),
           subject_(std::move(subject)),
           group_(std::move(group)),
           max_processing_time_(max_processing_time),
-          chain_(std::move(chain)) {}
+          chain_(std::move(chain)),
+          subscription_(subscription) {}
 
     /// True when the message is acked and its run is to record that; else it is decided, or the
     /// client has stopped. `now` is when it was claimed; `inside` is true while code of the
@@ -66,6 +68,7 @@ private:
     const std::string group_;
     const std::chrono::milliseconds max_processing_time_;
     const std::unique_ptr<HandlerChain> chain_;
+    const void* const subscription_;  // Who it is for, in `CallScope`.
     std::stop_source stop_;
     const std::stop_token stop_token_ = stop_.get_token();
 };

@@ -77,8 +77,12 @@ SubscriptionCore::SubscriptionCore(std::shared_ptr<ClientRuntime> runtime,
       dispatcher_(std::make_shared<Dispatcher>(
           runtime_,
           OptionsOf(options_, *runtime_, this),
-          std::make_shared<MessageHandling>(
-              runtime_, options_.subject, group_, options_.max_processing_time, std::move(chain)),
+          std::make_shared<MessageHandling>(runtime_,
+                                            options_.subject,
+                                            group_,
+                                            options_.max_processing_time,
+                                            std::move(chain),
+                                            this),
           streams_)),
       on_gone_(std::move(on_gone)) {}
 
