@@ -291,7 +291,7 @@ bool World::MakeSubscription() {
     if (OneIn(2)) {
         options.filters = {std::make_shared<VisitingFilter>(weak_from_this())};
     }
-    if (OneIn(2)) {
+    if (!options.at_most_once && OneIn(2)) {
         options.idempotency = std::make_shared<VisitingStore>(weak_from_this());
         options.idempotency_key = [weak = weak_from_this()](const Message& message) {
             if (const auto world = weak.lock()) {

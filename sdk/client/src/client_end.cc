@@ -218,7 +218,12 @@ ShutdownReport ClientEnd::Run(milliseconds timeout) {
     const TimePoint now = steady_clock::now();
     const TimePoint until = DeadlineAfter(now, timeout);
     if (Inside::Of(*this)) {
-        return AwaitOther(now);
+        // By a destructor of what the application captured, or what a handler registered for its
+        // stop.
+        MutexLock lock(mutex_);
+        ShutdownReport report = report_;
+        report.drained = report.drained && stage_ == Stage::kEnded;
+        return report;
     }
     const Inside inside(*this);
     Begin();
@@ -328,23 +333,18 @@ void ClientEnd::AnswerCalls(const ShutdownReport& report) {
 }
 
 /// For whoever comes second. Nothing is called any more when it returns, unless it is itself inside
-/// of what the first one waits for; or is the first one.
+/// of what the first one waits for.
 ShutdownReport ClientEnd::AwaitOther(TimePoint until) {
     const bool inside =
         CallScope::InsideClient(runtime_.get()) || CallScope::InsideCallbackOf(&runtime_->log());
     const Stage wanted = inside ? Stage::kReported : Stage::kEnded;
     const TimePoint deadline =
         NoSoonerThan(inside ? kCallbackGrace : 2 * kCallbackGrace + kThreadGrace, until);
-    // It is itself what ends it: by a destructor of what the application captured, or what a
-    // handler registered for its stop.
-    const bool ends_it = Inside::Of(*this);
     MutexLock lock(mutex_);
-    if (!ends_it) {
-        (void)changed_.WaitUntil(
-            mutex_, deadline, [this, wanted]() QMQ_REQUIRES(mutex_) { return stage_ >= wanted; });
-    }
+    (void)changed_.WaitUntil(
+        mutex_, deadline, [this, wanted]() QMQ_REQUIRES(mutex_) { return stage_ >= wanted; });
     ShutdownReport report = report_;
-    report.drained = report.drained && stage_ >= (ends_it ? Stage::kEnded : Stage::kReported);
+    report.drained = report.drained && stage_ >= Stage::kReported;
     return report;
 }
 
@@ -355,6 +355,9 @@ ShutdownReport ClientEnd::EndMembers() {
         members = std::exchange(members_, {});
     }
     ShutdownReport report;
+    for (const auto& subscription : members.subscriptions) {
+        subscription->StopHandling();
+    }
     runtime_->MarkStopped();
     const Status why = Status::Cancelled("the client was shut down");
     for (const auto& subscription : members.subscriptions) {

@@ -255,6 +255,7 @@ TEST_F(ConsumerTest, AForgottenDeliveryIsRetried) {
     Advance(seconds(1));
     EXPECT_EQ(tries, 2);
     EXPECT_EQ(AcksOf(AckVerdict::kRetry)[0].error, "forgotten");
+    EXPECT_EQ(AcksOf(AckVerdict::kRetry)[0].delay, milliseconds(0));  // Not by the back-off.
 }
 
 TEST_F(ConsumerTest, AManualHandlerThatThrowsIsRetriedWithItsText) {

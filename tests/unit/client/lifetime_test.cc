@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <stop_token>
 #include <thread>
 
 #include "qmq/client.h"
@@ -322,6 +323,30 @@ TEST_P(LifetimeTest, CloseWaitsForHandlersAndSaysHowManyStillRun) {
     go.Set();
     EXPECT_TRUE(made->Close(seconds(20)).ok());
     EXPECT_EQ(broker().acked_count(), 1U);
+}
+
+// What is acked on receipt is handled before the end: so the handler is left in peace for that
+// long, and then it is asked.
+TEST_P(LifetimeTest, AtMostOnceAHandlerIsAskedToStopWhenTheTimeOfCloseIsOver) {
+    Client client = MakeClient(cluster);
+    Signal began;
+    Signal stopped;
+    std::atomic<bool> early{false};
+    SubscriptionOptions options = Consumer();
+    options.at_most_once = true;
+    auto made = client.Subscribe(options, [&](const Message&, DeliveryContext& context) {
+        early = context.stop_token().stop_requested();
+        const std::stop_callback on_stop(context.stop_token(), [&] { stopped.Set(); });
+        began.Set();
+        stopped.Wait();
+    });
+    ASSERT_TRUE(made.ok());
+    broker().Append(Message("s"));
+    ASSERT_TRUE(began.Wait());
+    EXPECT_EQ(made->Close(milliseconds(20)).code(), StatusCode::kDeadlineExceeded);
+    EXPECT_TRUE(stopped.Wait());
+    EXPECT_FALSE(early);
+    EXPECT_TRUE(made->Close(seconds(20)).ok());
 }
 
 TEST_P(LifetimeTest, TwoClientsInOneProcessAreIndependent) {

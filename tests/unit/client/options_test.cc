@@ -132,6 +132,13 @@ TEST(OptionsTest, SubscriptionFields) {
     ExpectProblem(options, "tag");
     options.tags = AllOf("vip", null);
     ExpectProblem(options, "tag");
+    options.tags = {};
+    // While the store was away such a message was acked, not handled, and lost.
+    options.at_most_once = true;
+    options.idempotency = MakeMemoryIdempotencyStore();
+    ExpectProblem(options, "at_most_once");
+    options.at_most_once = false;
+    options.idempotency = nullptr;
     // Tags without a mode were taken, and filtered nothing.
     options.tags = Tags(TagFilter{TagMode::kNone, {"vip"}});
     ExpectProblem(options, "tags");

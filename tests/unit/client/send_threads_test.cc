@@ -7,7 +7,9 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "qmq/client.h"
 
@@ -98,6 +100,30 @@ TEST_F(SendThreadsTest, WhatAFlushWaitedForIsToldAndNotDropped) {
     EXPECT_EQ(not_ready, 0);
     EXPECT_EQ(not_drained, 0);
     EXPECT_EQ(called, kRounds);
+}
+
+// As above, where another sender's entry brings word that the flush is over.
+TEST_F(SendThreadsTest, WhatAFlushOfManySendersWaitedForIsTold) {
+    constexpr int kRounds = 400;
+    constexpr int kSenders = 4;
+    Client client = MakeClient();
+    Producer producer = Blocking(client, 100);
+    std::atomic<int> not_ready{0};
+    std::vector<std::thread> senders;
+    for (int sender = 0; sender < kSenders; ++sender) {
+        senders.emplace_back([&producer, &not_ready, sender] {
+            for (int i = 0; i < kRounds; ++i) {
+                const SendFuture future = producer.Send(Message("s" + std::to_string(sender)));
+                EXPECT_TRUE(producer.Flush(kPatience).ok());
+                not_ready += future.ready() ? 0 : 1;
+            }
+        });
+    }
+    for (std::thread& sender : senders) {
+        sender.join();
+    }
+    EXPECT_EQ(not_ready, 0);
+    EXPECT_TRUE(client.Shutdown(kPatience).drained);
 }
 
 TEST_F(SendThreadsTest, AHandlerMayWaitForReceiptsAndFlush) {

@@ -89,6 +89,11 @@ protected:
         options.start = StartPosition::kEarliest;
         return options;
     }
+    static SubscriptionOptions AtMostOnce() {
+        SubscriptionOptions options = Consumer();
+        options.at_most_once = true;
+        return options;
+    }
     testing::FakeBroker& broker() { return cluster.broker("a"); }
 
     ThreadPool transport_threads{{1, 1U << 20, "transport"}};
@@ -341,6 +346,87 @@ public:
 private:
     Task task_;
 };
+
+// The first one waits for a callback: the second one returned meanwhile.
+TEST_F(ShutdownThreadsTest, ASecondShutdownEndsWithTheFirst) {
+    std::promise<void> go;
+    auto called = std::make_shared<std::promise<void>>();
+    auto done = std::make_shared<std::atomic<bool>>(false);
+    Client client = MakeClient();
+    Producer producer = *client.MakeProducer();
+    const Status sent = producer.Send(
+        Message("s"), [called, done, went = go.get_future().share()](const SendReceipt&) {
+            called->set_value();
+            went.wait();
+            *done = true;
+        });
+    ASSERT_TRUE(sent.ok()) << sent;
+    called->get_future().wait();
+    const auto shut_down = [&client, done] {
+        const ShutdownReport report = client.Shutdown(kLong);
+        return report.drained && *done;
+    };
+    std::future<bool> first = std::async(std::launch::async, shut_down);
+    std::future<bool> second = std::async(std::launch::async, shut_down);
+    EXPECT_EQ(first.wait_for(milliseconds(50)), std::future_status::timeout);
+    EXPECT_EQ(second.wait_for(milliseconds(50)), std::future_status::timeout);
+    go.set_value();
+    EXPECT_TRUE(first.get());
+    EXPECT_TRUE(second.get());
+}
+
+// A manual handler that has decided and goes on: nobody waited for it.
+TEST_F(ShutdownThreadsTest, AtMostOnceCloseWaitsForAHandlerThatHasDecided) {
+    std::promise<void> go;
+    auto began = std::make_shared<std::promise<void>>();
+    auto done = std::make_shared<std::atomic<bool>>(false);
+    Client client = MakeClient();
+    broker().Append(Message("s"));
+    Subscription subscription = *client.Subscribe(
+        AtMostOnce(), [began, done, went = go.get_future().share()](Delivery delivery) {
+            delivery.Ack();
+            began->set_value();
+            went.wait();
+            *done = true;
+        });
+    began->get_future().wait();
+    std::future<bool> closed = std::async(std::launch::async, [&subscription, done] {
+        return subscription.Close(kLong).ok() && *done;
+    });
+    EXPECT_EQ(closed.wait_for(milliseconds(50)), std::future_status::timeout);
+    go.set_value();
+    EXPECT_TRUE(closed.get());
+    EXPECT_TRUE(client.Shutdown(kLong).drained);
+}
+
+// A runner that met the end took what waited with it, and the report said drained.
+TEST_F(ShutdownThreadsTest, AtMostOnceEachMessageIsHandledOrCountedAsDropped) {
+    constexpr std::uint64_t kCount = 200;
+    for (int round = 0; round < 10; ++round) {
+        auto handled = std::make_shared<std::atomic<std::uint64_t>>(0);
+        auto began = std::make_shared<std::promise<void>>();
+        Client client = MakeClient();
+        SubscriptionOptions options = AtMostOnce();
+        options.group = "g" + std::to_string(round);
+        options.prefetch_count = kCount;
+        options.parallelism = 3;
+        const std::uint64_t acked = broker().acked_count();
+        for (std::uint64_t i = 0; i < kCount && round == 0; ++i) {
+            broker().Append(Message("s"));
+        }
+        Subscription subscription = *client.Subscribe(options, [handled, began](const Message&) {
+            if (handled->fetch_add(1) == 0) {
+                began->set_value();
+            }
+            std::this_thread::sleep_for(std::chrono::microseconds(200));
+        });
+        began->get_future().wait();
+        const ShutdownReport report = client.Shutdown(milliseconds(round));
+        const std::uint64_t left = report.deliveries_dropped + report.deliveries_handed_back;
+        EXPECT_EQ(*handled + left, broker().acked_count() - acked) << "round " << round;
+        EXPECT_EQ(report.drained, left == 0 && report.handlers_running == 0);
+    }
+}
 
 // The end asks handlers to stop, and so calls what they have registered: that waited for the end.
 TEST_F(ShutdownThreadsTest, WhatAHandlerRegisteredForItsStopMayShutDown) {

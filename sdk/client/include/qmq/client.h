@@ -21,7 +21,8 @@ struct ShutdownReport {
     std::uint64_t sends_unknown = 0;           ///< Answered kUnknown because the deadline came.
     std::uint64_t sends_refused = 0;           ///< Never left; answered kRefused.
     std::uint64_t deliveries_handed_back = 0;  ///< Not begun; others get them now.
-    /// Of `at_most_once`: acked on receipt and not begun when the deadline came, so lost.
+    /// Of `at_most_once`: acked on receipt and not begun, so lost, because the deadline came or the
+    /// only handlers that could were in `Shutdown`.
     std::uint64_t deliveries_dropped = 0;
     /// Still inside user code; their messages are delivered again.
     std::uint64_t handlers_running = 0;
@@ -80,7 +81,7 @@ public:
     ///
     ///     client.Subscribe(options, [](const qmq::Message& message) { Work(message); });
     ///
-    /// Does not block: no network is touched in the call.
+    /// Does not block: it waits for no network.
     ///
     /// Errors: kInvalidArgument (every problem of `options` at once; an empty handler; a manual
     /// handler together with `idempotency`), kAlreadyExists (this client has a consumer of the

@@ -27,8 +27,8 @@ public:
         /// Of the message in its subject, or in the retry subject of the group when `attempt` > 1,
         /// at this broker group; as `SendReceipt::sequence`.
         std::uint64_t sequence = 0;
-        /// From here on its lease is not renewed (`max_processing_time`), and what becomes of the
-        /// handler counts no more.
+        /// Soon after this (`max_processing_time`; within a third of `ack_timeout`) the message is
+        /// given up, and what becomes of the handler counts no more.
         TimePoint deadline = TimePoint::max();
         const std::stop_token* stop_token = nullptr;
     };

@@ -173,8 +173,9 @@ public:
     ///
     /// Later, at the deadline: kUnknown with kDeadlineExceeded when it was sent and may have been
     /// stored; else kRefused with the last reason: kUnavailable (no route, no connection), or what
-    /// the broker refused for. What the broker refuses for good is kRefused at once. After
-    /// shutdown: kUnknown, or kRefused with kCancelled.
+    /// the broker refused for. What the broker refuses for good is kRefused at once, and kUnknown
+    /// with kUnavailable when an answer before was lost. After shutdown: kUnknown, or kRefused with
+    /// kCancelled.
     SendFuture Send(Message message);
     /// With a deadline of its own instead of `ProducerOptions::timeout`. Range: [1 ms, 1 h].
     SendFuture Send(Message message, std::chrono::milliseconds timeout);

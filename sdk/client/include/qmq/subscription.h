@@ -158,8 +158,8 @@ struct SubscriptionOptions {
     std::chrono::milliseconds ack_timeout{60'000};
     /// How long a message may be in the application's hands: from the call of its handler to the
     /// handler's return, or to the decision about its `Delivery`. So long its lease is renewed;
-    /// then it is given up and delivered again, which is an attempt, and what is said of it later
-    /// counts no more. Range: [ack_timeout, 7 d].
+    /// then, within a third of `ack_timeout`, it is given up and delivered again, which is an
+    /// attempt, and what is said of it later counts no more. Range: [ack_timeout, 7 d].
     ///
     /// What waits here for a handler is renewed too, for however long. But when no handler has
     /// taken a message for a third of `ack_timeout`, all that waits is handed back for others,

@@ -91,10 +91,9 @@ std::shared_ptr<Executor> ClientRuntime::JoinHandlers(std::size_t handlers) {
     return pool->Join(handlers);
 }
 
-void ClientRuntime::PostRenewal(Task task) {
+bool ClientRuntime::PostRenewal(Task task) {
     if (own_work_ == nullptr) {
-        (void)work_->Post(std::move(task));  // The caller's executor, which does everything.
-        return;
+        return work_->Post(std::move(task));  // The caller's executor, which does everything.
     }
     ThreadPool* pool = nullptr;
     std::size_t running = 0;
@@ -107,7 +106,7 @@ void ClientRuntime::PostRenewal(Task task) {
         running = ++renewals_running_;
     }
     (void)pool->Grow(running);
-    (void)pool->Post([this, task = std::move(task)]() mutable {
+    return pool->Post([this, task = std::move(task)]() mutable {
         task();
         MutexLock lock(mutex_);
         --renewals_running_;

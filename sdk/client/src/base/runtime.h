@@ -45,7 +45,8 @@ public:
     std::shared_ptr<Executor> JoinHandlers(std::size_t handlers) QMQ_EXCLUDES(mutex_);
     /// Runs `task`, which renews idempotency claims and may block: on a thread of its own, so that
     /// a store that hangs holds up no other one's. There are as many as have run at once.
-    void PostRenewal(Task task) QMQ_EXCLUDES(mutex_);
+    /// False when it was refused.
+    bool PostRenewal(Task task) QMQ_EXCLUDES(mutex_);
     Logger& log() const { return *log_; }
     const std::shared_ptr<Logger>& logger() const { return log_; }
     MessageIdGenerator& ids() { return *ids_; }

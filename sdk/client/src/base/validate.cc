@@ -176,6 +176,12 @@ Status Validate(const SubscriptionOptions& options) {
     if (options.idempotency_key && options.idempotency == nullptr) {
         problems.Add("idempotency_key: is set without an idempotency store");
     }
+    if (options.at_most_once && options.idempotency != nullptr) {
+        problems.Add(
+            "at_most_once: is set together with an idempotency store, for which nothing could be "
+            "put "
+            "off while that is away; what is acked on receipt comes once without it");
+    }
     return problems.status("SubscriptionOptions");
 }
 

@@ -61,7 +61,11 @@ void ClaimKeeper::ArmLocked() {
     for (const auto& [number, entry] : entries_) {
         first = std::min(first, entry.due);
     }
-    timer_.ArmBy(first, [this] {
+    ArmAt(first);
+}
+
+void ClaimKeeper::ArmAt(TimePoint when) {
+    timer_.ArmBy(when, [this] {
         return [self = weak_from_this()] {
             if (auto keeper = self.lock()) {
                 keeper->OnTimer();
@@ -84,7 +88,11 @@ void ClaimKeeper::OnTimer() {
         }
         renewing_ = true;
     }
-    runtime_->PostRenewal([self = shared_from_this()] { self->Renew(); });
+    if (!runtime_->PostRenewal([self = shared_from_this()] { self->Renew(); })) {
+        const MutexLock lock(mutex_);
+        renewing_ = false;
+        ArmAt(runtime_->Now() + interval_ / kSooner);  // The executor is full for now.
+    }
 }
 
 std::vector<std::pair<std::uint64_t, IdempotencyClaim>> ClaimKeeper::TakeDue(TimePoint now,

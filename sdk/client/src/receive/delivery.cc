@@ -150,7 +150,7 @@ void Forget(std::unique_ptr<internal::DeliveryCore> core) {
         core->decision().Orphan();
         return;
     }
-    DecideAs(core.get(), HandlerOutcome::Retry("forgotten"), nullptr);
+    DecideAs(core.get(), internal::Forgotten(), nullptr);
 }
 
 }  // namespace

@@ -95,6 +95,11 @@ inline constexpr std::chrono::milliseconds kMaxRetryDelay = std::chrono::hours(2
 /// delay beyond the limit is not taken: the group's back-off counts, and `problem` says so.
 AckItem ItemFor(const HandlerOutcome& outcome, std::uint64_t sequence, Status* problem);
 
+/// What becomes of a delivery that is destroyed without a decision: again at once.
+inline HandlerOutcome Forgotten() {
+    return HandlerOutcome::Retry(std::chrono::milliseconds(0), "forgotten");
+}
+
 /// What `item` says of how a delivery ended.
 HandlerOutcome OutcomeOf(const AckItem& item);
 

@@ -85,12 +85,14 @@ void Dispatcher::BeginDrain() {
     draining_ = true;
 }
 
+void Dispatcher::RequestStop() {
+    const CallScope scope(runtime_.get(), options_.subscription);
+    CheckNoLockHeld("what a handler registered for its stop");
+    handling_->RequestStop();
+}
+
 void Dispatcher::Close() {
-    {
-        const CallScope scope(runtime_.get(), options_.subscription);
-        CheckNoLockHeld("what a handler registered for its stop");
-        handling_->RequestStop();
-    }
+    RequestStop();
     MutexLock lock(mutex_);
     draining_ = closed_ = true;
     queue_.clear();

@@ -58,9 +58,13 @@ public:
     bool Add(std::vector<RunPtr> runs);
     /// The owner is told of runners that end; handlers go on.
     void BeginDrain();
-    /// Begins nothing new but what is claimed.
+    /// Asks handlers that run to end soon.
+    void RequestStop();
+    /// Begins nothing new but what is claimed, and asks handlers to stop.
     void Close();
 
+    /// Claimed when the client had stopped, and so not handled.
+    std::uint64_t turned_away_count() const { return handling_->turned_away_count(); }
     std::uint64_t delivered_count() const;
     std::uint64_t waiting_count() const;
     std::uint64_t handler_count() const;  ///< Handlers that run.

@@ -31,6 +31,7 @@ bool MessageHandling::Handle(const RunPtr& run,
         return true;
     }
     if (runtime_->stopped()) {
+        turned_away_.fetch_add(1);
         return false;
     }
     const DeliveryContext::Facts facts{group_,
@@ -83,9 +84,10 @@ void MessageHandling::HandleManual(const RunPtr& run,
     }
     auto kept = std::make_shared<KeptContext>(claim.message, facts);
     // What the facts refer to lives here and in the run, as long as the decision.
-    decision->SetOnDecided([self = shared_from_this(), kept](const AckItem& item) {
+    decision->SetOnDecided([self = shared_from_this(), kept](const AckItem& item) mutable {
         const CallScope scope(self->runtime_.get(), self->subscription_);
         self->chain_->Settle(kept->context, OutcomeOf(item));
+        kept.reset();  // In the scope: what filters have put in is the application's, too.
     });
     RunManual(run, claim, kept->context, decision);
 }
@@ -106,7 +108,7 @@ void MessageHandling::RunManual(const RunPtr& run,
     }
     if (made && !ended.threw && decision->orphaned()) {
         // It was dropped while an exception passed that the handler then caught itself.
-        Fail(run, claim.sequence, HandlerOutcome::Retry("forgotten"), decision.get());
+        Fail(run, claim.sequence, Forgotten(), decision.get());
     } else if (ended.threw || !made) {
         // The handler failed, or a filter answered in its place.
         Fail(run, claim.sequence, ended.outcome, decision.get());

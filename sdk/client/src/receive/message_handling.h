@@ -46,6 +46,8 @@ public:
     /// Asks handlers that run to end soon. Calls what they have registered for that.
     void RequestStop() { stop_.request_stop(); }
 
+    std::uint64_t turned_away_count() const { return turned_away_.load(); }
+
     const std::string& subject() const { return subject_; }
     const std::string& group() const { return group_; }
 
@@ -69,6 +71,7 @@ private:
     const std::chrono::milliseconds max_processing_time_;
     const std::unique_ptr<HandlerChain> chain_;
     const void* const subscription_;  // Who it is for, in `CallScope`.
+    std::atomic<std::uint64_t> turned_away_{0};
     std::stop_source stop_;
     const std::stop_token stop_token_ = stop_.get_token();
 };

@@ -167,9 +167,13 @@ void SubscriptionCore::BeginClose(Task closed) {
     }
     readiness_.Changed();
     if (options_.at_most_once) {
+        {
+            MutexLock lock(mutex_);
+            streams_closing_ = true;
+        }
         dispatcher_->BeginDrain();
         streams_->Stop();
-        CloseStreams();  // They end when all that came over them has been handled.
+        CloseStreams();  // They are left when all that came over them has been handled.
         return;
     }
     dispatcher_->Close();
@@ -186,24 +190,34 @@ void SubscriptionCore::OnRunnerEnded() {
     CheckIdle();
 }
 
-/// When the last runner has ended, what is held is decided: leave the groups.
+/// When the last runner has ended, what is held is decided: leave the groups. At most once they are
+/// left before, and the end is when both is done.
 void SubscriptionCore::CheckIdle() {
+    bool ends = false;
     {
         MutexLock lock(mutex_);
-        if (!closing_ || streams_closing_ || closed_ || options_.at_most_once ||
-            dispatcher_->runner_count() > 0) {
+        if (!closing_ || closed_ || dispatcher_->runner_count() > 0) {
             return;
         }
-        streams_closing_ = true;
+        ends = streams_left_;
+        if (!ends && std::exchange(streams_closing_, true)) {
+            return;
+        }
     }
-    CloseStreams();
+    ends ? End() : CloseStreams();
 }
 
 void SubscriptionCore::CloseStreams() {
-    streams_->BeginClose([self = shared_from_this()] { self->OnStreamsClosed(); });
+    streams_->BeginClose([self = shared_from_this()] {
+        {
+            MutexLock lock(self->mutex_);
+            self->streams_left_ = true;
+        }
+        self->CheckIdle();
+    });
 }
 
-void SubscriptionCore::OnStreamsClosed() {
+void SubscriptionCore::End() {
     std::vector<Task> closed;
     UniqueFunction<void(const SubscriptionCore*)> gone;
     {
@@ -237,6 +251,7 @@ Status SubscriptionCore::Close(std::chrono::milliseconds timeout) {
             return Status::Ok();
         }
     }
+    dispatcher_->RequestStop();  // At most once they had the time until now.
     return Status::DeadlineExceeded(
         "subject " + options_.subject + ", group " + group_ + ": closing took over " +
         std::to_string(timeout.count()) + " ms; " + std::to_string(dispatcher_->handler_count()) +
@@ -261,32 +276,41 @@ void SubscriptionCore::EnterShutdown() {
 void SubscriptionCore::WaitForOthers(std::chrono::steady_clock::time_point until) {
     {
         MutexLock lock(mutex_);
-        changed_.WaitUntil(mutex_, until, [this]() QMQ_REQUIRES(mutex_) {
-            return dispatcher_->runner_count() <= in_shutdown_;
-        });
+        changed_.WaitUntil(
+            mutex_, until, [this]() QMQ_REQUIRES(mutex_) { return OthersAreDone(); });
     }
     streams_->Flush();
     MutexLock lock(mutex_);
     changed_.WaitUntil(mutex_, until, [this]() QMQ_REQUIRES(mutex_) {
-        return streams_->totals().unconfirmed == 0 &&
-               dispatcher_->runner_count() <= in_shutdown_;  // A receipt starts new ones.
+        // At most once a receipt brings more to handle.
+        return streams_->totals().unconfirmed == 0 && OthersAreDone();
     });
+}
+
+/// No handler runs but those that are in a shutdown, and none is to come that has a place.
+bool SubscriptionCore::OthersAreDone() const {
+    return dispatcher_->runner_count() <= in_shutdown_ &&
+           (dispatcher_->waiting_count() == 0 || in_shutdown_ >= options_.parallelism);
+}
+
+void SubscriptionCore::StopHandling() {
+    BeginClose(nullptr);
+    dispatcher_->Close();
+    ReleaseUnclaimed();
 }
 
 SubscriptionCore::Left SubscriptionCore::Abort(const Status& why) {
     Left left;
-    BeginClose(nullptr);
-    dispatcher_->Close();
-    ReleaseUnclaimed();
+    left.handlers_running = dispatcher_->handler_count();
+    const StreamSet::Left streams = streams_->Abort(why);
     {
         MutexLock lock(mutex_);
         (options_.at_most_once ? left.dropped : left.handed_back) = released_;
     }
-    left.handlers_running = dispatcher_->handler_count();
-    const StreamSet::Left streams = streams_->Abort(why);
+    left.dropped += options_.at_most_once ? dispatcher_->turned_away_count() : 0;
     left.acks_unconfirmed = streams.unconfirmed;
     left.undecided = streams.undecided;
-    OnStreamsClosed();
+    End();
     return left;
 }
 

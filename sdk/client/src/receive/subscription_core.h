@@ -54,7 +54,9 @@ public:
         std::uint64_t acks_unconfirmed = 0;
         std::uint64_t undecided = 0;
     };
-    /// Leaves now, whatever runs.
+    /// No handler begins any more.
+    void StopHandling();
+    /// Leaves now, whatever runs. `StopHandling` has been called.
     Left Abort(const Status& why);
     /// For a shutdown from inside a handler of it: nobody waits for that one any more.
     void EnterShutdown();
@@ -71,8 +73,9 @@ private:
     void SetPaused(bool paused);
     void ReleaseUnclaimed();
     void CheckIdle();
+    bool OthersAreDone() const QMQ_REQUIRES(mutex_);
     void CloseStreams();
-    void OnStreamsClosed();
+    void End();
 
     const std::shared_ptr<ClientRuntime> runtime_;
     const SubscriptionOptions options_;
@@ -87,6 +90,7 @@ private:
     std::uint64_t pauses_ QMQ_GUARDED_BY(mutex_) = 0;  // Calls of Pause and Resume.
     bool closing_ QMQ_GUARDED_BY(mutex_) = false;
     bool streams_closing_ QMQ_GUARDED_BY(mutex_) = false;
+    bool streams_left_ QMQ_GUARDED_BY(mutex_) = false;  // Nothing is held by them any more.
     bool closed_ QMQ_GUARDED_BY(mutex_) = false;
     std::size_t in_shutdown_ QMQ_GUARDED_BY(mutex_) = 0;  // Handlers.
     std::uint64_t released_ QMQ_GUARDED_BY(mutex_) = 0;   // Messages that nobody handles here.

@@ -264,7 +264,9 @@ Status ProducerCore::Flush(std::chrono::milliseconds timeout) {
     const bool done = answered_.WaitUntil(mutex_, until, [&flush] { return flush.left == 0; });
     deadlines_.End(&flush);
     if (done) {
-        AwaitHandOuts();
+        if (!abandoned_) {  // Then this may be a coroutine that whoever tells it has resumed.
+            AwaitHandOuts();
+        }
         return Status::Ok();
     }
     std::uint64_t left = 0;
@@ -300,7 +302,17 @@ void ProducerCore::BeginClose(Task drained) {
 
 ProducerCore::Left ProducerCore::Abandon() {
     Left left;
-    Turn turn(*this, Origin::kClient);
+    {
+        Turn turn(*this, Origin::kClient);
+        left = AbandonAll(&turn.answers);
+    }
+    MutexLock lock(mutex_);
+    AwaitHandOuts();
+    return left;
+}
+
+ProducerCore::Left ProducerCore::AbandonAll(Answers* answers) {
+    Left left;
     closing_ = abandoned_ = true;
     timer_.Cancel();
     lanes_.Clear();
@@ -316,11 +328,10 @@ ProducerCore::Left ProducerCore::Abandon() {
         const SendStep step = batch->machine.OnDeadline(why);
         auto& count = step.outcome == SendOutcome::kUnknown ? left.unknown : left.refused;
         count += batch->count;
-        Finish(batch, step, nullptr, &turn.answers);
+        Finish(batch, step, nullptr, answers);
     }
     lanes_.Clear();
     room_.NotifyAll();
-    AwaitHandOuts();
     return left;
 }
 
@@ -373,10 +384,6 @@ void ProducerCore::Settle(Turn& turn) {
     }
     if (deadlines_.TakeFlushed()) {
         answered_.NotifyAll();
-    }
-    if (!turn.answers.batches.empty()) {
-        turn.answers.number = ++last_hand_out_;
-        hand_outs_.push_back(turn.answers.number);
     }
     TakeDrained(turn.answers);
     mutex_.unlock();

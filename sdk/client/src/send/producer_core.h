@@ -156,6 +156,7 @@ private:
     void EndHandOut(Answers& answers, std::vector<std::shared_ptr<ProducerAccess::State>> ready)
         QMQ_EXCLUDES(mutex_);
     bool PostCallbacks(std::vector<std::shared_ptr<ProducerAccess::State>> states, bool from_wire);
+    Left AbandonAll(Answers* answers) QMQ_REQUIRES(mutex_);
     void TakeDrained(Answers& answers) QMQ_REQUIRES(mutex_);
     void AwaitHandOuts() QMQ_REQUIRES(mutex_);
 

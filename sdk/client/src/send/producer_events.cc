@@ -202,6 +202,10 @@ void ProducerCore::Finish(const BatchPtr& batch,
     }
     GiveBackRoom(*batch, *state, complete);
     if (complete) {
+        if (answers->number == 0) {  // From here on nobody takes it for told.
+            answers->number = ++last_hand_out_;
+            hand_outs_.push_back(answers->number);
+        }
         answers->batches.push_back({state, std::move(whole)});
     }
     deadlines_.Remove(*batch);

@@ -157,7 +157,8 @@ public:
     Message& SetOrderingKey(const char* key);
     std::string_view ordering_key() const;
 
-    /// The message is to be delivered no earlier than this. Negative delays are refused.
+    /// The message is to be delivered no earlier than this; less than 500 ms from its send it is
+    /// delivered at once. Negative delays are refused.
     Message& SetDelay(std::chrono::milliseconds delay, const Clock& clock = SystemClock());
     Message& SetDeliverAt(WallTime when);
     std::optional<WallTime> deliver_at() const;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <string_view>
 #include <type_traits>
 
@@ -14,9 +15,10 @@ public:
     // NOLINTNEXTLINE(google-explicit-constructor): it stands where a text is given.
     constexpr NameView(const char* name)
         : std::string_view(name == nullptr ? std::string_view() : std::string_view(name)) {}
+    constexpr NameView(const char* name, std::size_t size) : std::string_view(name, size) {}
     template <typename Text>
-    requires(std::convertible_to<const Text&, std::string_view> &&
-             !std::convertible_to<const Text&, const char*> && !std::same_as<Text, NameView>)
+    requires(std::is_class_v<Text>&& std::convertible_to<const Text&, std::string_view> &&
+             !std::same_as<Text, NameView>)
         // NOLINTNEXTLINE(google-explicit-constructor): as above.
         constexpr NameView(const Text& name)
         : std::string_view(name) {}
