@@ -55,6 +55,7 @@ Shard::~Shard() {
 void Shard::Kill() {
     refusing_ = true;
     if (!dead_.exchange(true)) {
+        strand_->AwaitRound();  // What comes later finds it dead.
         core_.store.reset();
     }
 }

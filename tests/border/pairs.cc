@@ -38,24 +38,6 @@ std::size_t Index(Place place, Thing thing) {
     return static_cast<std::size_t>(place) * kThingCount + static_cast<std::size_t>(thing);
 }
 
-bool Blocks(Thing thing) {
-    switch (thing) {
-        case Thing::kSendGet:
-        case Thing::kSendWait:
-        case Thing::kFlush:
-        case Thing::kWaitReady:
-        case Thing::kClose:
-        case Thing::kPull:
-        case Thing::kClosePuller:
-        case Thing::kBlock:
-        case Thing::kShutdown:
-        case Thing::kDestroyClient:
-            return true;
-        default:
-            return false;
-    }
-}
-
 template <typename F>
 void ForEachPair(F&& call) {
     for (std::size_t thing = 0; thing < kThingCount; ++thing) {
@@ -77,6 +59,24 @@ const char* ToString(Thing thing) {
 bool IsEnding(Thing thing) {
     return thing == Thing::kShutdown || thing == Thing::kShutdownAsync ||
            thing == Thing::kDestroyClient;
+}
+
+bool Blocks(Thing thing) {
+    switch (thing) {
+        case Thing::kSendGet:
+        case Thing::kSendWait:
+        case Thing::kFlush:
+        case Thing::kWaitReady:
+        case Thing::kClose:
+        case Thing::kPull:
+        case Thing::kClosePuller:
+        case Thing::kBlock:
+        case Thing::kShutdown:
+        case Thing::kDestroyClient:
+            return true;
+        default:
+            return false;
+    }
 }
 
 bool LeaveOut(const std::string& name) {

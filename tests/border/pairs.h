@@ -75,6 +75,8 @@ const char* ToString(Thing thing);
 /// destroyed where it is certain not to be resumed at that moment: on the thread that resumes it.
 bool IsAllowed(Place place, Thing thing);
 bool IsEnding(Thing thing);
+/// What an executor's `Post`, which returns at once, must not do, nor anything that it calls.
+bool Blocks(Thing thing);
 
 /// Leaves a place or a thing out from now on, by its name, to find out what a failure takes. Before
 /// any thread is started. False: there is none of that name.

@@ -17,6 +17,9 @@ thread_local int t_depth = 0;
 /// Of the visits below on this thread those that are in a handler, or in what stands around one.
 thread_local int t_handlers = 0;
 
+/// Likewise those that are in an executor's `Post`.
+thread_local int t_posts = 0;
+
 bool IsAroundHandler(Place place) {
     return place == Place::kHandler || place == Place::kOutcomeHandler ||
            place == Place::kManualHandler || place == Place::kFilter ||
@@ -24,15 +27,20 @@ bool IsAroundHandler(Place place) {
 }
 
 struct Depth {
-    explicit Depth(Place place) : handlers(static_cast<int>(IsAroundHandler(place))) {
+    explicit Depth(Place place)
+        : handlers(static_cast<int>(IsAroundHandler(place))),
+          posts(static_cast<int>(place == Place::kExecutor)) {
         ++t_depth;
         t_handlers += handlers;
+        t_posts += posts;
     }
     ~Depth() {
         --t_depth;
         t_handlers -= handlers;
+        t_posts -= posts;
     }
     const int handlers;
+    const int posts;
 };
 
 [[noreturn]] void ThrowSomething() {
@@ -133,12 +141,15 @@ void World::Enter(Place place) {
 }
 
 Thing World::Choose(Place place) const {
-    if (armed_ && place == options_.ending_place && !ending_) {
+    const bool may_block = t_posts == 0;
+    if (armed_ && place == options_.ending_place && !ending_ &&
+        (may_block || !Blocks(options_.ending))) {
         return options_.ending;
     }
     for (;;) {
         const auto thing = static_cast<Thing>(Pick(kThingCount));
-        if (!IsAllowed(place, thing) || (IsEnding(thing) && !(ending_ && OneIn(3)))) {
+        if (!IsAllowed(place, thing) || (!may_block && Blocks(thing)) ||
+            (IsEnding(thing) && !(ending_ && OneIn(3)))) {
             continue;
         }
         return thing;

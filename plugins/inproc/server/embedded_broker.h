@@ -47,7 +47,10 @@ public:
                     UniqueFunction<void(Status)> done) override {
         broker_->ResetGroup(std::move(subject), std::move(group), position, std::move(done));
     }
-    void Release(bool inside_callback) override { release_(inside_callback); }
+    /// On one of its own threads it cannot wait for its end either, whoever drops the last user.
+    void Release(bool inside_callback) override {
+        release_(inside_callback || io_.RunsHere() || timers_.RunsHere());
+    }
 
 private:
     EmbeddedBroker(const InprocOptions& options,

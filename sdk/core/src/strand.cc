@@ -1,4 +1,6 @@
+#include <condition_variable>
 #include <mutex>
+#include <thread>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -24,7 +26,10 @@ struct Strand::State : std::enable_shared_from_this<Strand::State> {
     Task end_of_round;  // Of the runner.
 
     std::mutex mutex;
+    std::condition_variable round_over;
     std::vector<Task> queue;                    // guarded by mutex
+    std::thread::id in_round;                   // guarded by mutex; who is in a round
+    bool awaited = false;                       // guarded by mutex; somebody waits for its end
     bool running = false;                       // guarded by mutex; somebody runs, or was asked to
     bool closed = false;                        // guarded by mutex
     std::unordered_set<TimerId> queued_timers;  // guarded by mutex; due, and in the queue
@@ -42,13 +47,8 @@ struct Strand::State : std::enable_shared_from_this<Strand::State> {
 
     void RunRounds() {
         for (int rounds = 0; rounds < kMaxRounds; ++rounds) {
-            {
-                const std::lock_guard lock(mutex);
-                if (queue.empty()) {
-                    running = false;
-                    return;
-                }
-                round.swap(queue);
+            if (!BeginRound()) {
+                return;
             }
             for (Task& task : round) {
                 task();
@@ -58,7 +58,40 @@ struct Strand::State : std::enable_shared_from_this<Strand::State> {
                 end_of_round();
             }
         }
+        {
+            const std::lock_guard lock(mutex);
+            EndRound();
+        }
         Hand();
+    }
+
+    /// Also ends the one before. False when there is nothing to run.
+    bool BeginRound() {
+        const std::lock_guard lock(mutex);
+        EndRound();
+        if (queue.empty()) {
+            running = false;
+            return false;
+        }
+        round.swap(queue);
+        in_round = std::this_thread::get_id();
+        return true;
+    }
+
+    void EndRound() {
+        in_round = {};
+        if (std::exchange(awaited, false)) {
+            round_over.notify_all();
+        }
+    }
+
+    /// Waits for the end of a round of another thread, if there is one.
+    void AwaitRound(std::unique_lock<std::mutex>& lock) {
+        const std::thread::id self = std::this_thread::get_id();
+        while (in_round != std::thread::id() && in_round != self) {
+            awaited = true;
+            round_over.wait(lock);
+        }
     }
 
     /// Goes on with the queue on the executor.
@@ -76,9 +109,18 @@ Strand::Strand(Executor& executor, Mode mode, Task end_of_round)
 
 Strand::~Strand() {
     std::vector<Task> dropped;
-    const std::lock_guard lock(state_->mutex);
+    std::unique_lock lock(state_->mutex);
     state_->closed = true;
     dropped.swap(state_->queue);
+    state_->AwaitRound(lock);
+    if (state_->in_round != std::thread::id()) {
+        state_->end_of_round = nullptr;  // One of its own tasks destroys it: that is the last.
+    }
+}
+
+void Strand::AwaitRound() {
+    std::unique_lock lock(state_->mutex);
+    state_->AwaitRound(lock);
 }
 
 void Strand::Post(Task task) {

@@ -1,5 +1,6 @@
 #include <pthread.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -132,6 +133,15 @@ std::size_t ThreadPool::Grow(std::size_t threads) {
         // Those that are there have to do.
     }
     return state_->threads.size();
+}
+
+bool ThreadPool::RunsHere() const {
+    const std::lock_guard lock(state_->mutex);
+    return std::any_of(state_->threads.begin(),
+                       state_->threads.end(),
+                       [self = std::this_thread::get_id()](const std::thread& thread) {
+                           return thread.get_id() == self;
+                       });
 }
 
 ThreadPool::~ThreadPool() {

@@ -16,6 +16,8 @@
 #include "qmq/executor.h"
 #include "qmq/inproc.h"
 
+#include "plugins/inproc/server/embedded_registry.h"
+
 namespace qmq {
 namespace {
 
@@ -219,6 +221,24 @@ TEST_F(InprocBrokerTest, TheLastClientMayGoInsideACallbackAndTheNextOneWaitsForT
 
     ASSERT_TRUE(next.ok()) << next.status();
     EXPECT_EQ(Send(*next, MakeBatch(1, 1)).outcome, SendOutcome::kPersisted);
+}
+
+// What a broker's own thread drops when a callback has run may be its last user: it waited for
+// itself, and so did the next one.
+TEST_F(InprocBrokerTest, ItsOwnThreadMayReleaseIt) {
+    auto registry = std::make_shared<inproc::EmbeddedRegistry>(InprocOptions{});
+    const TransportContext context{SystemClock(), timers_, "client"};
+    auto use = registry->Acquire(directory_, context);
+    ASSERT_TRUE(use.ok()) << use.status();
+    std::promise<void> released;
+    use->broker->Send({{"s", MakeBatch(1, 1)}}, [&](const std::vector<BatchReceipt>&) {
+        use->broker->Release(false);
+        released.set_value();
+    });
+    ASSERT_EQ(released.get_future().wait_for(kPatience), std::future_status::ready);
+    auto next = registry->Acquire(directory_, context);
+    ASSERT_TRUE(next.ok()) << next.status();
+    next->broker->Release(false);
 }
 
 TEST_F(InprocBrokerTest, TheFactoryMayGoBeforeItsClients) {

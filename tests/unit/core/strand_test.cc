@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <future>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -130,6 +132,44 @@ TEST(StrandTest, ATimerThatIsDueButWaitsBehindATaskCanStillBeCancelled) {
         cancelled.set_value(strand.Cancel(timer));
     });
     EXPECT_TRUE(cancelled.get_future().get());
+}
+
+// The owner of what a round works on destroyed it while another thread was in that round.
+TEST(StrandTest, ItsEndWaitsForTheRoundOfAnotherThread) {
+    ThreadPool pool({});
+    std::promise<void> began;
+    std::promise<void> go;
+    std::atomic<bool> ended{false};
+    auto strand = std::make_unique<Strand>(pool, Strand::Mode::kInline, [&ended] { ended = true; });
+    std::thread runner([&] {
+        strand->Post([&] {
+            began.set_value();
+            go.get_future().wait();
+        });
+    });
+    began.get_future().wait();
+    std::future<bool> gone = std::async(std::launch::async, [&] {
+        strand.reset();
+        return ended.load();
+    });
+    EXPECT_EQ(gone.wait_for(std::chrono::milliseconds(30)), std::future_status::timeout);
+    go.set_value();
+    EXPECT_TRUE(gone.get());
+    runner.join();
+}
+
+TEST(StrandTest, ATaskThatDestroysItIsTheLastThatRuns) {
+    ThreadPool pool({});
+    int rounds = 0;
+    int tasks = 0;
+    auto strand = std::make_unique<Strand>(pool, Strand::Mode::kInline, [&rounds] { ++rounds; });
+    Strand& raw = *strand;
+    raw.Post([&] {
+        raw.Post([&tasks] { ++tasks; });
+        strand.reset();
+    });
+    EXPECT_EQ(rounds, 0);
+    EXPECT_EQ(tasks, 0);
 }
 
 }  // namespace

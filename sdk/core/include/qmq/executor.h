@@ -62,6 +62,9 @@ public:
     /// when the system gives no more, or the pool has stopped.
     std::size_t Grow(std::size_t threads);
 
+    /// Whether the calling thread is one of its own.
+    bool RunsHere() const;
+
     /// Stops as the destructor does, but waits no longer than until `deadline` (`DeadlineAfter`): a
     /// thread whose task does not return by then is left to itself and ends when its task does.
     /// True when nothing runs any more (but for the task it is called from). Idempotent; not from
@@ -84,7 +87,8 @@ private:
 /// `Mode::kPosted` every round goes to the executor (simulation, tests, and callers that hold
 /// locks).
 ///
-/// Thread-safe. A strand outlives its tasks: destroy it when nobody posts any more and it is idle.
+/// Thread-safe. A strand outlives its tasks: destroy it when nobody posts any more. A round that
+/// another thread is in goes to its end before; what waits is dropped.
 class Strand {
 public:
     enum class Mode : std::uint8_t { kInline, kPosted };
@@ -103,6 +107,9 @@ public:
 
     /// Takes `task` without ever running it inside the call.
     void PostLater(Task task);
+
+    /// Blocks until the round is over that another thread is in, if there is one.
+    void AwaitRound();
 
     /// As `Executor::PostAt`, but the task runs on the strand.
     TimerId PostAt(TimePoint when, Task task);
