@@ -226,5 +226,50 @@ TEST_F(SendThreadsTest, OnATransportsThreadWaitingIsRefused) {
     EXPECT_EQ(flushed->code(), StatusCode::kFailedPrecondition);
 }
 
+/// Refuses the first task, so that the next offer comes from the client's timers; there it waits
+/// for a receipt.
+class WaitingExecutor final : public Executor {
+public:
+    explicit WaitingExecutor(Producer& producer) : producer_(producer) {}
+    bool Post(Task task) override {
+        const int offer = offers_++;
+        if (offer == 1) {
+            receipt.set_value(producer_.Send(Message("out")).WaitFor(kPatience));
+        }
+        return offer > 0 && threads_.Post(std::move(task));
+    }
+    TimerId PostAt(TimePoint when, Task task) override {
+        return threads_.PostAt(when, std::move(task));
+    }
+    bool Cancel(TimerId timer) override { return threads_.Cancel(timer); }
+
+    std::promise<std::optional<SendReceipt>> receipt;
+
+private:
+    ThreadPool threads_{{}};
+    Producer& producer_;
+    std::atomic<int> offers_{0};
+};
+
+// An executor of the application's, or a destructor of what a handler had captured, waited on the
+// thread that keeps the timers: nothing went on, for ever.
+TEST_F(SendThreadsTest, OnTheThreadOfTheTimersWaitingIsRefused) {
+    std::optional<WaitingExecutor> executor;
+    Client client = MakeClient();
+    Producer producer = Blocking(client, 100);
+    executor.emplace(producer);
+    SubscriptionOptions options = Consumer();
+    options.executor = &*executor;
+    cluster.broker("a").Append(Message("in"));
+    auto made = client.Subscribe(options, [](const Message&) {});
+    ASSERT_TRUE(made.ok());
+    auto came = executor->receipt.get_future();
+    ASSERT_EQ(came.wait_for(kPatience / 2), std::future_status::ready);
+    const std::optional<SendReceipt> receipt = came.get();
+    ASSERT_TRUE(receipt.has_value());
+    EXPECT_EQ(receipt->status.code(), StatusCode::kFailedPrecondition);
+    EXPECT_TRUE(client.Shutdown(kPatience).drained);
+}
+
 }  // namespace
 }  // namespace qmq

@@ -66,6 +66,9 @@ ClientRuntime::~ClientRuntime() {
 }
 
 bool ClientRuntime::MayWaitForAnswers() const {
+    if (own_work_ != nullptr && own_work_->RunsHere()) {
+        return false;  // Executors, and destructors of what handlers hold, are called from here.
+    }
     return own_threads_ ? !inline_callbacks_ || !CallScope::InsideCallbackOf(this)
                         : !CallScope::InsideClient(this);
 }

@@ -56,9 +56,9 @@ public:
     const std::string& app_code() const { return app_code_; }
     BackoffOptions reconnect_backoff() const { return reconnect_backoff_; }
     bool inline_callbacks() const { return inline_callbacks_; }
-    /// Whether answers come on other threads than the calling one: false inside of a callback that
-    /// runs on a transport's thread, and inside of anything on executors of somebody else's, where
-    /// nobody knows.
+    /// Whether answers come on other threads than the calling one: false on the thread that keeps
+    /// the client's timers, inside of a callback that runs on a transport's thread, and inside of
+    /// anything on executors of somebody else's, where nobody knows.
     bool MayWaitForAnswers() const;
 
     /// A callback or handler has left messages in an open batch although nothing is on its way,
