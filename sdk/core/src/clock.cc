@@ -15,8 +15,9 @@ public:
 }  // namespace
 
 const Clock& SystemClock() {
-    static const MachineClock clock;
-    return clock;
+    // Never destroyed: a thread that is left to itself may ask for the time while the process ends.
+    static const MachineClock* const clock = new MachineClock;
+    return *clock;
 }
 
 }  // namespace qmq

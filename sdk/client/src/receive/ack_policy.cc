@@ -107,13 +107,13 @@ public:
 }  // namespace
 
 const AckPolicy& AtLeastOnce() {
-    static const AtLeastOncePolicy policy;
-    return policy;
+    static const AtLeastOncePolicy* const policy = new AtLeastOncePolicy;  // As `SystemClock`.
+    return *policy;
 }
 
 const AckPolicy& AtMostOnce() {
-    static const AtMostOncePolicy policy;
-    return policy;
+    static const AtMostOncePolicy* const policy = new AtMostOncePolicy;
+    return *policy;
 }
 
 }  // namespace qmq::internal
