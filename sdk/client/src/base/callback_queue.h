@@ -43,9 +43,8 @@ public:
     /// Takes a task that makes up for it in its destructor when it never runs, as one that resumes
     /// a coroutine does: it is not counted.
     void PostResumption(Task task) { (void)Add({std::move(task), 0, false}, false); }
-    /// Takes a task of ours that makes `count` callbacks, each by `RunUserCode`, while there is
-    /// time
-    /// (`time_is_over`). Called again inside one of them it goes on with the next one.
+    /// Takes a task of ours that makes `count` callbacks, each by `RunUserCode`, until
+    /// `time_is_over`. Called again inside one of them it goes on with the next one.
     void PostMany(Task task, std::uint64_t count) {
         (void)Add({std::move(task), count, true}, false);
     }

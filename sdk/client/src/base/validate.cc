@@ -179,8 +179,7 @@ Status Validate(const SubscriptionOptions& options) {
     if (options.at_most_once && options.idempotency != nullptr) {
         problems.Add(
             "at_most_once: is set together with an idempotency store, for which nothing could be "
-            "put "
-            "off while that is away; what is acked on receipt comes once without it");
+            "put off while that is away; what is acked on receipt comes once without it");
     }
     return problems.status("SubscriptionOptions");
 }

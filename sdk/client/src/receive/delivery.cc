@@ -26,15 +26,14 @@ AckItem ItemFor(const HandlerOutcome& outcome, std::uint64_t sequence, Status* p
         item.error = outcome.error;  // For filters: the broker is not told.
         return item;
     }
-    const bool is_known = outcome.kind == HandlerOutcome::Kind::kRetry ||
-                          outcome.kind == HandlerOutcome::Kind::kDeadLetter;
-    item.verdict = outcome.kind == HandlerOutcome::Kind::kDeadLetter ? AckVerdict::kDeadLetter
-                                                                     : AckVerdict::kRetry;
-    item.error = is_known
-                     ? outcome.error
-                     : "the handler's outcome has the kind " +
-                           std::to_string(static_cast<int>(outcome.kind)) + ", which there is not" +
-                           (outcome.error.empty() ? "" : "; ") + outcome.error;
+    const bool is_dead = outcome.kind == HandlerOutcome::Kind::kDeadLetter;
+    item.verdict = is_dead ? AckVerdict::kDeadLetter : AckVerdict::kRetry;
+    if (!is_dead && outcome.kind != HandlerOutcome::Kind::kRetry) {
+        item.error = "the handler's outcome has the kind " +
+                     std::to_string(static_cast<int>(outcome.kind)) + ", which there is not" +
+                     (outcome.error.empty() ? "" : "; ");
+    }
+    item.error += outcome.error;
     if (item.verdict == AckVerdict::kRetry && outcome.delay.count() >= 0) {
         item.delay = outcome.delay;
     }

@@ -85,12 +85,16 @@ void PullCore::OnRuns(std::vector<std::shared_ptr<DeliveryRun>> runs) {
     }
     Finish(std::move(served));
     if (closing) {
-        const std::uint64_t released = streams_->ReleaseUnclaimed();
-        MutexLock lock(mutex_);
-        handed_back_ += released;
+        ReleaseUnclaimed();
         return;
     }
     Ask();
+}
+
+void PullCore::ReleaseUnclaimed() {
+    const std::uint64_t released = streams_->ReleaseUnclaimed();
+    MutexLock lock(mutex_);
+    handed_back_ += released;
 }
 
 std::vector<Delivery> PullCore::Take(std::uint32_t max_messages, Served* served) {
@@ -333,11 +337,7 @@ void PullCore::BeginClose(Task closed) {
     Finish(std::move(served));
     readiness_.Changed();
     streams_->Stop();
-    const std::uint64_t released = streams_->ReleaseUnclaimed();
-    {
-        MutexLock lock(mutex_);
-        handed_back_ += released;
-    }
+    ReleaseUnclaimed();
     streams_->BeginClose([self = shared_from_this()] { self->OnStreamsClosed(); });
 }
 

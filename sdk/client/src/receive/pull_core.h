@@ -79,6 +79,7 @@ private:
     void OnTimeout(std::uint64_t id);
     void ArmStaleTimer() QMQ_REQUIRES(mutex_);
     void OnStale();
+    void ReleaseUnclaimed() QMQ_EXCLUDES(mutex_);
     void OnStreamsClosed();
     Status TimeoutStatus() const;
     Status ready() const;
