@@ -9,6 +9,7 @@
 
 #include "tests/support/fake_groups.h"
 #include "tests/unit/client/client_fixture.h"
+#include "tests/unit/client/send_answers.h"
 
 namespace qmq {
 namespace {
@@ -18,6 +19,8 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
+using testing::ReceiptOf;
+using testing::Refuse;
 using ::testing::SizeIs;
 using ::testing::StartsWith;
 
@@ -38,10 +41,6 @@ protected:
         EXPECT_TRUE(first.ready());
         return producer;
     }
-    static SendReceipt ReceiptOf(const SendFuture& future) {
-        EXPECT_TRUE(future.ready());
-        return future.ready() ? future.Get() : SendReceipt{};
-    }
     /// Within each broker group, messages of one subject are stored in the order of `receipts`.
     static void ExpectOrder(const std::vector<SendReceipt>& receipts) {
         std::map<std::string, std::uint64_t> next;
@@ -51,9 +50,6 @@ protected:
             least = receipt.sequence + 1;
         }
         EXPECT_LE(next.size(), Groups());
-    }
-    static BatchReceipt Refuse(Status why) {
-        return {std::move(why), SendOutcome::kRefused, Durability::kDefault, 0};
     }
 
     Client client;

@@ -8,12 +8,16 @@
 #include <set>
 
 #include "tests/unit/client/client_fixture.h"
+#include "tests/unit/client/send_answers.h"
 
 namespace qmq {
 namespace {
 
+using std::chrono::hours;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using ::testing::ElementsAre;
+using testing::ReceiptOf;
 using ::testing::SizeIs;
 
 class SendOrderTest : public testing::ClientFixture {
@@ -246,6 +250,66 @@ TEST_F(SendOrderTest, AGroupThatLeavesTheRouteGivesItsKeysToOthersInOrder) {
         EXPECT_TRUE(future.Get().ok()) << future.Get().status;
     }
     EXPECT_NE(futures.back().Get().broker_group, "b");
+}
+
+class SendOrderMoveTest : public SendOrderTest {
+protected:
+    SendFuture SendKeyed(const std::string& id) {
+        return producer.Send(Message("s").SetId(id).SetOrderingKey("k"), hours(1));
+    }
+    /// The broker group of a key leaves the route while "before" is not answered; "behind" is sent
+    /// then. Returns that group.
+    std::string LeaveTheRouteUnanswered() {
+        const SendFuture first = SendKeyed("first");
+        Settle();
+        const std::string group = ReceiptOf(first).broker_group;
+        broker(group).SetHoldSends(true);
+        before = SendKeyed("before");
+        Settle();
+        EXPECT_EQ(broker(group).held_frame_count(), 1U);
+        cluster.RemoveBroker(group);
+        Advance(seconds(61));  // Routes are asked for again each minute.
+        behind = SendKeyed("behind");
+        Advance(seconds(10));
+        return group;
+    }
+    std::vector<std::string> StoredIn(const std::string& group) {
+        std::vector<std::string> ids;
+        for (const auto& message : broker(group).stored()) {
+            ids.push_back(message.id);
+        }
+        return ids;
+    }
+
+    Producer producer = MakeProducer(client);
+    SendFuture before;
+    SendFuture behind;
+};
+
+TEST_F(SendOrderMoveTest, AKeyMovesWhenWhatWasSentBeforeIsAnsweredAndNotSooner) {
+    const std::string group = LeaveTheRouteUnanswered();
+    for (const char* name : {"a", "b", "c"}) {
+        EXPECT_THAT(broker(name).stored(), SizeIs(name == group ? 1 : 0)) << name;
+    }
+    EXPECT_FALSE(behind.ready());
+    EXPECT_TRUE(broker(group).AnswerHeld());
+    Settle();
+    EXPECT_EQ(ReceiptOf(before).broker_group, group);
+    const std::string moved_to = ReceiptOf(behind).broker_group;
+    EXPECT_NE(moved_to, group);
+    EXPECT_THAT(StoredIn(group), ElementsAre("first", "before"));
+    EXPECT_THAT(StoredIn(moved_to), ElementsAre("behind"));
+}
+
+TEST_F(SendOrderMoveTest, AnAnswerThatIsLostMeanwhileChangesNoOrder) {
+    const std::string group = LeaveTheRouteUnanswered();
+    broker(group).Cut();
+    Advance(seconds(5));
+    const std::string moved_to = ReceiptOf(before).broker_group;
+    EXPECT_NE(moved_to, group);
+    EXPECT_EQ(ReceiptOf(behind).broker_group, moved_to);
+    EXPECT_THAT(StoredIn(group), ElementsAre("first"));
+    EXPECT_THAT(StoredIn(moved_to), ElementsAre("before", "behind"));
 }
 
 }  // namespace

@@ -11,49 +11,15 @@
 #include <thread>
 #include <vector>
 
-#include "qmq/client.h"
-
-#include "tests/support/fake_transport.h"
+#include "tests/unit/client/send_threads_fixture.h"
 
 namespace qmq {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
+using testing::kPatience;
 
-constexpr seconds kPatience{60};  // Never waited for, where the code is right.
-
-class SendThreadsTest : public ::testing::Test {
-protected:
-    SendThreadsTest() { cluster.AddBroker("a"); }
-
-    Client MakeClient(bool inline_callbacks = false) {
-        ClientOptions options;
-        options.uri = "fake:";
-        options.app_code = "test";
-        options.transports = {cluster.factory()};
-        options.log = [](LogLevel, std::string_view) {};
-        options.inline_callbacks = inline_callbacks;
-        return *Client::Create(std::move(options));
-    }
-    static Producer Blocking(Client& client, std::size_t max_pending_count) {
-        ProducerOptions options;
-        options.max_pending_count = max_pending_count;
-        options.when_full = WhenFull::kBlock;
-        options.timeout = kPatience;
-        return *client.MakeProducer(options);
-    }
-    static SubscriptionOptions Consumer() {
-        SubscriptionOptions options;
-        options.subject = "in";
-        options.group = "g";
-        options.start = StartPosition::kEarliest;
-        return options;
-    }
-
-    ThreadPool transport_threads{{1, 1U << 20, "transport"}};
-    testing::FakeCluster cluster{&transport_threads};
-};
+class SendThreadsTest : public testing::SendThreadsFixture {};
 
 // In a handler it was refused, although other threads bring the answers: each refusal cost an
 // attempt of the message that was handled.
