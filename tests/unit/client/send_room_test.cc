@@ -108,16 +108,6 @@ TEST_F(SendRoomTest, AHandlerWaitsForRoomAlsoOnAnExecutorOfItsSubscription) {
     EXPECT_TRUE(client.Shutdown(kPatience).drained);
 }
 
-// Only callbacks run on what was given, and they hold up no handler.
-TEST_F(SendRoomTest, AHandlerOnTheClientsThreadsWaitsAlsoWhereCallbacksRunElsewhere) {
-    ThreadPool callbacks{{1, 1U << 20, "callbacks"}};
-    ClientOptions options = Options();
-    options.runtime.callbacks = &callbacks;
-    Client client = *Client::Create(std::move(options));
-    EXPECT_EQ(RefusedInAHandler(client, Consumer()), 0);
-    EXPECT_TRUE(client.Shutdown(kPatience).drained);
-}
-
 TEST_F(SendRoomTest, ACallWaitsUpToItsOwnDeadline) {
     Client client = MakeClient();
     Producer producer = Blocking(client, 1);

@@ -70,17 +70,5 @@ TEST_F(SendStatsTest, AnAttemptThatIsTheLastIsNotARetriedOne) {
     EXPECT_EQ(producer.stats().retried_batches, attempts - 1);
 }
 
-// It was to be followed by another one, and there was no connection until the deadline.
-TEST_F(SendStatsTest, AnAttemptThatNoneFollowedIsNotARetriedOne) {
-    broker().SetHoldSends(true);
-    const SendFuture lost = producer.Send(Message("s"), seconds(2));
-    Settle();
-    broker().SetConnectError(Status::Unavailable("connection refused"));
-    broker().Cut();
-    Advance(seconds(2));
-    EXPECT_EQ(ReceiptOf(lost).attempts, 1U);
-    EXPECT_EQ(producer.stats().retried_batches, 0U);
-}
-
 }  // namespace
 }  // namespace qmq

@@ -43,8 +43,8 @@ using SendCallback = UniqueFunction<void(const SendReceipt&)>;
 enum class WhenFull : std::uint8_t {
     kFail,  ///< The message is not taken: kResourceExhausted.
     /// The calling thread waits for room, up to the send's deadline. A callback does not wait,
-    /// since it would wait for itself: kResourceExhausted. A handler may wait, unless it runs on an
-    /// executor that was given in `ClientOptions::runtime`.
+    /// since it would wait for itself: kResourceExhausted. A handler may wait, unless any executor
+    /// was given in `ClientOptions::runtime`.
     kBlock
 };
 
@@ -212,7 +212,7 @@ public:
         std::uint64_t persisted_count = 0;
         std::uint64_t unknown_count = 0;
         std::uint64_t refused_count = 0;    ///< Those that were not taken included.
-        std::uint64_t retried_batches = 0;  ///< Attempts that were followed by another one.
+        std::uint64_t retried_batches = 0;  ///< Attempts after which another one was planned.
     };
     Stats stats() const;
 
