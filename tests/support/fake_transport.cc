@@ -577,6 +577,10 @@ std::size_t FakeBroker::connect_count() const {
     std::lock_guard lock(mutex_);
     return connect_count_;
 }
+std::size_t FakeBroker::connection_count() const {
+    std::lock_guard lock(mutex_);
+    return connections_.size();
+}
 std::size_t FakeBroker::subscriber_count() const {
     std::lock_guard lock(mutex_);
     return streams_.size();

@@ -73,6 +73,7 @@ public:
     std::vector<std::size_t> frame_sizes() const;  ///< Batches of each frame.
     std::size_t held_frame_count() const;
     std::size_t connect_count() const;
+    std::size_t connection_count() const;  ///< Made and not closed.
     std::size_t subscriber_count() const;
     std::vector<AckItem> acks() const;  ///< All, in order.
     std::uint64_t acked_count() const;  ///< Messages acked for good.

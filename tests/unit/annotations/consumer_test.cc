@@ -88,6 +88,17 @@ TEST_F(ConsumerTest, AllAreStartedAndListed) {
     EXPECT_THAT(lines_, Contains(HasSubstr("seat.printed -> (broadcast)")));
 }
 
+TEST_F(ConsumerTest, WithoutALogTheListGoesToStandardError) {
+    ConsumerBindings bindings = AllBound();
+    bindings.SetLog(nullptr);
+    ::testing::internal::CaptureStderr();
+    const Result<std::vector<Subscription>> started = StartConsumers(client_, bindings);
+    const std::string listed = ::testing::internal::GetCapturedStderr();
+    ASSERT_TRUE(started.ok()) << started.status();
+    EXPECT_THAT(listed, HasSubstr("6 consumers\n"));
+    EXPECT_THAT(listed, HasSubstr("order.paid -> ticketing"));
+}
+
 TEST_F(ConsumerTest, StartingTwiceInOneClientIsRefusedAndLeavesTheFirstAlone) {
     ASSERT_TRUE(StartConsumers(client_, AllBound()).ok());
     const Result<std::vector<Subscription>> again = StartConsumers(client_, AllBound());

@@ -35,11 +35,11 @@ protected:
         });
     }
 
-    ClientOptions Options() {
+    ClientOptions Options(const std::string& client_id = "client-1") {
         ClientOptions options;
         options.uri = "fake:";
         options.app_code = "test";
-        options.client_id = "client-1";
+        options.client_id = client_id;
         options.transports = {cluster.factory()};
         options.log = [this](LogLevel level, std::string_view line) {
             if (level >= LogLevel::kWarning) {

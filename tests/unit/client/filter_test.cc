@@ -335,5 +335,22 @@ TEST_F(FilterTest, AfterShutdownNoFilterIsTold) {
     EXPECT_THAT(ends, IsEmpty());
 }
 
+TEST_F(FilterTest, AFilterThatIsInsideDuringAShutdownBeginsNothingMore) {
+    Add([this](auto&, auto& next) {
+        (void)client.Shutdown(milliseconds(0));
+        return next();
+    });
+    Add([this](auto&, auto& next) {
+        notes.emplace_back("inner");
+        return next();
+    });
+    NoteEnds();
+    Subscription subscription = Subscribe(Note("h"));
+    Append(1);
+    Settle();
+    EXPECT_THAT(notes, IsEmpty());
+    EXPECT_THAT(ends, IsEmpty());
+}
+
 }  // namespace
 }  // namespace qmq

@@ -11,8 +11,8 @@ namespace qmq {
 namespace {
 
 using std::chrono::hours;
-using std::chrono::microseconds;
 using std::chrono::milliseconds;
+using std::chrono::seconds;
 using ::testing::HasSubstr;
 
 template <typename Options>
@@ -61,6 +61,48 @@ TEST(OptionsTest, AllProblemsComeAtOnceWithFieldValueAndRange) {
               "[1 ms, 1 h]");
 }
 
+TEST(OptionsTest, AllProblemsOfAClientComeAtOnce) {
+    ClientOptions options;
+    options.uri = "localhost";
+    options.client_id = "a/b";
+    options.handler_threads = 0;
+    options.route_refresh = milliseconds(0);
+    options.filters = {nullptr};
+    for (const char* field :
+         {"app_code", "uri", "client_id", "handler_threads", "route_refresh", "filters"}) {
+        ExpectProblem(options, field);
+    }
+}
+
+TEST(OptionsTest, AllProblemsOfAConsumerComeAtOnce) {
+    SubscriptionOptions options;
+    options.parallelism = 0;
+    options.prefetch_bytes = 0;
+    options.ack_timeout = milliseconds(0);
+    options.ack_linger = seconds(2);
+    for (const char* field :
+         {"subject", "group", "parallelism", "prefetch_bytes", "ack_timeout:", "ack_linger"}) {
+        ExpectProblem(options, field);
+    }
+    PullConsumerOptions pull;
+    pull.ack_timeout = milliseconds(0);
+    pull.max_unacked_count = 0;
+    for (const char* field : {"subject", "group", "ack_timeout:", "max_unacked_count"}) {
+        ExpectProblem(pull, field);
+    }
+}
+
+TEST(OptionsTest, AllProblemsOfARetryPolicyComeAtOnce) {
+    auto options = GoodSubscription();
+    options.retry.max_attempts = 0;
+    options.retry.multiplier = 0.5;
+    options.retry.initial_backoff = hours(25);
+    for (const char* field :
+         {"retry.max_attempts", "retry.multiplier", "retry.initial_backoff", "retry.max_backoff"}) {
+        ExpectProblem(options, field);
+    }
+}
+
 TEST(OptionsTest, ClientFields) {
     auto options = GoodClient();
     options.app_code.clear();
@@ -72,44 +114,17 @@ TEST(OptionsTest, ClientFields) {
     options.client_id = "a/b";
     ExpectProblem(options, "client_id");
     options = GoodClient();
-    options.handler_threads = 0;
-    ExpectProblem(options, "handler_threads");
-    options = GoodClient();
     options.initial_reconnect_backoff = milliseconds(0);
     ExpectProblem(options, "initial_reconnect_backoff");
     options = GoodClient();
     options.max_reconnect_backoff = milliseconds(1);
     ExpectProblem(options, "max_reconnect_backoff");
     options = GoodClient();
-    options.route_refresh = milliseconds(1);
-    ExpectProblem(options, "route_refresh");
-    options = GoodClient();
     options.filters = {nullptr};
     ExpectProblem(options, "filters");
     options = GoodClient();
     options.transports = {nullptr};
     ExpectProblem(options, "transports");
-}
-
-TEST(OptionsTest, ProducerFields) {
-    ProducerOptions options;
-    options.linger = microseconds(1'000'001);
-    ExpectProblem(options, "linger");
-    options = {};
-    options.max_batch_count = 65'537;
-    ExpectProblem(options, "max_batch_count");
-    options = {};
-    options.max_pending_count = 0;
-    ExpectProblem(options, "max_pending_count");
-    options = {};
-    options.max_pending_bytes = 1;
-    ExpectProblem(options, "max_pending_bytes");
-    options = {};
-    options.initial_backoff = milliseconds(0);
-    ExpectProblem(options, "initial_backoff");
-    options = {};
-    options.max_backoff = milliseconds(1);
-    ExpectProblem(options, "max_backoff");
 }
 
 TEST(OptionsTest, SubscriptionFields) {
@@ -143,27 +158,6 @@ TEST(OptionsTest, SubscriptionFields) {
     options.tags = Tags(TagFilter{TagMode::kNone, {"vip"}});
     ExpectProblem(options, "tags");
     options = GoodSubscription();
-    options.parallelism = 0;
-    ExpectProblem(options, "parallelism");
-    options = GoodSubscription();
-    options.prefetch_count = 65'537;
-    ExpectProblem(options, "prefetch_count");
-    options = GoodSubscription();
-    options.prefetch_bytes = 1;
-    ExpectProblem(options, "prefetch_bytes");
-    options = GoodSubscription();
-    options.retry.max_attempts = 0;
-    ExpectProblem(options, "retry");
-    options = GoodSubscription();
-    options.ack_timeout = milliseconds(1);
-    ExpectProblem(options, "ack_timeout");
-    options = GoodSubscription();
-    options.max_processing_time = milliseconds(1);
-    ExpectProblem(options, "max_processing_time");
-    options = GoodSubscription();
-    options.ack_linger = microseconds(-1);
-    ExpectProblem(options, "ack_linger");
-    options = GoodSubscription();
     options.filters = {nullptr};
     ExpectProblem(options, "filters");
     options = GoodSubscription();
@@ -181,14 +175,21 @@ TEST(OptionsTest, ARetrySubjectIsNotSubscribedToButADeadLetterSubjectIs) {
 
 TEST(OptionsTest, PullFields) {
     auto options = GoodPull();
-    options.max_unacked_count = 0;
-    ExpectProblem(options, "max_unacked_count");
-    options = GoodPull();
     options.subject.clear();
     ExpectProblem(options, "subject");
 }
 
 class CreateTest : public testing::ClientFixture {};
+
+TEST_F(CreateTest, EveryProblemOfTheOptionsIsToldAtOnce) {
+    auto options = Options();
+    options.app_code.clear();
+    options.handler_threads = 0;
+    const Status status = Client::Create(std::move(options)).status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()),
+                ::testing::AllOf(HasSubstr("app_code"), HasSubstr("handler_threads")));
+}
 
 TEST_F(CreateTest, AnUnknownSchemeNamesThoseThatThereAre) {
     auto options = Options();
@@ -223,12 +224,19 @@ TEST_F(CreateTest, BadOptionsOfItsPartsAreRefused) {
     Client client = MakeClient();
     ProducerOptions producer;
     producer.max_batch_bytes = 0;
-    EXPECT_EQ(client.MakeProducer(producer).status().code(), StatusCode::kInvalidArgument);
-    EXPECT_EQ(client.Subscribe({}, [](const Message&) {}).status().code(),
-              StatusCode::kInvalidArgument);
+    producer.max_batch_count = 0;
+    const Status refused = client.MakeProducer(producer).status();
+    EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(refused.message()),
+                ::testing::AllOf(HasSubstr("max_batch_bytes"), HasSubstr("max_batch_count")));
+    for (const Status& status : {client.Subscribe({}, [](const Message&) {}).status(),
+                                 client.MakePullConsumer({}).status()}) {
+        EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+        EXPECT_THAT(std::string(status.message()),
+                    ::testing::AllOf(HasSubstr("subject"), HasSubstr("group")));
+    }
     EXPECT_EQ(client.Subscribe(GoodSubscription(), Handler()).status().code(),
               StatusCode::kInvalidArgument);
-    EXPECT_EQ(client.MakePullConsumer({}).status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST_F(CreateTest, ASecondConsumerOfTheSameSubjectAndGroupIsRefused) {

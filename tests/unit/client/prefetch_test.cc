@@ -16,13 +16,8 @@ using ::testing::SizeIs;
 
 class PrefetchTest : public testing::ClientFixture {
 protected:
-    PrefetchTest() : first(MakeClient()), second(MakeClient(Named("client-2"))) {}
+    PrefetchTest() : first(MakeClient()), second(MakeClient(Options("client-2"))) {}
 
-    ClientOptions Named(const std::string& id) {
-        auto options = Options();
-        options.client_id = id;
-        return options;
-    }
     Client first;
     Client second;
 };

@@ -34,6 +34,28 @@ TEST_F(PromiseTest, APropertyThatIsAbsentMakesADeadLetterWithItsText) {
     EXPECT_THAT(broker().dead_letters()[0].second, HasSubstr("orderId"));
 }
 
+TEST_F(PromiseTest, AMistakeOfASetterIsToldByEverySendAndNothingIsSent) {
+    Client client = MakeClient();
+    Producer producer = MakeProducer(client);
+    const auto bad = [] { return Message("s").AddTag("vip").Set("", 1).SetId("").SetBody("x"); };
+    int called = 0;
+    const auto count = [&called](const SendReceipt&) { ++called; };
+    const SendFuture sent = producer.Send(bad());
+    const SendFuture tried = producer.TrySend(bad());
+    ASSERT_TRUE(sent.ready() && tried.ready());
+    for (const Status& status : {sent.Get().status,
+                                 tried.Get().status,
+                                 producer.Send(bad(), count),
+                                 producer.Send(bad(), seconds(1), count),
+                                 producer.TrySend(bad(), count)}) {
+        EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+        EXPECT_THAT(std::string(status.message()), HasSubstr("property name is empty"));
+    }
+    Advance(seconds(1));
+    EXPECT_EQ(called, 0);
+    EXPECT_THAT(broker().stored(), SizeIs(0));
+}
+
 TEST_F(PromiseTest, WithoutALogSinkWarningsGoToStandardError) {
     ClientOptions options = Options();
     options.log = nullptr;

@@ -201,9 +201,9 @@ TEST(SendCoroutineThreadsTest, ACoroutineIsNeverResumedOnATransportsThread) {
     options.inline_callbacks = true;
     Client client = *Client::Create(std::move(options));
     Producer producer = *client.MakeProducer();
-    const auto send = [](Producer to, auto* into, std::thread::id transport) -> Free {
+    const auto send = [](Producer to, auto* into, std::thread::id never) -> Free {
         (void)co_await to.Send(Message("s"));
-        into->on_transport += static_cast<int>(std::this_thread::get_id() == transport);
+        into->on_transport += static_cast<int>(std::this_thread::get_id() == never);
         ++into->resumed;
         into->resumed.notify_one();
     };

@@ -32,6 +32,22 @@ protected:
         Settle();
         return std::move(*made);
     }
+    /// A handler is under way for as long as the shutdown may take.
+    void ExpectProducersToCloseAfter(milliseconds after, milliseconds timeout) {
+        Client client = MakeClient();
+        Producer producer = MakeProducer(client);
+        ASSERT_EQ(SendNow(producer), StatusCode::kOk);
+        const Subscription subscription = WithAHandlerUnderWay(client);
+        client.ShutdownAsync(timeout, Keep());
+        Advance(after - milliseconds(1));
+        EXPECT_EQ(SendNow(producer), StatusCode::kOk);
+        Advance(milliseconds(1));
+        EXPECT_EQ(SendNow(producer), StatusCode::kCancelled);
+        EXPECT_EQ(reports, 0);
+        Advance(timeout - after);
+        EXPECT_EQ(reports, 1);
+        EXPECT_EQ(broker().subscriber_count(), 0U);
+    }
     std::function<void(const ShutdownReport&)> Keep() {
         return [this](const ShutdownReport& given) {
             ++reports;
@@ -70,33 +86,96 @@ TEST_F(ShutdownTest, AHandlerThatEndsDuringShutdownMaySendItsResult) {
     EXPECT_EQ(SendNow(producer), StatusCode::kCancelled);
 }
 
+TEST_F(ShutdownTest, ConsumersTakeNothingNew) {
+    Client client = MakeClient();
+    int handled = 0;
+    auto made = client.Subscribe(Consumer(), [&](const Message&) {
+        if (++handled == 1) {
+            client.ShutdownAsync(seconds(10), Keep());
+            Append(5);
+            Settle();
+        }
+    });
+    Append(1);
+    Advance(seconds(1));
+    EXPECT_EQ(handled, 1);
+    EXPECT_EQ(broker().acked_count(), 1U);
+    EXPECT_EQ(reports, 1);
+    EXPECT_TRUE(report.drained);
+}
+
 TEST_F(ShutdownTest, ProducersCloseWhenAFifthOfTheTimeIsLeft) {
+    ExpectProducersToCloseAfter(seconds(8), seconds(10));
+}
+
+TEST_F(ShutdownTest, ProducersHaveAtLeast100Milliseconds) {
+    ExpectProducersToCloseAfter(milliseconds(200), milliseconds(300));
+}
+
+TEST_F(ShutdownTest, OfALittleTimeProducersHaveHalf) {
+    ExpectProducersToCloseAfter(milliseconds(50), milliseconds(100));
+}
+
+TEST_F(ShutdownTest, ProducersCloseAndFlushAsSoonAsNoHandlerRuns) {
     Client client = MakeClient();
     Producer producer = MakeProducer(client);
     ASSERT_EQ(SendNow(producer), StatusCode::kOk);
     const Subscription subscription = WithAHandlerUnderWay(client);
     client.ShutdownAsync(seconds(10), Keep());
-    Advance(milliseconds(7'999));
-    EXPECT_EQ(SendNow(producer), StatusCode::kOk);
-    Advance(milliseconds(1));
+    broker().SetHoldSends(true);
+    const SendFuture last = producer.Send(Message("results"));
+    Settle();
+    stuck.RunAll();
+    Settle();
     EXPECT_EQ(SendNow(producer), StatusCode::kCancelled);
     EXPECT_EQ(reports, 0);
-    Advance(seconds(2));
+    EXPECT_TRUE(broker().AnswerHeld());
+    Settle();
     EXPECT_EQ(reports, 1);
+    EXPECT_TRUE(last.ready() && last.Get().ok());
 }
 
-TEST_F(ShutdownTest, OfALittleTimeProducersHaveHalf) {
+TEST_F(ShutdownTest, WhatGathersIsSentWhenProducersClose) {
     Client client = MakeClient();
-    Producer producer = MakeProducer(client);
+    ProducerOptions options;
+    options.linger = seconds(1);
+    Producer producer = MakeProducer(client, options);
     ASSERT_EQ(SendNow(producer), StatusCode::kOk);
-    const Subscription subscription = WithAHandlerUnderWay(client);
-    client.ShutdownAsync(milliseconds(100), Keep());
-    Advance(milliseconds(49));
-    EXPECT_EQ(SendNow(producer), StatusCode::kOk);
-    Advance(milliseconds(1));
-    EXPECT_EQ(SendNow(producer), StatusCode::kCancelled);
-    Advance(milliseconds(50));
+    broker().SetHoldSends(true);
+    producer.Send(Message("results")).Detach();
+    producer.Send(Message("results")).Detach();
+    Settle();
+    ASSERT_EQ(broker().held_frame_count(), 1U);
+    client.ShutdownAsync(seconds(10), Keep());
+    Settle();
+    EXPECT_EQ(broker().held_frame_count(), 2U);
+    while (broker().AnswerHeld()) {
+    }
+    Settle();
     EXPECT_EQ(reports, 1);
+    EXPECT_TRUE(report.drained);
+}
+
+TEST_F(ShutdownTest, AcksThatGatherAreSentAtTheDeadline) {
+    Client client = MakeClient();
+    SubscriptionOptions options = Consumer();
+    options.ack_linger = seconds(1);
+    std::vector<Delivery> kept;
+    const Subscription subscription = MakeSubscription(
+        client, options, [&](Delivery delivery) { kept.push_back(std::move(delivery)); });
+    Append(2);
+    Settle();
+    ASSERT_EQ(kept.size(), 2U);
+    client.ShutdownAsync(seconds(10), Keep());
+    Advance(milliseconds(9'900));
+    kept[0].Ack();
+    EXPECT_EQ(broker().acked_count(), 0U);
+    Advance(milliseconds(100));
+    EXPECT_EQ(reports, 1);
+    EXPECT_EQ(report.deliveries_undecided, 1U);
+    EXPECT_EQ(broker().acked_count(), 1U);
+    EXPECT_EQ(broker().subscriber_count(), 0U);
+    kept.clear();
 }
 
 TEST_F(ShutdownTest, AnAsynchronousShutdownForEverWaitsForItsHandlers) {
@@ -168,6 +247,27 @@ TEST_F(ShutdownTest, AnAsynchronousShutdownWithoutTimeAnswersAllTheSame) {
     EXPECT_EQ(reports, 1);
     EXPECT_EQ(report.sends_unknown, 1U);
     EXPECT_TRUE(sent.ready());
+}
+
+TEST_F(ShutdownTest, AnAsynchronousShutdownIsAnsweredByTheExecutor) {
+    Client client = MakeClient();
+    client.ShutdownAsync(seconds(10), Keep());
+    EXPECT_EQ(reports, 0);
+    Settle();
+    EXPECT_EQ(reports, 1);
+    EXPECT_TRUE(report.drained);
+}
+
+TEST_F(ShutdownTest, WhoeverEndsTheClientFirstAnswersAnAsynchronousShutdown) {
+    Client client = MakeClient();
+    const Subscription subscription = WithAHandlerUnderWay(client);
+    client.ShutdownAsync(seconds(10), Keep());
+    Settle();
+    EXPECT_EQ(reports, 0);
+    (void)client.Shutdown(milliseconds(0));
+    EXPECT_EQ(reports, 1);
+    Advance(seconds(20));
+    EXPECT_EQ(reports, 1);
 }
 
 TEST_F(ShutdownTest, TheAnswerMayThrow) {

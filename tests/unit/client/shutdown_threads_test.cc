@@ -13,9 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "qmq/client.h"
-
-#include "tests/support/fake_transport.h"
+#include "tests/unit/client/threads_fixture.h"
 
 namespace qmq {
 namespace {
@@ -23,81 +21,16 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
+using testing::kLong;
+using testing::kSoon;
 
-/// Far more than a step takes, far less than a wait for each other would.
-constexpr seconds kLong{60};
-constexpr seconds kSoon{20};
-
-/// A transport whose destructor waits, as those do while one of their threads is inside a callback
-/// that does not return.
-class SlowEnd final : public Transport {
-public:
-    SlowEnd(std::unique_ptr<Transport> inner, std::shared_future<void> until)
-        : inner_(std::move(inner)), until_(std::move(until)) {}
-    ~SlowEnd() override { until_.wait(); }
-    void Discover(DiscoverRequest request,
-                  TimePoint deadline,
-                  UniqueFunction<void(Result<Route>)> done) override {
-        inner_->Discover(std::move(request), deadline, std::move(done));
-    }
-    std::unique_ptr<BrokerConnection> Connect(
-        const BrokerGroup& group, std::shared_ptr<ConnectionListener> listener) override {
-        return inner_->Connect(group, std::move(listener));
-    }
-
-private:
-    const std::unique_ptr<Transport> inner_;
-    const std::shared_future<void> until_;
-};
-
-class SlowEndFactory final : public TransportFactory {
-public:
-    SlowEndFactory(std::shared_ptr<TransportFactory> inner, std::shared_future<void> until)
-        : inner_(std::move(inner)), until_(std::move(until)) {}
-    std::vector<std::string> Schemes() const override { return inner_->Schemes(); }
-    Result<std::unique_ptr<Transport>> Make(const std::string& uri,
-                                            const TransportContext& context) override {
-        auto made = inner_->Make(uri, context);
-        if (!made.ok()) {
-            return made.status();
-        }
-        return std::unique_ptr<Transport>(std::make_unique<SlowEnd>(std::move(*made), until_));
-    }
-
-private:
-    const std::shared_ptr<TransportFactory> inner_;
-    const std::shared_future<void> until_;
-};
-
-class ShutdownThreadsTest : public ::testing::Test {
+class ShutdownThreadsTest : public testing::ThreadsFixture {
 protected:
-    ShutdownThreadsTest() { cluster.AddBroker("a"); }
-
-    ClientOptions Options() {
-        ClientOptions options;
-        options.uri = "fake:";
-        options.app_code = "test";
-        options.transports = {cluster.factory()};
-        options.log = [](LogLevel, std::string_view) {};
-        return options;
-    }
-    Client MakeClient() { return std::move(*Client::Create(Options())); }
-    static SubscriptionOptions Consumer(const std::string& group = "g") {
-        SubscriptionOptions options;
-        options.subject = "s";
-        options.group = group;
-        options.start = StartPosition::kEarliest;
-        return options;
-    }
     static SubscriptionOptions AtMostOnce() {
         SubscriptionOptions options = Consumer();
         options.at_most_once = true;
         return options;
     }
-    testing::FakeBroker& broker() { return cluster.broker("a"); }
-
-    ThreadPool transport_threads{{1, 1U << 20, "transport"}};
-    testing::FakeCluster cluster{&transport_threads};
 };
 
 // A callback and another thread shut down at once: the thread waited for the callback to end, the
@@ -216,7 +149,8 @@ TEST_F(ShutdownThreadsTest, ShutdownReturnsAlthoughTheTransportDoesNotEnd) {
     auto called = std::make_shared<std::promise<void>>();
     ClientOptions options = Options();
     options.inline_callbacks = true;
-    options.transports = {std::make_shared<SlowEndFactory>(cluster.factory(), went)};
+    options.transports = {
+        std::make_shared<testing::HookedFactory>(cluster.factory(), [went] { went.wait(); })};
     {
         Client client = std::move(*Client::Create(std::move(options)));
         Producer producer = *client.MakeProducer();

@@ -33,11 +33,7 @@ protected:
     Subscription Subscribe(Client& of, SubscriptionOptions options, Handler handler) {
         return MakeSubscription(of, std::move(options), std::move(handler));
     }
-    Client Another() {
-        auto options = Options();
-        options.client_id = "client-2";
-        return MakeClient(std::move(options));
-    }
+    Client Another() { return MakeClient(Options("client-2")); }
     std::uint64_t CountOf(AckVerdict verdict) {
         std::uint64_t count = 0;
         for (const AckItem& item : broker().acks()) {

@@ -68,5 +68,12 @@ TEST(AllocationTest, GetOrOfAnAbsentPropertyAllocatesNothing) {
     EXPECT_EQ(got, 7);
 }
 
+TEST(AllocationTest, GetOrOfAPropertyOfAnotherTypeAllocatesNothing) {
+    const Message message = FullMessage();
+    std::int64_t got = 0;
+    EXPECT_EQ(AllocationsOf([&] { got = message.GetOr<std::int64_t>("amount", 7); }), 0U);
+    EXPECT_EQ(got, 7);
+}
+
 }  // namespace
 }  // namespace qmq

@@ -30,6 +30,17 @@ TEST(ReceivedMessageTest, HasEverythingThatWasSent) {
     ExpectFull(Receive({FullMessage()}).at(0));
 }
 
+TEST(ReceivedMessageTest, ABodyMayBeAnyBytes) {
+    std::string bytes;
+    for (int i = 0; i < 256; ++i) {
+        bytes.push_back(static_cast<char>(i));
+    }
+    const Message sent = Message("s").SetBody(bytes);
+    EXPECT_TRUE(sent.Validate().ok());
+    EXPECT_EQ(Receive({sent}).at(0).body(), bytes);
+    EXPECT_EQ(Receive({Message("s").SetBody(std::string())}).at(0).body(), "");
+}
+
 TEST(ReceivedMessageTest, AMessageWithoutIdAndTimeGetsThoseOfTheSender) {
     const Message message = Receive({Message("s")}).at(0);
     EXPECT_EQ(message.id(), "generated-0");
@@ -47,8 +58,10 @@ TEST(ReceivedMessageTest, SharesTheMemoryOfItsBatchAndKeepsItAlive) {
         kept = messages.at(1);
     }
     EXPECT_FALSE(memory.expired());
-    EXPECT_GE(kept->body().data(), bytes.data());
-    EXPECT_LT(kept->body().data(), bytes.data() + bytes.size());
+    for (const std::string_view part : {kept->body(), kept->FindText("orderId").value()}) {
+        EXPECT_GE(part.data(), bytes.data());
+        EXPECT_LT(part.data(), bytes.data() + bytes.size());
+    }
     ExpectFull(*kept);
     kept.reset();
     EXPECT_TRUE(memory.expired());

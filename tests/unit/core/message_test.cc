@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "tests/unit/core/batch_samples.h"
 
@@ -25,6 +28,14 @@ public:
 private:
     WallTime now_;
 };
+
+std::vector<std::string> NamesOf(const Message& message) {
+    std::vector<std::string> names;
+    for (const Property& property : message.properties()) {
+        names.emplace_back(property.name);
+    }
+    return names;
+}
 
 template <typename T>
 std::string WhyNot(const Message& message, std::string_view name) {
@@ -83,6 +94,18 @@ TEST(MessageTest, TheTextOfAPropertyIsWhatOtherClientsRead) {
     EXPECT_EQ(message.Get<std::string>("time"), "99");
 }
 
+TEST(MessageTest, FindTextIsWhatIsStoredAndNoCopyOfIt) {
+    Message message("s");
+    message.Set("price", 5.0).Set("note", std::string(100, 'x'));
+    EXPECT_EQ(message.FindText("price"), "5.0");
+    EXPECT_EQ(message.FindText("absent"), std::nullopt);
+    const std::optional<std::string_view> text = message.FindText("note");
+    ASSERT_TRUE(text.has_value());
+    EXPECT_EQ(*text, std::string(100, 'x'));
+    EXPECT_EQ(static_cast<const void*>(text->data()),
+              static_cast<const void*>(message.properties()[1].text.data()));
+}
+
 TEST(MessageTest, PropertiesComeInTheirOrderWithTheirKinds) {
     Message message("s");
     message.Set("text", "t")
@@ -101,8 +124,8 @@ TEST(MessageTest, PropertiesComeInTheirOrderWithTheirKinds) {
 
 TEST(MessageTest, SettingANameAgainReplacesWhatItHad) {
     Message message("s");
-    message.Set("a", 1).Set("b", 2).Set("a", "three");
-    EXPECT_EQ(message.properties().size(), 2U);
+    message.Set("a", 1).Set("b", 2).Set("c", 3).Set("a", "three");
+    EXPECT_THAT(NamesOf(message), ElementsAre("b", "c", "a"));
     EXPECT_EQ(message.Get<std::string>("a"), "three");
     EXPECT_EQ(message.Get<int>("b"), 2);
 }
@@ -236,6 +259,7 @@ TEST(MessageTest, AReplacedPropertyIsThereOnceAlsoInALargeMessage) {
     for (Message* one : {&message, &copy}) {
         one->Set("name7", 70).Set("name7", 71).Set("large", "whole").Set("large", "again");
         EXPECT_EQ(one->properties().size(), 501U);
+        EXPECT_EQ(NamesOf(*one).back(), "large");
         EXPECT_EQ(one->Get<std::int32_t>("name7"), 71);
         EXPECT_EQ(one->Get<std::string>("large"), "again");
         EXPECT_FALSE(one->Has("large#part0"));
