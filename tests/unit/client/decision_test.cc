@@ -13,6 +13,7 @@
 
 #include "tests/support/owned_coroutine.h"
 #include "tests/unit/client/client_fixture.h"
+#include "tests/unit/client/decisions.h"
 #include "tests/unit/client/signal.h"
 
 namespace qmq {
@@ -109,20 +110,8 @@ protected:
     static Owned Note(Awaitable<Status> answer, std::optional<Status>* told) {
         *told = co_await std::move(answer);
     }
-    /// What the broker has heard, but for what has begun and what goes on.
-    std::vector<AckItem> Heard() {
-        std::vector<AckItem> items = broker().acks();
-        std::erase_if(items, [](const AckItem& item) {
-            return item.verdict == AckVerdict::kBegin || item.verdict == AckVerdict::kRenew;
-        });
-        return items;
-    }
-    std::vector<AckItem> Retries() {
-        std::vector<AckItem> items = Heard();
-        std::erase_if(items,
-                      [](const AckItem& item) { return item.verdict != AckVerdict::kRetry; });
-        return items;
-    }
+    std::vector<AckItem> Heard() { return testing::DecisionsAt(broker()); }
+    std::vector<AckItem> Retries() { return testing::DecisionsAt(broker(), AckVerdict::kRetry); }
 
     Client client;
     PullConsumer consumer;
@@ -363,11 +352,7 @@ TEST_F(DecisionTest, OfTwoThreadsThatDecideOneCounts) {
     }
     EXPECT_EQ(acked + failed, kCount);
     EXPECT_EQ(broker().acked_count(), acked);
-    std::uint64_t retried = 0;
-    for (const AckItem& item : Retries()) {
-        retried += item.last - item.first + 1;
-    }
-    EXPECT_EQ(retried, failed);
+    EXPECT_EQ(testing::MessagesIn(Retries()), failed);
 }
 
 }  // namespace
