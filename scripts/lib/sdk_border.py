@@ -31,6 +31,7 @@ HEADERS = {name: TOP / folder / name for name, folder in {
     "consumer.h": "annotations/include/qmq",
     "filter.h": "sdk/client/include/qmq",
     "delivery_context.h": "sdk/client/include/qmq",
+    "idempotency.h": "sdk/client/include/qmq",
 }.items()}
 FAULTS = range(1, 17)
 FAULT = re.compile(r"fault (\d+)")
