@@ -32,6 +32,8 @@ HEADERS = {name: TOP / folder / name for name, folder in {
     "filter.h": "sdk/client/include/qmq",
     "delivery_context.h": "sdk/client/include/qmq",
     "idempotency.h": "sdk/client/include/qmq",
+    "awaitable.h": "sdk/client/include/qmq",
+    "tags.h": "sdk/client/include/qmq",
 }.items()}
 FAULTS = range(1, 17)
 FAULT = re.compile(r"fault (\d+)")
