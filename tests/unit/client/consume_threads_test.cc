@@ -329,18 +329,37 @@ TEST_F(ConsumeThreadsTest, FiltersAreCalledOnTheThreadsOfTheirHandlersManyAtOnce
     EXPECT_TRUE(client.Shutdown(kPatience).drained);
 }
 
-// Its turn never comes, since a callback before it does not return.
-TEST_F(ConsumeThreadsTest, WhoEndsTheClientResumesTheCoroutinesWhoseTurnHasNotCome) {
-    const auto called = std::make_shared<Signal>();
-    const auto go = std::make_shared<Signal>();
+/// With a callback that does not return: no other one has its turn.
+class StuckCallbackTest : public ConsumeThreadsTest {
+protected:
+    StuckCallbackTest() {
+        const Status begun =
+            consumer.PullAsync({1, milliseconds(0)}, [called = called, go = go](const Batch&) {
+                called->Set();
+                (void)go->Wait(kPatience);
+            });
+        EXPECT_TRUE(begun.ok()) << begun;
+        EXPECT_TRUE(called->Wait(kPatience));
+    }
+    ~StuckCallbackTest() override { go->Set(); }
+
+    // Shared with the thread that does not return in time.
+    const std::shared_ptr<Signal> called = std::make_shared<Signal>();
+    const std::shared_ptr<Signal> go = std::make_shared<Signal>();
     Client client = Client::Create(Options()).value();
     PullConsumer consumer = MakePuller(client);
-    const Status begun = consumer.PullAsync({1, milliseconds(0)}, [called, go](const Batch&) {
-        called->Set();
-        (void)go->Wait(kPatience);
-    });
+};
+
+TEST_F(StuckCallbackTest, AShutdownReportsTheCallbackOfAPullThatItDrops) {
+    const auto calls = std::make_shared<Counter>();
+    const Status begun =
+        consumer.PullAsync({1, kPatience}, [calls](const Batch&) { calls->Add(); });
     ASSERT_TRUE(begun.ok()) << begun;
-    ASSERT_TRUE(called->Wait(kPatience));
+    EXPECT_EQ(client.Shutdown(milliseconds(0)).callbacks_dropped, 1U);
+    EXPECT_EQ(calls->count(), 0);
+}
+
+TEST_F(StuckCallbackTest, WhoEndsTheClientResumesTheCoroutinesWhoseTurnHasNotCome) {
     std::optional<Status> answer;
     std::thread::id resumed_on;
     const auto pull = [&](PullConsumer from) -> Owned {
@@ -353,7 +372,6 @@ TEST_F(ConsumeThreadsTest, WhoEndsTheClientResumesTheCoroutinesWhoseTurnHasNotCo
     ASSERT_TRUE(waits.done());
     EXPECT_EQ(answer->code(), StatusCode::kCancelled);
     EXPECT_EQ(resumed_on, std::this_thread::get_id());
-    go->Set();
 }
 
 }  // namespace
