@@ -29,6 +29,11 @@ HEADERS = {name: TOP / folder / name for name, folder in {
     "pull_consumer.h": "sdk/client/include/qmq",
     "message.h": "sdk/core/include/qmq",
     "consumer.h": "annotations/include/qmq",
+    "filter.h": "sdk/client/include/qmq",
+    "delivery_context.h": "sdk/client/include/qmq",
+    "idempotency.h": "sdk/client/include/qmq",
+    "awaitable.h": "sdk/client/include/qmq",
+    "tags.h": "sdk/client/include/qmq",
 }.items()}
 FAULTS = range(1, 17)
 FAULT = re.compile(r"fault (\d+)")

@@ -5,54 +5,54 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
-#include <future>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "qmq/client.h"
 
 #include "tests/support/fake_transport.h"
+#include "tests/unit/client/signal.h"
 
 namespace qmq {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using testing::Counter;
+using testing::Signal;
 
 constexpr seconds kPatience{20};
 
-/// Every key is free; a renewal does what the test says.
+/// Every key is free; a call does what the test says.
 class RenewingStore final : public IdempotencyStore {
 public:
-    explicit RenewingStore(std::function<void()> on_renew) : on_renew_(std::move(on_renew)) {}
+    explicit RenewingStore(
+        std::function<void()> on_renew, std::function<void()> on_other = [] {})
+        : on_renew_(std::move(on_renew)), on_other_(std::move(on_other)) {}
     Result<Claim> Start(std::string_view key, milliseconds lease) override {
+        on_other_();
         return Claim{Claim::State::kStarted, std::string(key), 1, lease};
     }
     Status Renew(const Claim&) override {
         on_renew_();
         return Status::Ok();
     }
-    Status Finish(const Claim&) override { return Status::Ok(); }
-    Status Abandon(const Claim&) override { return Status::Ok(); }
+    Status Finish(const Claim&) override {
+        on_other_();
+        return Status::Ok();
+    }
+    Status Abandon(const Claim&) override {
+        on_other_();
+        return Status::Ok();
+    }
 
 private:
     const std::function<void()> on_renew_;
-};
-
-/// A promise that may be kept more than once, and awaited from several threads.
-class Signal {
-public:
-    void Set() {
-        if (!set_.exchange(true)) {
-            promise_.set_value();
-        }
-    }
-    bool Wait() const { return future_.wait_for(kPatience) == std::future_status::ready; }
-
-private:
-    std::atomic<bool> set_{false};
-    std::promise<void> promise_;
-    std::shared_future<void> future_ = promise_.get_future().share();
+    const std::function<void()> on_other_;
 };
 
 class ClaimThreadsTest : public ::testing::Test {
@@ -125,6 +125,57 @@ TEST_F(ClaimThreadsTest, AStoreThatHangsHoldsUpNoOtherOnesRenewals) {
     EXPECT_TRUE(renewed->Wait());
     release->Set();
     client.Shutdown(kPatience);
+}
+
+TEST_F(ClaimThreadsTest, AClaimIsMadeAndEndedOnTheThreadOfItsHandlerAndRenewedOnAnother) {
+    std::mutex mutex;
+    std::vector<std::thread::id>
+        called_on;  // Start, handler, Finish; then Start, handler, Abandon.
+    std::thread::id renewed_on;
+    Signal renewed;
+    Counter calls;
+    const auto note = [&] {
+        {
+            const std::lock_guard lock(mutex);
+            called_on.push_back(std::this_thread::get_id());
+        }
+        calls.Add();
+    };
+    const auto store = std::make_shared<RenewingStore>(
+        [&] {
+            {
+                const std::lock_guard lock(mutex);
+                renewed_on = std::this_thread::get_id();
+            }
+            renewed.Set();
+        },
+        note);
+    Client client = MakeClient();
+    Producer producer = client.MakeProducer().value();
+    Subscription subscription = client
+                                    .Subscribe(With(store),
+                                               [&](const Message& message) {
+                                                   note();
+                                                   (void)renewed.Wait();
+                                                   return message.body() == "bad"
+                                                              ? HandlerOutcome::DeadLetter("bad")
+                                                              : HandlerOutcome::Ack();
+                                               })
+                                    .value();
+    ASSERT_TRUE(subscription.WaitReady(kPatience).ok());
+    (void)producer.Send(Message("s").SetBody("good")).Get();
+    ASSERT_TRUE(calls.WaitFor(3));
+    (void)producer.Send(Message("s").SetBody("bad")).Get();
+    ASSERT_TRUE(calls.WaitFor(6));
+    client.Shutdown(kPatience);
+    ASSERT_EQ(called_on.size(), 6U);
+    EXPECT_EQ(called_on[0], called_on[1]);
+    EXPECT_EQ(called_on[2], called_on[1]);
+    EXPECT_EQ(called_on[3], called_on[4]);
+    EXPECT_EQ(called_on[5], called_on[4]);
+    EXPECT_NE(renewed_on, std::thread::id());
+    EXPECT_NE(renewed_on, called_on[1]);
+    EXPECT_NE(renewed_on, called_on[4]);
 }
 
 TEST_F(ClaimThreadsTest, ARenewalThatDoesNotReturnKeepsNoShutdown) {

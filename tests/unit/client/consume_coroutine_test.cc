@@ -125,6 +125,18 @@ TEST_F(ConsumeCoroutineTest, WhatADestroyedCoroutinePulledIsRetriedAtOnce) {
     EXPECT_EQ(acked[0].verdict, AckVerdict::kRetry);
 }
 
+TEST_F(ConsumeCoroutineTest, WhatComesForAPullThatNobodyAwaitsIsRetriedAtOnce) {
+    PullConsumer consumer = Make();
+    (void)consumer.PullAsync({1, seconds(60)});
+    Settle();
+    Append(1);
+    Advance(milliseconds(100));
+    const auto acked = broker().acks();
+    ASSERT_THAT(acked, SizeIs(1));
+    EXPECT_EQ(acked[0].verdict, AckVerdict::kRetry);
+    EXPECT_EQ(acked[0].delay, milliseconds(0));
+}
+
 TEST_F(ConsumeCoroutineTest, ACoroutineResumesOnTheExecutorItNames) {
     testing::ManualExecutor mine(time.clock);
     PullConsumer consumer = Make();

@@ -291,6 +291,27 @@ TEST_F(DeliveryTest, AtMostOnceKeepsWhatWaitsBehindAHungHandler) {
     EXPECT_THAT(again, SizeIs(10));
 }
 
+TEST_F(DeliveryTest, AcksGatherForTheLingerAndNoLonger) {
+    for (const milliseconds linger : {milliseconds(0), milliseconds(300), milliseconds(1'000)}) {
+        SubscriptionOptions options = Consumer("s" + std::to_string(linger.count()));
+        options.ack_linger = linger;
+        const Subscription subscription = MakeSubscription(
+            client, options, [this](Delivery delivery) { kept.push_back(std::move(delivery)); });
+        Append(2, options.subject);
+        Advance(milliseconds(20));  // That they have begun is told by then.
+        ASSERT_THAT(kept, SizeIs(2));
+        const std::uint64_t before = broker().acked_count();
+        const std::size_t items = broker().acks().size();
+        kept[0].Ack();
+        Advance(linger / 2);
+        kept[1].Ack();
+        Advance(linger / 2);
+        EXPECT_EQ(broker().acked_count(), before + 2) << linger.count();
+        EXPECT_EQ(broker().acks().size(), items + (linger.count() > 0 ? 1 : 2));
+        kept.clear();
+    }
+}
+
 TEST_F(DeliveryTest, OverwrittenByAnotherItIsRetriedAtOnce) {
     Subscription subscription = KeepFirst();
     Append(2);

@@ -113,6 +113,8 @@ TEST_F(HandlerFailureTest, AnOutcomeOfAnUnknownKindIsARetry) {
     Advance(seconds(60));
     EXPECT_EQ(calls, 2);
     EXPECT_EQ(broker().acked_count(), 1U);
+    EXPECT_EQ(subscription.stats().failed_count, 1U);
+    EXPECT_EQ(subscription.stats().later_count, 0U);
 }
 
 /// Copied by whoever keeps the options; that throws when the test says so.

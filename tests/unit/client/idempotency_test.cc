@@ -6,9 +6,14 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <memory>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "tests/unit/client/client_fixture.h"
+#include "tests/unit/client/decisions.h"
 
 namespace qmq {
 namespace {
@@ -45,7 +50,8 @@ public:
     }
     Status Abandon(const Claim& claim) override {
         ++abandons;
-        return memory_->Abandon(claim);
+        const Status status = on_abandon ? on_abandon() : Status::Ok();
+        return status.ok() ? memory_->Abandon(claim) : status;
     }
 
     int starts = 0;
@@ -54,9 +60,41 @@ public:
     std::function<Status()> on_start;
     std::function<Status()> on_renew;
     std::function<Status()> on_finish;
+    std::function<Status()> on_abandon;
 
 private:
     const std::shared_ptr<IdempotencyStore> memory_;
+};
+
+/// Notes its calls, and fills in nothing of a claim but what it must.
+class NotingStore final : public IdempotencyStore {
+public:
+    explicit NotingStore(std::vector<std::string>* notes) : notes_(notes) {}
+    Result<Claim> Start(std::string_view key, milliseconds lease) override {
+        notes_->emplace_back("start");
+        key_ = key;
+        lease_ = lease;
+        Claim claim;
+        claim.token = 7;
+        return claim;
+    }
+    Status Renew(const Claim& claim) override { return Note("renew", claim); }
+    Status Finish(const Claim& claim) override { return Note("finish", claim); }
+    Status Abandon(const Claim& claim) override { return Note("abandon", claim); }
+
+private:
+    Status Note(const char* what, const Claim& claim) {
+        notes_->emplace_back(what);
+        EXPECT_FALSE(claim.key.empty());
+        EXPECT_EQ(claim.key, key_);
+        EXPECT_EQ(claim.lease, lease_);
+        EXPECT_EQ(claim.token, 7U);
+        return Status::Ok();
+    }
+
+    std::vector<std::string>* const notes_;
+    std::string key_;
+    milliseconds lease_{};
 };
 
 class IdempotencyTest : public testing::ClientFixture {
@@ -178,6 +216,65 @@ TEST_F(IdempotencyTest, AFinishThatFailsOrThrowsDoesNotRepeatTheWork) {
     EXPECT_TRUE(Logged("finish failed"));
 }
 
+// The outcome stands, and as nobody has given the claim back its lease has to run out.
+TEST_F(IdempotencyTest, AnAbandonThatFailsOrThrowsChangesNoOutcome) {
+    store->on_abandon = [this]() -> Status {
+        if (store->abandons == 1) {
+            throw std::runtime_error("connection reset");
+        }
+        return Status::Unavailable("store is away");
+    };
+    SubscriptionOptions options = Idempotent();
+    options.retry.max_attempts = 3;
+    Subscription subscription = Subscribe(options, [this](const Message& message) {
+        EXPECT_EQ(message.attempt(), static_cast<std::uint32_t>(++handled));
+        if (handled < 3) {
+            throw std::runtime_error("broken");
+        }
+    });
+    Append(1);
+    Advance(seconds(2));
+    EXPECT_EQ(handled, 1);
+    Advance(seconds(2));
+    EXPECT_EQ(handled, 2);
+    Advance(seconds(4));
+    EXPECT_EQ(handled, 3);
+    EXPECT_EQ(store->abandons, 2);
+    EXPECT_TRUE(Logged("connection reset"));
+    EXPECT_TRUE(Logged("store is away"));
+    for (const AckItem& retry : testing::DecisionsAt(broker(), AckVerdict::kRetry)) {
+        EXPECT_EQ(retry.error, "broken");
+    }
+    EXPECT_EQ(subscription.stats().failed_count, 2U);
+    EXPECT_THAT(broker().dead_letters(), IsEmpty());
+    EXPECT_EQ(broker().acked_count(), 1U);
+}
+
+TEST_F(IdempotencyTest, TheStoreIsCalledAroundTheHandlerWithTheKeyAndTheLeaseOfTheStart) {
+    std::vector<std::string> notes;
+    SubscriptionOptions options = Idempotent();
+    options.idempotency = std::make_shared<NotingStore>(&notes);
+    std::optional<HandlerOutcome> outcome;
+    Subscription subscription = Subscribe(options, [&](const Message&) {
+        notes.emplace_back("handler");
+        Advance(milliseconds(2'500));
+        notes.emplace_back("end");
+        return *outcome;
+    });
+    for (const HandlerOutcome& one : {HandlerOutcome::Ack(),
+                                      HandlerOutcome::DeadLetter("bad"),
+                                      HandlerOutcome::Later(hours(1), "busy")}) {
+        outcome = one;
+        notes.clear();
+        Append(1);
+        Advance(seconds(10));
+        const bool done = one.kind == HandlerOutcome::Kind::kAck;
+        EXPECT_THAT(
+            notes,
+            ElementsAre("start", "handler", "renew", "renew", "end", done ? "finish" : "abandon"));
+    }
+}
+
 TEST_F(IdempotencyTest, AFailedMessageMayStartAgain) {
     SubscriptionOptions options = Idempotent();
     options.retry.max_attempts = 2;
@@ -283,128 +380,6 @@ TEST_F(IdempotencyTest, TheKeyIsTheApplications) {
 TEST_F(IdempotencyTest, AManualHandlerCannotHaveAStore) {
     EXPECT_EQ(client.Subscribe(Idempotent(), [](Delivery) {}).status().code(),
               StatusCode::kInvalidArgument);
-}
-
-class MemoryStoreTest : public ::testing::Test {
-protected:
-    IdempotencyClaim Start(const std::string& key = "k") {
-        return store->Start(key, seconds(10)).value();
-    }
-
-    testing::ManualClock clock;
-    std::shared_ptr<IdempotencyStore> store =
-        MakeMemoryIdempotencyStore({.retention = minutes(16), .max_keys = 4, .clock = &clock});
-};
-
-TEST_F(MemoryStoreTest, AKeyIsClaimedThenBusyThenDone) {
-    const IdempotencyClaim claim = Start();
-    EXPECT_EQ(claim.state, State::kStarted);
-    EXPECT_EQ(claim.key, "k");
-    EXPECT_EQ(claim.lease, seconds(10));
-    EXPECT_EQ(Start().state, State::kBusy);
-    EXPECT_TRUE(store->Finish(claim).ok());
-    EXPECT_EQ(Start().state, State::kDone);
-    EXPECT_TRUE(store->Finish(claim).ok());  // It may say so again.
-}
-
-// Finish and Abandon took a key and nothing else: whoever was late erased the record of the next.
-TEST_F(MemoryStoreTest, OfTwoClaimsTheLaterOneCounts) {
-    const IdempotencyClaim late = Start();
-    clock.Advance(seconds(10));
-    const IdempotencyClaim next = Start();
-    ASSERT_EQ(next.state, State::kStarted);
-    EXPECT_GT(next.token, late.token);
-
-    EXPECT_EQ(store->Renew(late).code(), StatusCode::kFailedPrecondition);
-    EXPECT_EQ(store->Abandon(late).code(), StatusCode::kFailedPrecondition);
-    EXPECT_EQ(store->Finish(late).code(), StatusCode::kFailedPrecondition);
-    EXPECT_EQ(Start().state, State::kBusy);
-
-    EXPECT_TRUE(store->Finish(next).ok());
-    EXPECT_EQ(store->Abandon(late).code(), StatusCode::kFailedPrecondition);
-    EXPECT_EQ(store->Finish(late).code(), StatusCode::kFailedPrecondition);
-    EXPECT_EQ(Start().state, State::kDone);
-}
-
-TEST_F(MemoryStoreTest, AClaimWhoseLeaseIsOverCountsUntilSomebodyElseHasTheKey) {
-    const IdempotencyClaim claim = Start();
-    clock.Advance(minutes(5));
-    EXPECT_TRUE(store->Finish(claim).ok());
-    EXPECT_EQ(Start().state, State::kDone);
-}
-
-TEST_F(MemoryStoreTest, ARenewalBeginsTheLeaseAnew) {
-    const IdempotencyClaim claim = Start();
-    clock.Advance(seconds(9));
-    EXPECT_TRUE(store->Renew(claim).ok());
-    clock.Advance(seconds(9));
-    EXPECT_EQ(Start().state, State::kBusy);
-    clock.Advance(seconds(1));
-    EXPECT_EQ(Start().state, State::kStarted);
-}
-
-TEST_F(MemoryStoreTest, ARenewalThatIsLateDoesNotUndoTheEnd) {
-    const IdempotencyClaim done = Start();
-    EXPECT_TRUE(store->Finish(done).ok());
-    EXPECT_EQ(store->Renew(done).code(), StatusCode::kFailedPrecondition);
-    EXPECT_EQ(store->Abandon(done).code(), StatusCode::kFailedPrecondition);
-    EXPECT_EQ(Start().state, State::kDone);
-
-    const IdempotencyClaim abandoned = Start("other");
-    EXPECT_TRUE(store->Abandon(abandoned).ok());
-    EXPECT_EQ(store->Renew(abandoned).code(), StatusCode::kNotFound);
-    EXPECT_EQ(store->Finish(abandoned).code(), StatusCode::kNotFound);
-    EXPECT_GT(Start("other").token, abandoned.token);
-}
-
-// The store asked the system's clock.
-TEST_F(MemoryStoreTest, WhatIsDoneIsRememberedForTheRetention) {
-    EXPECT_TRUE(store->Finish(Start()).ok());
-    clock.Advance(minutes(16));
-    EXPECT_EQ(Start().state, State::kDone);
-    clock.Advance(minutes(2));
-    EXPECT_EQ(Start().state, State::kStarted);
-}
-
-TEST_F(MemoryStoreTest, WhenItIsFullTheOldestThatAreDoneGoAndNoClaimDoes) {
-    const IdempotencyClaim held = Start("held");
-    for (const char* key : {"1", "2", "3", "4"}) {
-        clock.Advance(minutes(2));
-        ASSERT_TRUE(store->Renew(held).ok());
-        EXPECT_TRUE(store->Finish(Start(key)).ok());
-    }
-    EXPECT_EQ(Start("held").state, State::kBusy);
-    EXPECT_EQ(Start("4").state, State::kDone);
-    EXPECT_EQ(Start("1").state, State::kStarted);
-}
-
-// All keys that were done within a sixteenth of the retention went at once: with the defaults a
-// store that had a million keys of the last hour forgot the one of a moment ago.
-TEST_F(MemoryStoreTest, WhenItIsFullWhatWasDoneLastIsRemembered) {
-    store = MakeMemoryIdempotencyStore({.max_keys = 1'000, .clock = &clock});
-    for (int i = 0; i < 5'000; ++i) {
-        ASSERT_TRUE(store->Finish(Start(std::to_string(i))).ok());
-        const int remembered = std::max(i - 900, 0);
-        EXPECT_EQ(Start(std::to_string(remembered)).state, State::kDone) << i;
-    }
-    EXPECT_EQ(Start("3000").state, State::kStarted);
-}
-
-// The end of the lease lay before its beginning, so the next one had the key as well.
-TEST_F(MemoryStoreTest, ALeaseMayBeForEver) {
-    const IdempotencyClaim claim = store->Start("k", milliseconds::max()).value();
-    EXPECT_EQ(Start().state, State::kBusy);
-    EXPECT_TRUE(store->Renew(claim).ok());
-    clock.Advance(hours(24 * 365));
-    EXPECT_EQ(Start().state, State::kBusy);
-    for (int i = 0; i < 3'000; ++i) {
-        (void)Start(std::to_string(i));  // What is swept out now and then is something else.
-    }
-    EXPECT_EQ(Start().state, State::kBusy);
-    EXPECT_TRUE(store->Finish(claim).ok());
-    const IdempotencyClaim none = store->Start("zero", milliseconds::min()).value();
-    EXPECT_EQ(none.state, State::kStarted);
-    EXPECT_EQ(Start("zero").state, State::kStarted);
 }
 
 }  // namespace

@@ -107,6 +107,25 @@ TEST_F(LaterTest, MeanwhileItIsRenewedAndTakesAPlace) {
     EXPECT_THAT(attempts, SizeIs(3));
 }
 
+TEST_F(LaterTest, AnyMemberMayHaveItNext) {
+    std::vector<std::uint32_t> elsewhere;
+    ClientOptions another = Options();
+    another.client_id = "client-2";
+    Client other = MakeClient(std::move(another));
+    Subscription subscription = Subscribe(PutOff(seconds(5)));
+    options.start_paused = true;
+    Subscription second = MakeSubscription(
+        other, options, [&](const Message& message) { elsewhere.push_back(message.attempt()); });
+    Append(1);
+    Settle();
+    EXPECT_THAT(attempts, SizeIs(1));
+    subscription.Pause();
+    second.Resume();
+    Advance(seconds(6));
+    EXPECT_THAT(attempts, SizeIs(1));
+    EXPECT_THAT(elsewhere, ElementsAre(1));
+}
+
 TEST_F(LaterTest, ADelayOfNothingIsGivenBackAtOnce) {
     Subscription subscription = Subscribe(PutOff(milliseconds(-5)));
     Append(1);

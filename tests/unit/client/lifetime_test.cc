@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdlib>
 #include <future>
 #include <mutex>
@@ -16,6 +15,7 @@
 #include "qmq/client.h"
 
 #include "tests/support/fake_transport.h"
+#include "tests/unit/client/signal.h"
 
 namespace qmq {
 namespace {
@@ -23,48 +23,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
-
-/// What one thread says and another waits for.
-class Signal {
-public:
-    void Set() {
-        std::lock_guard lock(mutex_);
-        set_ = true;
-        changed_.notify_all();
-    }
-    bool Wait(milliseconds time = seconds(20)) {
-        std::unique_lock lock(mutex_);
-        return changed_.wait_for(lock, time, [this] { return set_; });
-    }
-
-private:
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    bool set_ = false;
-};
-
-/// Counts, and lets a thread wait until the count is reached.
-class Counter {
-public:
-    void Add() {
-        std::lock_guard lock(mutex_);
-        ++count_;
-        changed_.notify_all();
-    }
-    bool WaitFor(int count) {
-        std::unique_lock lock(mutex_);
-        return changed_.wait_for(lock, seconds(30), [&] { return count_ >= count; });
-    }
-    int count() {
-        std::lock_guard lock(mutex_);
-        return count_;
-    }
-
-private:
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    int count_ = 0;
-};
+using testing::Counter;
+using testing::Signal;
 
 ClientOptions OptionsFor(testing::FakeCluster& cluster, const std::string& id = "client-1") {
     ClientOptions options;

@@ -157,6 +157,17 @@ TEST_F(PullConsumerTest, AZeroWaitAnswersAtOnce) {
     EXPECT_THAT(pulled->deliveries, IsEmpty());
 }
 
+TEST_F(PullConsumerTest, AZeroWaitAsksForMoreAllTheSame) {
+    PullConsumer consumer = Make();
+    (void)Pull(consumer, 3, milliseconds(0));
+    Append(5);
+    Settle();
+    EXPECT_EQ(broker().held_count(), 3U);
+    const auto pulled = Pull(consumer, 5, milliseconds(0));
+    Settle();
+    EXPECT_THAT(pulled->deliveries, SizeIs(3));
+}
+
 TEST_F(PullConsumerTest, PullsAreServedInTheirOrder) {
     PullConsumer consumer = Make();
     const auto first = Pull(consumer, 2, seconds(60));
@@ -201,6 +212,12 @@ TEST_F(PullConsumerTest, OptionsOutOfRangeAreRefused) {
         Settle();
         EXPECT_EQ(pulled->status.code(), StatusCode::kInvalidArgument);
     }
+}
+
+TEST_F(PullConsumerTest, TheEndsOfTheRangesAreTaken) {
+    PullConsumer consumer = Make();
+    EXPECT_TRUE(Pull(consumer, 1, milliseconds(0))->status.ok());
+    EXPECT_TRUE(Pull(consumer, 10'000, hours(1))->status.ok());
 }
 
 TEST_F(PullConsumerTest, WithoutABrokerAPullEndsWithTheReason) {
@@ -261,6 +278,21 @@ TEST_F(PullConsumerTest, LeasesOfWhatIsOutAreRenewed) {
     EXPECT_EQ(broker().acked_count(), 1U);
 }
 
+TEST_F(PullConsumerTest, BeyondItsProcessingTimeWhatIsOutIsGivenUp) {
+    auto options = PullFrom("s");
+    options.ack_timeout = seconds(30);
+    options.max_processing_time = minutes(2);
+    PullConsumer consumer = Make(options);
+    Append(1);
+    const auto pulled = Pull(consumer, 1);
+    Advance(seconds(131));
+    Status told;
+    pulled->deliveries.at(0).Ack([&](const Status& status) { told = status; });
+    Advance(milliseconds(1));
+    EXPECT_EQ(told.code(), StatusCode::kNotFound);
+    EXPECT_EQ(broker().acked_count(), 0U);
+}
+
 TEST_F(PullConsumerTest, CloseEndsWaitingPullsAndDeliveries) {
     PullConsumer consumer = Make();
     Append(1);
@@ -311,6 +343,7 @@ TEST_F(PullConsumerTest, ShutdownEndsPulls) {
     Settle();
     client.Shutdown(milliseconds(0));
     EXPECT_EQ(waiting->status.code(), StatusCode::kCancelled);
+    EXPECT_EQ(Pull(consumer, 1)->status.code(), StatusCode::kCancelled);
 }
 
 // Each of two pulls that met asked for what both wanted, so messages were held here that others

@@ -14,6 +14,7 @@ namespace {
 
 using std::chrono::hours;
 using std::chrono::milliseconds;
+using std::chrono::minutes;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
 
@@ -101,6 +102,50 @@ TEST_F(ReadyTest, ARouteThatIsRefusedForGoodEndsTheWaitToo) {
     Subscription subscription = Subscribe();
     Settle();
     EXPECT_EQ(subscription.WaitReady(hours(1)).code(), StatusCode::kPermissionDenied);
+}
+
+TEST_F(ReadyTest, WhatWasRefusedForGoodIsTriedOnAndReadyOnceItIsCured) {
+    const Status why = Status::PermissionDenied("not yours");
+    cluster.SetDiscoverError(why);
+    Subscription subscription = Subscribe();
+    Settle();
+    EXPECT_EQ(subscription.WaitReady(hours(1)).code(), why.code());
+
+    broker().SetConnectError(why);
+    cluster.SetDiscoverError(Status::Ok());
+    Advance(minutes(1));
+    EXPECT_EQ(subscription.WaitReady(hours(1)).code(), why.code());
+    EXPECT_THAT(TextOf(subscription.WaitReady(kNow)), HasSubstr("broker group a"));
+
+    broker().SetConnectError(Status::Ok());
+    Advance(minutes(1));
+    EXPECT_TRUE(subscription.WaitReady(kNow).ok());
+
+    broker().CloseStreams(why);
+    Settle();
+    EXPECT_EQ(subscription.WaitReady(hours(1)).code(), why.code());
+    Advance(minutes(1));
+    EXPECT_TRUE(subscription.WaitReady(kNow).ok());
+    EXPECT_TRUE(subscription.stats().last_error.ok());
+    Append(1);
+    Advance(seconds(1));
+    EXPECT_EQ(broker().acked_count(), 1U);
+}
+
+TEST_F(ReadyTest, AWaitEndsWithItsTimeAndTheLastReason) {
+    broker().SetConnectable(false);
+    Subscription subscription = Subscribe();
+    PullConsumerOptions options;
+    options.subject = "s";
+    options.group = "pulls";
+    PullConsumer consumer = client.MakePullConsumer(options).value();
+    Settle();
+    for (const Status& status :
+         {subscription.WaitReady(milliseconds(20)), consumer.WaitReady(milliseconds(20))}) {
+        EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
+        EXPECT_THAT(TextOf(status), HasSubstr("not ready after 20 ms; last: unavailable"));
+        EXPECT_THAT(TextOf(status), HasSubstr("broker group a"));
+    }
 }
 
 // It was waited for as long as the program allowed.

@@ -1,0 +1,89 @@
+// Acks on receipt that the broker refuses or loses: what is handled then, and how often.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/unit/client/client_fixture.h"
+#include "tests/unit/client/decisions.h"
+
+namespace qmq {
+namespace {
+
+using std::chrono::minutes;
+using std::chrono::seconds;
+using testing::DecisionsAt;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
+
+class AtMostOnceTest : public testing::ClientFixture {
+protected:
+    AtMostOnceTest() : client(MakeClient()) {
+        SubscriptionOptions options = Consumer();
+        options.at_most_once = true;
+        subscription = MakeSubscription(
+            client, options, [this](const Message& message) { seen.push_back(Body(message)); });
+    }
+
+    Client client;
+    Subscription subscription;
+    std::vector<std::string> seen;
+};
+
+TEST_F(AtMostOnceTest, AReceiptThatIsRefusedForNowIsRepeatedAndItsMessageHandledOnce) {
+    std::size_t count = 0;
+    for (const Status& why : {Status::ResourceExhausted("busy"),
+                              Status::Unavailable("not now"),
+                              Status::DeadlineExceeded("too late")}) {
+        broker().SetAckError(why);
+        Append(2);
+        Advance(minutes(2));
+        EXPECT_THAT(seen, SizeIs(count)) << why;
+        EXPECT_EQ(broker().acked_count(), count) << why;
+        broker().SetAckError(Status::Ok());
+        count += 2;
+        Advance(seconds(1));
+        EXPECT_THAT(seen, SizeIs(count)) << why;
+        Advance(minutes(2));
+    }
+    EXPECT_THAT(seen, ElementsAre("0", "1", "2", "3", "4", "5"));
+    EXPECT_EQ(testing::MessagesIn(DecisionsAt(broker())), count);
+    EXPECT_EQ(broker().acked_count(), count);
+    EXPECT_EQ(subscription.stats().acked_count, count);
+    EXPECT_EQ(broker().held_count(), 0U);
+}
+
+TEST_F(AtMostOnceTest, AReceiptThatIsRefusedForGoodLeavesTheMessageToWhoeverGetsItNext) {
+    broker().SetAckError(Status::PermissionDenied("not yours"));
+    Append(1);
+    Advance(minutes(2));
+    EXPECT_TRUE(Logged("acks were refused"));
+    broker().SetAckError(Status::Ok());
+    Advance(seconds(10));
+    EXPECT_THAT(seen, IsEmpty());
+    EXPECT_EQ(broker().acked_count(), 0U);
+    broker().EndLeases(0, 0);
+    Append(1);
+    Advance(seconds(1));
+    EXPECT_THAT(seen, UnorderedElementsAre("0", "1"));
+    EXPECT_EQ(broker().acked_count(), 2U);
+}
+
+TEST_F(AtMostOnceTest, WhereNoReceiptWasRecordedTheMessageComesAgainAndIsHandledOnce) {
+    broker().SetAckError(Status::Unavailable("not now"));
+    Append(2);
+    Advance(seconds(1));
+    broker().SetKeepHeld(false);
+    broker().Cut();
+    broker().SetAckError(Status::Ok());
+    Advance(minutes(1));
+    EXPECT_THAT(seen, UnorderedElementsAre("0", "1"));
+    EXPECT_EQ(broker().acked_count(), 2U);
+}
+
+}  // namespace
+}  // namespace qmq

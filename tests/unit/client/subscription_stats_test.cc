@@ -1,0 +1,84 @@
+// What a subscription tells of itself while it works.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "tests/unit/client/client_fixture.h"
+
+namespace qmq {
+namespace {
+
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::Pair;
+using ::testing::SizeIs;
+
+class SubscriptionStatsTest : public testing::ClientFixture {
+protected:
+    SubscriptionStatsTest() : client(MakeClient()) {}
+
+    Client client;
+    Subscription subscription;
+    std::vector<Delivery> kept;
+};
+
+TEST_F(SubscriptionStatsTest, WhatRunsAndWhatWaitsIsCounted) {
+    SubscriptionOptions options = Consumer();
+    options.parallelism = 1;
+    options.prefetch_count = 10;
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> counts;
+    subscription = MakeSubscription(client, options, [&](const Message&) {
+        const Subscription::Stats stats = subscription.stats();
+        counts.emplace_back(stats.running_count, stats.waiting_count);
+    });
+    Append(3);
+    Advance(seconds(1));
+    EXPECT_THAT(counts, ElementsAre(Pair(1, 2), Pair(1, 1), Pair(1, 0)));
+    const Subscription::Stats stats = subscription.stats();
+    EXPECT_EQ(stats.running_count, 0U);
+    EXPECT_EQ(stats.waiting_count, 0U);
+    EXPECT_EQ(stats.delivered_count, 3U);
+    EXPECT_EQ(stats.acked_count, 3U);
+}
+
+TEST_F(SubscriptionStatsTest, ADeliveryIsUndecidedFromTheCallOfItsHandlerToItsDecision) {
+    Subscription::Stats inside;
+    subscription = MakeSubscription(client, Consumer(), [&](Delivery delivery) {
+        inside = subscription.stats();
+        kept.push_back(std::move(delivery));
+    });
+    Append(1);
+    Settle();
+    ASSERT_THAT(kept, SizeIs(1));
+    EXPECT_EQ(inside.running_count, 1U);
+    EXPECT_EQ(inside.undecided_count, 1U);
+    EXPECT_EQ(subscription.stats().running_count, 0U);
+    EXPECT_EQ(subscription.stats().undecided_count, 1U);
+    kept[0].Ack();
+    EXPECT_EQ(subscription.stats().undecided_count, 0U);
+}
+
+TEST_F(SubscriptionStatsTest, ItIsConnectedWhenEveryBrokerGroupOfItsRouteIs) {
+    cluster.AddBroker("b");
+    broker("b").SetConnectable(false);
+    subscription = MakeSubscription(client, Consumer(), [](const Message&) {});
+    Advance(seconds(1));
+    EXPECT_FALSE(subscription.stats().connected);
+    broker("b").SetConnectable(true);
+    Advance(seconds(20));
+    EXPECT_TRUE(subscription.stats().connected);
+    broker("a").SetConnectError(Status::Unavailable("refused"));
+    broker("a").Cut();
+    Advance(seconds(1));
+    EXPECT_FALSE(subscription.stats().connected);
+    broker("a").SetConnectError(Status::Ok());
+    Advance(seconds(20));
+    EXPECT_TRUE(subscription.stats().connected);
+}
+
+}  // namespace
+}  // namespace qmq
