@@ -17,8 +17,10 @@ namespace qmq {
 /// filters hand on to each other and to the handler (a span, a transaction).
 ///
 /// The client makes one for each delivery. It can be referred to inside `Filter::Handle`, the
-/// handler and `Filter::OnSettled`, and no longer. One thread has it at a time. A test of a filter
-/// or handler makes its own.
+/// handler and `Filter::OnSettled`, and no longer. It is not locked: where the application decides a
+/// manual delivery on another thread before `Filter::Handle` has returned, `OnSettled` has it there
+/// at the same time, so a filter puts in what it has before `next`. A test of a filter or handler
+/// makes its own.
 class DeliveryContext {
 public:
     struct Facts {
