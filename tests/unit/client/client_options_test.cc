@@ -71,6 +71,7 @@ TEST_F(ClientOptionsTest, TheClusterIsToldWhoAsks) {
 }
 
 TEST_F(ClientOptionsTest, EachExecutorOfTheRuntimeDoesItsPart) {
+    std::string ran;
     testing::ManualExecutor callbacks{time.clock};
     testing::ManualExecutor handlers{time.clock};
     ClientOptions options = Options();
@@ -78,7 +79,6 @@ TEST_F(ClientOptionsTest, EachExecutorOfTheRuntimeDoesItsPart) {
     options.runtime.handlers = &handlers;
     Client client = MakeClient(std::move(options));
     Producer producer = MakeProducer(client);
-    std::string ran;
     (void)producer.Send(Message("s"), [&](const SendReceipt&) { ran += "callback "; });
     const Subscription subscription =
         MakeSubscription(client, Consumer(), [&](const Message&) { ran += "handler "; });
