@@ -59,8 +59,10 @@ private:
 class FakeTransport final : public Transport {
 public:
     explicit FakeTransport(FakeCluster& cluster) : cluster_(cluster) {}
-    void Discover(DiscoverRequest, TimePoint, UniqueFunction<void(Result<Route>)> done) override {
-        cluster_.Discover(std::move(done));
+    void Discover(DiscoverRequest request,
+                  TimePoint,
+                  UniqueFunction<void(Result<Route>)> done) override {
+        cluster_.Discover(std::move(request), std::move(done));
     }
     std::unique_ptr<BrokerConnection> Connect(
         const BrokerGroup& group, std::shared_ptr<ConnectionListener> listener) override {
@@ -679,11 +681,17 @@ std::size_t FakeCluster::discover_count() const {
     return discover_count_;
 }
 
-void FakeCluster::Discover(UniqueFunction<void(Result<Route>)> done) {
+DiscoverRequest FakeCluster::last_discover() const {
+    std::lock_guard lock(mutex_);
+    return last_discover_;
+}
+
+void FakeCluster::Discover(DiscoverRequest request, UniqueFunction<void(Result<Route>)> done) {
     Result<Route> answer = Route();
     {
         std::lock_guard lock(mutex_);
         ++discover_count_;
+        last_discover_ = std::move(request);
         if (!discover_error_.ok()) {
             answer = discover_error_;
         } else {

@@ -180,12 +180,13 @@ public:
     /// What routes say of all other subjects.
     void SetEverySubject(bool every_subject);
     std::size_t discover_count() const;
+    DiscoverRequest last_discover() const;
     /// For scheme "fake".
     std::shared_ptr<TransportFactory> factory();
 
 private:
     friend class FakeTransport;
-    void Discover(UniqueFunction<void(Result<Route>)> done);
+    void Discover(DiscoverRequest request, UniqueFunction<void(Result<Route>)> done);
 
     Executor* const executor_;
     mutable std::mutex mutex_;
@@ -194,6 +195,7 @@ private:
     Status discover_error_;
     bool every_subject_ = false;
     std::size_t discover_count_ = 0;
+    DiscoverRequest last_discover_;
 };
 
 }  // namespace qmq::testing

@@ -252,6 +252,7 @@ TEST_F(DeliveryTest, WhenAllIsDecidedAShutdownIsDrained) {
     Advance(seconds(1));
     const ShutdownReport report = client.Shutdown(milliseconds(0));
     EXPECT_EQ(report.deliveries_undecided, 0U);
+    EXPECT_TRUE(report.drained);
 }
 
 TEST_F(DeliveryTest, AtMostOnceAReceiptWhoseAnswerWasLostIsSentAgain) {

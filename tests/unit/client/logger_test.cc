@@ -108,6 +108,7 @@ TEST_F(LoggerTest, TheSinkMayEndItsOwnLog) {
 }
 
 TEST_F(LoggerTest, ASlowSinkBoundsTheMemoryAndIsToldWhatWasDropped) {
+    EXPECT_EQ(Logger::kMaxWaiting, 1'024U);
     auto logger = Make(Keep());
     for (std::size_t i = 0; i < Logger::kMaxWaiting + 5; ++i) {
         logger->Info("line " + std::to_string(i));
@@ -145,6 +146,48 @@ TEST_F(LoggerTest, TheSinkRunsOnAThreadOfItsOwn) {
     logger->Info("1");
     EXPECT_NE(ran_on.get_future().get(), std::this_thread::get_id());
     EXPECT_TRUE(logger->Finish(TimePoint::max()));
+}
+
+TEST_F(LoggerTest, FromManyThreadsTheyComeOneAtATimeAndThoseOfOneThreadInTheirOrder) {
+    constexpr int kThreads = 4;
+    constexpr int kLines = 200;
+    std::atomic<int> inside{0};
+    bool together = false;
+    std::vector<std::string> of_thread(kThreads);
+    auto logger = std::make_shared<Logger>(
+        [&](LogLevel, std::string_view line) {
+            together = ++inside > 1 || together;
+            of_thread[static_cast<std::size_t>(line[0] - '0')] += line.substr(1);
+            --inside;
+        },
+        nullptr);
+    std::string all_of_one;
+    for (int i = 0; i < kLines; ++i) {
+        all_of_one += " " + std::to_string(i);
+    }
+    std::vector<std::thread> threads;
+    for (int number = 0; number < kThreads; ++number) {
+        threads.emplace_back([&logger, number] {
+            for (int i = 0; i < kLines; ++i) {
+                logger->Info(std::to_string(number) + " " + std::to_string(i));
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    EXPECT_TRUE(logger->Finish(TimePoint::max()));
+    EXPECT_FALSE(together);
+    EXPECT_THAT(of_thread, ::testing::Each(all_of_one));
+}
+
+// The text of an exception, which is somebody else's, may have any number of them.
+TEST_F(LoggerTest, ATextOfSeveralLinesComesAsOne) {
+    auto logger = Make(Keep());
+    logger->Warning("the handler threw: no stock\nof 7\r\nin all");
+    time.Settle();
+    ASSERT_THAT(lines, SizeIs(1));
+    EXPECT_EQ(lines[0].find_first_of("\r\n"), std::string::npos);
 }
 
 #ifdef QMQ_COUNT_LOCKS

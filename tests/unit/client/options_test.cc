@@ -220,6 +220,14 @@ TEST_F(CreateTest, TouchesNoNetwork) {
     EXPECT_EQ(broker().connect_count(), 0U);
 }
 
+TEST_F(CreateTest, NorDoesASubscriptionWaitForIt) {
+    Client client = MakeClient();
+    EXPECT_TRUE(client.Subscribe(GoodSubscription(), [](const Message&) {}).ok());
+    EXPECT_EQ(broker().connect_count(), 0U);  // The network's answers have not run.
+    Settle();
+    EXPECT_EQ(broker().subscriber_count(), 1U);
+}
+
 TEST_F(CreateTest, BadOptionsOfItsPartsAreRefused) {
     Client client = MakeClient();
     ProducerOptions producer;

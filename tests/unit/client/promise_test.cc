@@ -63,11 +63,18 @@ TEST_F(PromiseTest, WithoutALogSinkWarningsGoToStandardError) {
     ::testing::internal::CaptureStderr();
     {
         Client client = MakeClient(options);
-        Producer producer = MakeProducer(client);
-        producer.Send(Message("s")).Detach();
+        const auto subscription = client.Subscribe(Consumer(), [](const Message&) {});
         Advance(seconds(1));
+        broker().SetConnectError(Status::Ok());
+        broker().AppendUndecodable("s");
+        Advance(seconds(20));
     }
-    EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("nobody is there"));
+    const std::string printed = ::testing::internal::GetCapturedStderr();
+    EXPECT_THAT(printed, HasSubstr("warning: "));
+    EXPECT_THAT(printed, HasSubstr("nobody is there"));
+    EXPECT_THAT(printed, HasSubstr("error: "));
+    EXPECT_THAT(printed, HasSubstr("cannot be decoded"));
+    EXPECT_THAT(printed, ::testing::Not(HasSubstr("connected again")));  // Neither.
 }
 
 TEST_F(PromiseTest, AClientThatIsMovedGoesOn) {

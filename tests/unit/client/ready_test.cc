@@ -150,11 +150,19 @@ TEST_F(ReadyTest, AWaitEndsWithItsTimeAndTheLastReason) {
 
 // It was waited for as long as the program allowed.
 TEST_F(ReadyTest, ASubjectThatIsRefusedForGoodEndsTheWaitOfTheClient) {
-    cluster.SetDiscoverError(Status::PermissionDenied("unknown token"));
-    Producer producer = MakeProducer(client);
-    producer.Send(Message("s")).Detach();
-    Settle();
-    EXPECT_EQ(client.WaitReady("s", hours(1)).code(), StatusCode::kPermissionDenied);
+    for (const Status& why : {Status::PermissionDenied("unknown token"),
+                              Status::InvalidArgument("no such subject"),
+                              Status::FailedPrecondition("certificate"),
+                              Status::Unimplemented("an old server")}) {
+        cluster.SetDiscoverError(why);
+        Client other = MakeClient(Options("client-2"));
+        Producer producer = MakeProducer(other);
+        producer.Send(Message("s")).Detach();
+        Settle();
+        const Status status = other.WaitReady("s", hours(1));
+        EXPECT_EQ(status.code(), why.code());
+        EXPECT_THAT(TextOf(status), HasSubstr(std::string(why.message())));
+    }
 }
 
 TEST_F(ReadyTest, OneBrokerGroupThatRefusesForGoodLeavesTheOthersToWaitFor) {

@@ -137,6 +137,21 @@ TEST_F(SendCoroutineTest, ACoroutineResumesOnTheExecutorItNames) {
     EXPECT_TRUE(receipts[0].ok());
 }
 
+// Of all that is called, this alone may come when the client has ended: the executor is not its
+// own.
+TEST_F(SendCoroutineTest, OnItsExecutorACoroutineIsResumedAlsoWhenTheClientHasEnded) {
+    testing::ManualExecutor mine(time.clock);
+    Producer producer = MakeProducer(client);
+    broker().SetHoldSends(true);
+    const Owned one = SendOneOn(producer, &mine);
+    Settle();
+    (void)client.Shutdown(milliseconds(0));
+    EXPECT_FALSE(one.done());
+    mine.RunAll();
+    EXPECT_TRUE(one.done());
+    EXPECT_THAT(receipts, SizeIs(1));
+}
+
 TEST_F(SendCoroutineTest, OnItsExecutorADestroyedCoroutineIsNotResumedEither) {
     testing::ManualExecutor mine(time.clock);
     Producer producer = MakeProducer(client);

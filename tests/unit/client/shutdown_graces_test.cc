@@ -8,6 +8,7 @@
 #include <future>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "tests/unit/client/threads_fixture.h"
 
@@ -144,6 +145,42 @@ TEST_F(ShutdownGracesTest, WithEverythingHungItReturnsAllTheSame) {
         EXPECT_FALSE(report.drained);
     }
     go.set_value();
+}
+
+TEST_F(ShutdownGracesTest, TheReportCountsCallbacksOfEachKindThatNeverCome) {
+    std::promise<void> go;
+    const auto began = std::make_shared<std::promise<void>>();
+    const auto called = std::make_shared<std::atomic<int>>(0);
+    Client client = MakeClient();
+    Producer producer = *client.MakeProducer();
+    PullConsumerOptions options;
+    options.subject = "s";
+    options.group = "g";
+    PullConsumer puller = *client.MakePullConsumer(options);
+    broker().Append(Message("s"));
+    std::vector<Delivery> pulled = *puller.Pull({.max_messages = 1, .max_wait = kLong});
+    ASSERT_EQ(pulled.size(), 1U);
+    (void)producer.Send(Message("t"), [began, went = go.get_future().share()](const SendReceipt&) {
+        began->set_value();
+        went.wait();
+    });
+    began->get_future().wait();
+    pulled[0].Ack([called](const Status&) { ++*called; });
+    (void)producer.Send(Message("t"), [called](const SendReceipt&) { ++*called; });
+    ASSERT_TRUE(puller
+                    .PullAsync({.max_messages = 1, .max_wait = kLong},
+                               [called](const Result<std::vector<Delivery>>&) { ++*called; })
+                    .ok());
+    while (broker().acked_count() == 0) {
+        std::this_thread::yield();
+    }
+    ASSERT_TRUE(producer.Flush(kLong).ok());
+    AwaitTransport();  // The answers to the send and the ack are there.
+    const ShutdownReport report = client.Shutdown(milliseconds(10));
+    EXPECT_EQ(report.callbacks_dropped, 3U);  // The pull's comes with the end.
+    EXPECT_FALSE(report.drained);
+    go.set_value();
+    EXPECT_EQ(*called, 0);
 }
 
 }  // namespace
