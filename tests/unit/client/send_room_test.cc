@@ -139,6 +139,39 @@ TEST_F(SendRoomTest, ACallWithoutADeadlineWaitsUpToTheTimeoutOfTheProducer) {
     GiveRoom();
 }
 
+TEST_F(SendRoomTest, ACallWaitsForBytesAsForMessages) {
+    for (const bool has_callback : {false, true}) {
+        const auto callback = [has_callback] {
+            return has_callback ? SendCallback([](const SendReceipt&) {}) : SendCallback();
+        };
+        const auto sized = [](const char* subject, std::size_t bytes) {
+            Message message(subject);
+            message.SetBody(std::string(bytes, 'x'));
+            return message;
+        };
+        Client client = MakeClient();
+        ProducerOptions options;
+        options.max_pending_bytes = 64U << 10;
+        options.when_full = WhenFull::kBlock;
+        options.timeout = kPatience;
+        Producer producer = *client.MakeProducer(options);
+        broker().SetHoldSends(true);
+        EXPECT_TRUE(producer.Send(sized("s", 40U << 10), callback()).ok());
+        EXPECT_TRUE(Await([this] { return broker().held_frame_count() == 1; }));
+        EXPECT_TRUE(producer.Send(sized("t", 10U << 10), callback()).ok());
+        EXPECT_TRUE(Await([this] { return broker().held_frame_count() == 2; }));
+        std::promise<Status> taken;
+        std::thread sender(
+            [&] { taken.set_value(producer.Send(sized("s", 40U << 10), callback())); });
+        EXPECT_TRUE(AwaitBlocked(producer, 1));
+        GiveRoom();  // The second is not answered: there is room for bytes, not for all.
+        EXPECT_TRUE(taken.get_future().get().ok());
+        sender.join();
+        EXPECT_TRUE(broker().AnswerHeld());
+        EXPECT_TRUE(producer.Flush(kPatience).ok());
+    }
+}
+
 TEST_F(SendRoomTest, BlockedCallsAreTheThreadsThatWaitAtThisMoment) {
     constexpr std::uint64_t kThreads = 3;
     Client client = MakeClient();
