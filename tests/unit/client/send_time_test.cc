@@ -78,6 +78,25 @@ TEST_F(SendTimeTest, TheTimeoutOfTheProducerIncludesRetries) {
     EXPECT_GT(ReceiptOf(sent).attempts, 2U);
 }
 
+// A batch has one deadline, its first message's, and all that had joined it were answered then.
+TEST_F(SendTimeTest, AShortDeadlineEndsNoOtherOneEarly) {
+    broker().SetConnectable(false);
+    ProducerOptions options;
+    options.linger = seconds(1);
+    for (const ProducerOptions& of_producer : {ProducerOptions{}, options}) {
+        Producer producer = MakeProducer(client, of_producer);
+        const SendFuture brief = producer.Send(Message("s"), milliseconds(1));
+        const SendFuture longer = producer.Send(Message("s"), milliseconds(200));
+        Advance(milliseconds(1));
+        EXPECT_TRUE(brief.ready());
+        EXPECT_FALSE(longer.ready()) << longer.Get();
+        Advance(milliseconds(197));  // Who has 200 ms may be answered a hundredth of it early.
+        EXPECT_FALSE(longer.ready());
+        Advance(milliseconds(2));
+        EXPECT_TRUE(longer.ready());
+    }
+}
+
 class SendPausesTest : public SendTimeTest {
 protected:
     static constexpr std::size_t kMessages = 300;
