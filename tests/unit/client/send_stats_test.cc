@@ -1,7 +1,9 @@
-// What a producer counts of its attempts.
+// What a producer counts of its batches and their attempts.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <sstream>
 
 #include "tests/unit/client/client_fixture.h"
 #include "tests/unit/client/send_answers.h"
@@ -68,6 +70,25 @@ TEST_F(SendStatsTest, AnAttemptThatIsTheLastIsNotARetriedOne) {
     Settle();
     EXPECT_EQ(ReceiptOf(refused).outcome, SendOutcome::kRefused);
     EXPECT_EQ(producer.stats().retried_batches, attempts - 1);
+}
+
+TEST_F(SendStatsTest, BatchesAreInFlightUntilTheBrokerHasAnswered) {
+    broker().SetHoldSends(true);
+    const std::vector<SendFuture> futures = SendBatchOf(10);
+    EXPECT_EQ(producer.stats().in_flight_batches, 1U);
+    EXPECT_EQ(producer.stats().persisted_count, 0U);
+    EXPECT_TRUE(broker().AnswerHeld());
+    Settle();
+    EXPECT_TRUE(ReceiptOf(futures.back()).ok());
+    EXPECT_EQ(producer.stats().in_flight_batches, 0U);
+}
+
+TEST_F(SendStatsTest, TheyAreToldInOneLine) {
+    (void)SendBatchOf(10);
+    std::ostringstream text;
+    text << producer.stats();
+    EXPECT_THAT(text.str(), ::testing::HasSubstr("persisted 10"));
+    EXPECT_THAT(text.str(), ::testing::Not(::testing::HasSubstr("\n")));
 }
 
 }  // namespace
