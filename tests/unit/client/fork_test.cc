@@ -85,7 +85,14 @@ TEST(ForkTest, InAChildEachCallReturnsAtOnceAndSaysWhatToDo) {
             bits |= right ? 0 : bit;
             bit <<= 1;
         };
+        int called = 0;
+        const auto count = [&called](const SendReceipt&) { ++called; };
         expect(Refused(producer.Send(Message("s")).Get().status) &&
+               Refused(producer.Send(Message("s"), seconds(60)).Get().status) &&
+               Refused(producer.TrySend(Message("s")).Get().status) &&
+               Refused(producer.Send(Message("s"), count)) &&
+               Refused(producer.Send(Message("s"), seconds(60), count)) &&
+               Refused(producer.TrySend(Message("s"), count)) &&
                Refused(producer.Flush(seconds(60))));
         expect(Refused(waiting.Get().status) && waiting.WaitFor(seconds(60)).has_value());
         expect(Refused(client.MakeProducer().status()) &&
@@ -107,7 +114,7 @@ TEST(ForkTest, InAChildEachCallReturnsAtOnceAndSaysWhatToDo) {
         });
         expect(reports == 1);
         const ShutdownReport report = client.Shutdown(milliseconds(500));
-        expect(Refused(report.status) && !report.drained);
+        expect(Refused(report.status) && !report.drained && called == 0);
         return bits;
     });
     EXPECT_EQ(wrong, 0);
