@@ -669,9 +669,22 @@ protected:
     ExitTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
 };
 
+/// Ends the process, after whatever was made static later, when a send has no answer or is stored.
+struct AnswersAtTheEnd {
+    std::vector<SendFuture> sent;
+    ~AnswersAtTheEnd() {
+        for (const SendFuture& future : sent) {
+            if (!future.ready() || future.Get().ok()) {
+                std::_Exit(8);
+            }
+        }
+    }
+};
+
 TEST_F(ExitTest, LeavingMainWithMessagesInFlightIsSafe) {
     EXPECT_EXIT(
         {
+            static AnswersAtTheEnd answers;
             static Client client = Make(OptionsFor(StaticCluster()));
             static Producer producer = *client.MakeProducer();
             StaticCluster().broker("a").SetHoldSends(true);
@@ -684,6 +697,7 @@ TEST_F(ExitTest, LeavingMainWithMessagesInFlightIsSafe) {
                                           }
                                       })
                                 .ok());
+                answers.sent.push_back(producer.Send(Message("s")));
             }
             std::exit(7);
         },
