@@ -179,6 +179,19 @@ TEST_F(ReadyTest, OneBrokerGroupThatRefusesForGoodLeavesTheOthersToWaitFor) {
     EXPECT_EQ(client.WaitReady("s", kNow).code(), StatusCode::kPermissionDenied);
 }
 
+TEST_F(ReadyTest, OneBrokerGroupThatIsConnectedIsEnoughForTheClient) {
+    cluster.AddBroker("b");
+    broker().SetConnectable(false);
+    broker("b").SetConnectable(false);
+    Producer producer = MakeProducer(client);
+    producer.Send(Message("s")).Detach();
+    Settle();
+    EXPECT_EQ(client.WaitReady("s", kNow).code(), StatusCode::kDeadlineExceeded);
+    broker("b").SetConnectable(true);
+    Settle();
+    EXPECT_TRUE(client.WaitReady("s", kNow).ok());
+}
+
 TEST_F(ReadyTest, TheEndOfTheSubscriptionEndsTheWait) {
     Subscription closed = Subscribe();
     (void)closed.Close(kNow);
