@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "qmq/client.h"
 
 #include "tests/unit/client/client_fixture.h"
@@ -211,6 +215,32 @@ TEST_F(CreateTest, WhatTheTransportSaysOfTheUriIsTheAnswer) {
     options.uri = "fake:nonsense";
     EXPECT_THAT(std::string(Client::Create(std::move(options)).status().message()),
                 HasSubstr("the fake takes"));
+}
+
+/// Says which URI it was asked for.
+class AskedFactory final : public TransportFactory {
+public:
+    std::vector<std::string> Schemes() const override { return {"plain", "secure"}; }
+    Result<std::unique_ptr<Transport>> Make(const std::string& uri,
+                                            const TransportContext&) override {
+        return Status::InvalidArgument("asked for " + uri);
+    }
+};
+
+TEST_F(CreateTest, TheSchemeOfTheUriSaysWhichTransportIsUsed) {
+    const auto asked = std::make_shared<AskedFactory>();
+    for (const auto& transports :
+         {std::vector<std::shared_ptr<TransportFactory>>{asked, cluster.factory()},
+          {cluster.factory(), asked}}) {
+        auto options = Options();
+        options.transports = transports;
+        EXPECT_TRUE(Client::Create(options).ok());
+        for (const char* uri : {"plain://host:1", "secure:"}) {
+            options.uri = uri;
+            EXPECT_THAT(std::string(Client::Create(options).status().message()),
+                        HasSubstr(std::string("asked for ") + uri));
+        }
+    }
 }
 
 TEST_F(CreateTest, TouchesNoNetwork) {
