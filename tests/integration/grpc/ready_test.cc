@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <string>
 
 #include "qmq/client.h"
 
@@ -70,6 +71,38 @@ TEST_F(ReadyTest, ATokenThatIsRefusedEndsTheWaitAtOnce) {
     const Status status = subscription.WaitReady(std::chrono::hours(1));
     EXPECT_EQ(status.code(), StatusCode::kPermissionDenied) << status;
     EXPECT_THAT(std::string(subscription.stats().last_error.message()), HasSubstr("token"));
+}
+
+// "Without secrets": the log tells that the token is refused, and not the token.
+TEST_F(ReadyTest, ATokenIsNotToldInTheLog) {
+    rpc::GrpcServerOptions server;
+    server.bearer_token = "s3cret";
+    server.allow_token_without_tls = true;
+    StartServer(std::move(server));
+    GrpcClientOptions grpc;
+    grpc.token = "wr0ng";
+    grpc.allow_token_without_tls = true;
+    std::string text;  // Nothing is added to it once the client has been shut down.
+    std::promise<void> logged;
+    ClientOptions options = Options();
+    options.transports = {GrpcTransport(std::move(grpc))};
+    options.log = [&text, &logged](LogLevel, std::string_view line) {
+        if (text.empty()) {
+            logged.set_value();
+        }
+        text.append(line).append("\n");
+    };
+    Client client = Client::Create(std::move(options)).value();
+    SubscriptionOptions consumer;
+    consumer.subject = "s";
+    consumer.group = "g";
+    Subscription subscription = client.Subscribe(consumer, [](const Message&) {}).value();
+    const Status status = subscription.WaitReady(std::chrono::hours(1));
+    EXPECT_EQ(status.code(), StatusCode::kPermissionDenied) << status;
+    ASSERT_EQ(logged.get_future().wait_for(kPatience), std::future_status::ready);
+    (void)client.Shutdown(kPatience);
+    EXPECT_THAT(text, HasSubstr("token"));
+    EXPECT_THAT(text + status.ToString(), ::testing::Not(HasSubstr("wr0ng")));
 }
 
 }  // namespace

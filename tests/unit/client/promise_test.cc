@@ -5,8 +5,10 @@
 
 #include <future>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "tests/unit/client/client_fixture.h"
 
@@ -15,7 +17,9 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using ::testing::Contains;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class PromiseTest : public testing::ClientFixture {};
@@ -74,7 +78,66 @@ TEST_F(PromiseTest, WithoutALogSinkWarningsGoToStandardError) {
     EXPECT_THAT(printed, HasSubstr("nobody is there"));
     EXPECT_THAT(printed, HasSubstr("error: "));
     EXPECT_THAT(printed, HasSubstr("cannot be decoded"));
-    EXPECT_THAT(printed, ::testing::Not(HasSubstr("connected again")));  // Neither.
+    EXPECT_THAT(printed, Not(HasSubstr("connected again")));  // Neither.
+}
+
+// The text of an exception is the application's own; what messages carry is not for the log.
+TEST_F(PromiseTest, TheLogHasNothingOfTheBodiesOfMessages) {
+    std::vector<std::string> lines;
+    ClientOptions options = Options();
+    options.log = [&lines](LogLevel, std::string_view line) { lines.emplace_back(line); };
+    Client client = MakeClient(options);
+    SubscriptionOptions consumer = Consumer();
+    consumer.retry.max_attempts = 2;
+    consumer.retry.initial_backoff = milliseconds(1);
+    const auto subscription =
+        client.Subscribe(consumer, [](const Message&) { throw std::runtime_error("no"); });
+    broker().Append(Message("s").SetBody("s3cret"));
+    Advance(seconds(1));
+    EXPECT_THAT(broker().dead_letters(), SizeIs(1));
+    broker().SetSendHook([](const SendBatch&) {
+        return std::optional(BatchReceipt{
+            Status::Unavailable("stopping"), SendOutcome::kRefused, Durability::kDefault, 0});
+    });
+    Producer producer = MakeProducer(client);
+    for (int i = 0; i < 30; ++i) {
+        producer.Send(Message("t").SetBody("s3cret").Set("password", "s3cret")).Detach();
+        Advance(milliseconds(100));
+    }
+    broker().Cut();
+    Advance(seconds(60));
+    EXPECT_THAT(lines, Contains(HasSubstr("to the dead letters")));
+    EXPECT_THAT(lines, Contains(HasSubstr("giving it a rest")));
+    EXPECT_THAT(lines, Not(Contains(HasSubstr("s3cret"))));
+}
+
+TEST_F(PromiseTest, AMessageHasTheTimeOfItsSendUnlessItHasOne) {
+    Client client = MakeClient();
+    Producer producer = MakeProducer(client);
+    const WallTime set(std::chrono::hours(7));
+    Advance(seconds(1));
+    time.clock.JumpWall(std::chrono::hours(1));
+    const WallTime sent = time.clock.WallNow();
+    // As many as make the producer put them aside until it knows where they go.
+    for (int i = 0; i < 10; ++i) {
+        const std::string subject = "s" + std::to_string(i);
+        producer.Send(Message(subject).SetId("new")).Detach();
+        producer.Send(Message(subject).SetId("set").SetCreatedTime(set)).Detach();
+    }
+    int refusals = 10;
+    broker().SetSendHook([&refusals](const SendBatch&) -> std::optional<BatchReceipt> {
+        if (refusals-- > 0) {
+            return BatchReceipt{
+                Status::ResourceExhausted("busy"), SendOutcome::kRefused, Durability::kDefault, 0};
+        }
+        return std::nullopt;
+    });
+    Advance(seconds(5));
+    ASSERT_THAT(broker().stored(), SizeIs(20));
+    for (const auto& message : broker().stored()) {
+        const auto head = BatchView::Trusted(message.batch).begin_heads().Next();
+        EXPECT_EQ(head->created, message.id == "set" ? set : sent) << message.subject;
+    }
 }
 
 TEST_F(PromiseTest, AClientThatIsMovedGoesOn) {
