@@ -91,6 +91,14 @@ TEST(MessageLimitsTest, AMessageHasAtMost64MiBInAll) {
     EXPECT_TRUE(message.Validate().ok());
     message.Set("other half", half);
     ExpectRefused(message, "as it travels; at most 67108864");
+    const auto with_body = [](std::size_t bytes) {
+        return Message("s").SetBody(std::string(bytes, 'x'));
+    };
+    const std::size_t most = Message::kMaxMessageBytes;
+    const std::size_t overhead = with_body(most).encoded_bytes() - most;
+    EXPECT_EQ(with_body(most - overhead).encoded_bytes(), most);
+    EXPECT_TRUE(with_body(most - overhead).Validate().ok());
+    ExpectRefused(with_body(most - overhead + 1), "has 67108865 bytes as it travels");
 }
 
 TEST(MessageLimitsTest, APropertyOrBodyOver64MiBIsNotEvenTaken) {

@@ -30,6 +30,19 @@ TEST(ReceivedMessageTest, HasEverythingThatWasSent) {
     ExpectFull(Receive({FullMessage()}).at(0));
 }
 
+TEST(ReceivedMessageTest, ItsPropertiesHaveTheKindsAndTheOrderInWhichTheyWereSet) {
+    Message sent("s");
+    sent.Set("text", "t").Set("flag", true).Set("whole", 1).Set("real", 0.5);
+    sent.Set("when", At(1)).Set("raw", "\xFF\xFE").Set("text", "again");
+    const Message received = Receive({sent}).at(0);
+    std::vector<std::string> seen;
+    for (const Property& property : received.properties()) {
+        seen.push_back(std::string(property.name) + ":" +
+                       std::to_string(static_cast<int>(property.kind)));
+    }
+    EXPECT_THAT(seen, ElementsAre("flag:1", "whole:2", "real:3", "when:4", "raw:5", "text:0"));
+}
+
 TEST(ReceivedMessageTest, ABodyMayBeAnyBytes) {
     std::string bytes;
     for (int i = 0; i < 256; ++i) {
@@ -87,6 +100,11 @@ TEST(ReceivedMessageTest, AViewIntoItMaySetItsOwnPropertyWhenItHoldsTheLastRefer
     only.Set("copy of id", only.id());
     EXPECT_EQ(only.Get<std::string>("copy of body"), "the body");
     EXPECT_EQ(only.Get<std::string>("copy of id"), "order-77");
+    only.Set(only.properties()[0].name, "78");
+    EXPECT_EQ(only.Get<std::string>("orderId"), "78");
+    Message named = Receive({FullMessage()}).at(0);
+    named.Set(named.properties()[0].name, "78");
+    EXPECT_EQ(named.Get<std::string>("orderId"), "78");
     Message other = Receive({FullMessage()}).at(0);
     other.SetOrderingKey(other.body());
     EXPECT_EQ(other.ordering_key(), "the body");

@@ -172,6 +172,34 @@ TEST(MessageTest, AViewIntoTheMessageMayBeSetAsItsOwnProperty) {
                 ElementsAre("abcdefghijklmnopqrstuvwxyz", "defghijklmnopqrstuvwxyz"));
 }
 
+// The replaced property goes first, and its name with it.
+TEST(MessageTest, AViewOfANameInTheMessageMaySetThatProperty) {
+    const std::string first(40, 'f');
+    const std::string second(40, 's');
+    Message message("s");
+    message.Set(first, 1).Set(second, 2);
+    message.Set(message.properties()[0].name, 3);
+    EXPECT_THAT(NamesOf(message), ElementsAre(second, first));
+    EXPECT_EQ(message.Get<int>(first), 3);
+    EXPECT_EQ(message.Get<int>(second), 2);
+}
+
+TEST(MessageTest, AValueIsReadFromItsTextWhateverItWasSetAs) {
+    Message message("s");
+    message.Set("text", "42").Set("whole", 42).Set("real", 42.0).Set("time", At(42));
+    message.Set("shout", "TRUE").Set("bytes", "\xFF");
+    EXPECT_EQ(message.Get<std::int32_t>("text"), 42);
+    EXPECT_EQ(message.Get<std::int64_t>("time"), 42);
+    EXPECT_EQ(message.Get<double>("whole"), 42.0);
+    EXPECT_EQ(message.Get<float>("text"), 42.0F);
+    EXPECT_EQ(message.Get<WallTime>("text"), At(42));
+    EXPECT_TRUE(message.Get<bool>("shout"));
+    EXPECT_EQ(message.Get<std::string>("real"), "42.0");
+    EXPECT_EQ(message.Get<std::string>("bytes"), "\xFF");
+    EXPECT_EQ(message.Find<std::int32_t>("real").status().code(), StatusCode::kInvalidArgument);
+    EXPECT_EQ(message.GetOr<std::int32_t>("text", 7), 42);
+}
+
 TEST(MessageTest, TagsAreASetInTheirOrder) {
     Message message("s");
     message.AddTag("b").AddTag("a").AddTag("b");
