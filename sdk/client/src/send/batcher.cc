@@ -51,16 +51,16 @@ void Batcher::Forget(SubjectQueue& subject) {
     subjects_.Remove(subject);
 }
 
-bool Batcher::Joins(const SubjectQueue& queue, std::size_t bytes, TimePoint deadline) const {
+bool Batcher::Joins(const SubjectQueue& queue, const Taken& taken) const {
     const Gathered& gathered = queue.gathered;
-    if (IsFull(gathered, bytes)) {
+    if (IsFull(gathered, taken.bytes)) {
         return false;
     }
     // A batch has one deadline, its first message's: a message may join when its own is not much
     // later, so that it is answered at most a hundredth of its time too early.
-    const auto slack = std::max<std::chrono::nanoseconds>(
-        {options_.linger, options_.timeout / 100, std::chrono::milliseconds(1)});
-    return deadline >= gathered.deadline && deadline - gathered.deadline <= slack;
+    const auto slack = std::max<std::chrono::nanoseconds>((taken.deadline - taken.now) / 100,
+                                                          std::chrono::milliseconds(1));
+    return taken.deadline >= gathered.deadline && taken.deadline - gathered.deadline <= slack;
 }
 
 const BatchPtr& Batcher::Open(SubjectQueue& queue, TimePoint now, TimePoint deadline) {

@@ -56,7 +56,7 @@ public:
     void Forget(SubjectQueue& subject);
 
     /// Whether the message fits into the open batch of its queue.
-    bool Joins(const SubjectQueue& queue, std::size_t bytes, TimePoint deadline) const;
+    bool Joins(const SubjectQueue& queue, const Taken& taken) const;
     /// A new open batch for a queue that has none.
     const BatchPtr& Open(SubjectQueue& queue, TimePoint now, TimePoint deadline);
     /// Encodes a message before it is known which batch it is for; not when there is no room.

@@ -153,7 +153,7 @@ SubjectQueue& ProducerCore::Gather(Batcher::Taken taken,
     SubjectQueue& subject = batcher_.SubjectFor(taken.message.subject(), hash, made);
     const std::string_view key = taken.message.ordering_key();
     SubjectQueue& queue = key.empty() ? subject : batcher_.KeyQueueFor(subject, key);
-    if (queue.open != nullptr && !batcher_.Joins(queue, taken.bytes, taken.deadline)) {
+    if (queue.open != nullptr && !batcher_.Joins(queue, taken)) {
         lanes_.Seal(queue);
     }
     if (queue.open == nullptr) {
