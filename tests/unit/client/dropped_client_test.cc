@@ -44,6 +44,7 @@ TEST_F(DroppedClientTest, ItsSendsAreAnsweredAndCalledBack) {
     options.max_in_flight_frames = 1;
     Producer producer = MakeProducer(*client, options);
     Send(producer);
+    Settle();
     Send(producer);
     const SendFuture future = producer.Send(Message("s"));
     Settle();
@@ -57,9 +58,12 @@ TEST_F(DroppedClientTest, ItsSendsAreAnsweredAndCalledBack) {
 }
 
 TEST_F(DroppedClientTest, WhatItsHandlersHaveNotBegunOthersHaveAtOnce) {
+    broker().SetHoldSends(false);
     testing::ManualExecutor late(time.clock);
     SubscriptionOptions options = Consumer("t");
     options.executor = &late;
+    options.parallelism = 1;
+    options.prefetch_count = 3;  // And no more: what goes back does not come here again.
     Append(3, "t");
     const Subscription mine = MakeSubscription(*client, options, [](const Message&) {});
     std::vector<std::string> came;
@@ -111,6 +115,7 @@ TEST_F(DroppedClientTest, CopiesOfAProducerAreOneProducer) {
     while (broker().AnswerHeld()) {
         Settle();
     }
+    Settle();
     Send(copy);
     Settle();
     EXPECT_THAT(told,
