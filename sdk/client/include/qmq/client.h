@@ -24,7 +24,7 @@ struct ShutdownReport {
     /// Of `at_most_once`: acked on receipt and not begun, so lost, because the deadline came or the
     /// only handlers that could were in `Shutdown`.
     std::uint64_t deliveries_dropped = 0;
-    /// Still inside user code; their messages are delivered again.
+    /// Still inside user code; their messages are delivered again (not those of `at_most_once`).
     std::uint64_t handlers_running = 0;
     std::uint64_t acks_unconfirmed = 0;  ///< Sent or gathered, not confirmed.
     /// Given to manual handlers or by `Pull`, and not decided: delivered again.
@@ -40,17 +40,17 @@ namespace internal {
 class ClientCore;
 }
 
-/// The way into a cluster: makes producers and consumers, and owns their connections and threads (a
-/// small constant number).
+/// The way into a cluster: makes producers and consumers, and owns a connection to each broker
+/// group, a few threads, and those of its handlers (`ClientOptions::handler_threads`).
 ///
 /// Lifetime. Clients are independent of each other, even to different clusters; there is no state
 /// shared by the process. A client is safe as a static. `Shutdown` always returns by its deadline
 /// (but for the small times that it names), may be called from a callback, a handler or the log
-/// sink (then it does not wait for that one), and after it has returned nothing is called any more:
-/// no callback, handler, filter or log sink begins. The destructor is `Shutdown(0)` when nobody
-/// called it; a handler, callback or log sink that never returns keeps its one thread, and what it
-/// touches, but nothing else. Leaving `main` with messages in flight is safe; they are answered
-/// kUnknown or kRefused.
+/// sink (then it does not wait for that one; what a handler registered for its stop does), and
+/// after it has returned nothing is called any more: no callback, handler, filter or log sink
+/// begins. The destructor is `Shutdown(0)` when nobody called it; a handler, callback or log sink
+/// that never returns keeps its one thread, and what it touches, but nothing else. Leaving `main`
+/// with messages in flight is safe; they are answered kUnknown or kRefused.
 ///
 /// The application's code (handlers, filters, callbacks, the log sink) is called under no lock of
 /// the client's: it may call anything, block, and throw.
@@ -65,8 +65,9 @@ class ClientCore;
 class Client {
 public:
     /// Checks the options and starts. No network is touched in the call: a cluster that is away is
-    /// found again and again in the background. kInvalidArgument (every problem at once), and for
-    /// `inproc:///dir` what opening that directory says.
+    /// found again and again in the background. kInvalidArgument (every problem of the options at
+    /// once; then a URI that none of the transports knows), and for `inproc:///dir` what opening
+    /// that directory says.
     static Result<Client> Create(ClientOptions options);
 
     Client(Client&&) noexcept;

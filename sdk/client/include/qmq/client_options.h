@@ -32,7 +32,8 @@ struct ClientOptions {
     std::string uri = "inproc:";
     /// Name of the application, as operators know it. Required.
     std::string app_code;
-    /// Unique among living clients. Made from host, process and chance when empty.
+    /// Unique among living clients. Made from host, process and chance when empty (from
+    /// `Runtime::seed` alone where there is one).
     std::string client_id;
     /// The transports that this program links, for instance `{qmq::GrpcTransport(),
     /// qmq::InprocTransport()}`.

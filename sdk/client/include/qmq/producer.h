@@ -22,7 +22,8 @@ class SendAwaiter;
 /// What became of one message.
 struct SendReceipt {
     SendOutcome outcome = SendOutcome::kUnknown;
-    /// Ok exactly when persisted; else why. kUnknown comes with kDeadlineExceeded or kUnavailable.
+    /// Ok exactly when persisted; else why. kUnknown comes with kDeadlineExceeded or kUnavailable;
+    /// with kFailedPrecondition where waiting for the receipt was refused.
     Status status;
     /// The id of the message. Of a message that was not taken: the one that the application gave
     /// it, if any.

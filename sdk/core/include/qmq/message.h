@@ -168,7 +168,8 @@ public:
     Message& SetCreatedTime(WallTime when);
 
     /// Which delivery this is, from 1; counted by the server, so that a process that dies on a
-    /// message counts too.
+    /// message counts too: where the server had heard that a handler had begun, else from the third
+    /// such death on.
     std::uint32_t attempt() const;
     /// Why the delivery before this one failed, if the handler said so; empty at first.
     std::string last_error() const;
