@@ -61,6 +61,18 @@ Status FirstOf(std::initializer_list<Status> statuses) {
     return Status::Ok();
 }
 
+// All that are not ok, as one.
+Status AllOf(std::initializer_list<Status> statuses) {
+    std::string problems;
+    for (const Status& status : statuses) {
+        if (!status.ok()) {
+            problems += problems.empty() ? "" : "; ";
+            problems += status.message();
+        }
+    }
+    return problems.empty() ? Status::Ok() : Status::InvalidArgument(problems);
+}
+
 Status CheckFilterTag(std::size_t index, const std::string& tag) {
     if (!tag.empty() && tag.size() <= kMaxTagBytes && internal::IsUtf8(tag)) {
         return Status::Ok();
@@ -141,7 +153,7 @@ Status Validate(const TagFilter& filter) {
 }
 
 Status Validate(const RetryPolicy& policy) {
-    return FirstOf(
+    return AllOf(
         {InRange("retry.max_attempts", policy.max_attempts, 1U, 65'535U),
          InRange("retry.initial_backoff", policy.initial_backoff, kNone, kDay),
          InRange("retry.multiplier", policy.multiplier, 1.0, 10.0),

@@ -553,7 +553,7 @@ TEST_P(LifetimeTest, HungHandlersOfOneSubscriptionStopNoOther) {
     }
     auto hanging = client.Subscribe(Consumer("hanging"), [&](const Message&) {
         hung.Add();
-        go.Wait();
+        go.Wait(std::chrono::minutes(10));
     });
     EXPECT_TRUE(hung.WaitFor(4));
     auto going_on = client.Subscribe(Consumer("going-on"), [&](const Message&) { others.Add(); });
@@ -580,7 +580,7 @@ TEST_P(LifetimeTest, AThreadIsKeptForASubscriptionThatHasNone) {
     EXPECT_TRUE(others.WaitFor(20));
     auto hanging = client.Subscribe(Consumer("hanging"), [&](const Message&) {
         hung.Add();
-        go.Wait();
+        go.Wait(std::chrono::minutes(10));
     });
     EXPECT_TRUE(hung.WaitFor(3));
     for (int i = 0; i < 5; ++i) {

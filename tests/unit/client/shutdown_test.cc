@@ -6,6 +6,7 @@
 #include <future>
 #include <limits>
 #include <optional>
+#include <stdexcept>
 #include <thread>
 
 #include "qmq/deadline.h"
@@ -289,13 +290,22 @@ TEST_F(ShutdownTest, AnEmptyAnswerIsNoMistake) {
 
 TEST_F(ShutdownTest, AfterShutdownTheLogSinkIsNotCalled) {
     Client client = MakeClient();
-    Producer producer = MakeProducer(client);
-    ASSERT_EQ(SendNow(producer), StatusCode::kOk);
-    client.Shutdown(milliseconds(0));
-    log.clear();
-    broker().Cut();
+    auto told = client.Subscribe(Consumer("told"),
+                                 [](const Message&) { throw std::runtime_error("no stock"); });
+    Append(1, "told");
+    Settle();
+    EXPECT_TRUE(Logged("no stock"));
+    int handled = 0;
+    auto too_late = client.Subscribe(Consumer("late"), [&](const Message&) {
+        ++handled;
+        client.Shutdown(milliseconds(0));
+        log.clear();
+        throw std::runtime_error("no stock");
+    });
+    Append(1, "late");
     Advance(seconds(60));
-    EXPECT_TRUE(log.empty());
+    EXPECT_EQ(handled, 1);
+    EXPECT_THAT(log, ::testing::IsEmpty());
 }
 
 // The sink was called under the lock of a link: "connected again" is told there. A sink that sent

@@ -7,6 +7,30 @@
 
 namespace qmq::internal {
 
+namespace {
+
+/// What a text of somebody else's has of line breaks and other control characters becomes a space,
+/// one for each run of them.
+std::string OneLine(std::string_view text) {
+    std::string line;
+    line.reserve(text.size());
+    bool broken = false;
+    for (const char c : text) {
+        // The bytes of a longer UTF-8 character are all above.
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+            broken = !line.empty();
+            continue;
+        }
+        if (std::exchange(broken, false)) {
+            line += ' ';
+        }
+        line += c;
+    }
+    return line;
+}
+
+}  // namespace
+
 Logger::Logger(LogSink sink, Executor* executor)
     : to_stderr_(!sink), executor_(executor), sink_(std::move(sink)) {}
 
@@ -30,7 +54,7 @@ void Logger::Log(LogLevel level, std::string_view line) noexcept {
             ++dropped_;
             return;
         }
-        lines_.push_back({level, std::string(line)});
+        lines_.push_back({level, OneLine(line)});
         if (!scheduled_) {
             Schedule();
         }
@@ -108,6 +132,7 @@ void Logger::Drain() {
 bool Logger::Finish(TimePoint deadline) {
     std::deque<Line> left;
     LogSink gone;  // Destroyed without the lock: what it captured may be anything.
+    std::unique_ptr<ThreadPool> own;
     const bool inside = CallScope::InsideCallbackOf(this);
     MutexLock lock(mutex_);
     if (!inside && (executor_ != nullptr || !scheduled_)) {
@@ -123,6 +148,13 @@ bool Logger::Finish(TimePoint deadline) {
     left.swap(lines_);
     if (!draining_) {
         gone.swap(sink_);
+    }
+    own = std::move(own_);
+    lock.Unlock();
+    if (own != nullptr) {
+        // Without the lock, which a thread that is about to end may still want. One whose sink does
+        // not return is left to itself, and ends with it.
+        (void)own->Stop(inside ? std::chrono::steady_clock::now() : deadline);
     }
     return returned;
 }

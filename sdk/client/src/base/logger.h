@@ -28,15 +28,17 @@ public:
     Logger(const Logger&) = delete;
     Logger& operator=(const Logger&) = delete;
 
-    /// Takes a line. When the sink is so slow that `kMaxWaiting` lines wait, the line is dropped
-    /// and counted; the sink is told how many, before the next line that it gets.
+    /// Takes a line; of a text of several lines it makes one. When the sink is so slow that
+    /// `kMaxWaiting` lines wait, the line is dropped and counted; the sink is told how many, before
+    /// the next line that it gets.
     void Log(LogLevel level, std::string_view line) noexcept;
     void Info(std::string_view line) noexcept { Log(LogLevel::kInfo, line); }
     void Warning(std::string_view line) noexcept { Log(LogLevel::kWarning, line); }
     void Error(std::string_view line) noexcept { Log(LogLevel::kError, line); }
 
-    /// Hands over what waits, until `deadline`; afterwards the sink is never called again. Called
-    /// from inside the sink it does not wait. False when the sink has not returned.
+    /// Hands over what waits, until `deadline`; afterwards the sink is never called again, and the
+    /// thread has ended, or ends when the sink returns. Called from inside the sink it does not
+    /// wait. False when the sink has not returned.
     bool Finish(TimePoint deadline);
 
     static constexpr std::size_t kMaxWaiting = 1'024;

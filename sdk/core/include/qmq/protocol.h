@@ -113,6 +113,7 @@ struct RetryPolicy {
     std::chrono::milliseconds max_backoff{600'000};
     friend bool operator==(const RetryPolicy&, const RetryPolicy&) = default;
 };
+/// All of its problems at once.
 Status Validate(const RetryPolicy& policy);
 
 /// One member of a consumer group, for as long as it keeps its id.
