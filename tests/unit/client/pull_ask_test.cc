@@ -17,6 +17,7 @@ using std::chrono::milliseconds;
 using std::chrono::minutes;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 constexpr milliseconds kNow{0};
@@ -83,6 +84,24 @@ TEST_F(PullAskTest, NobodyIsAskedBeforeAPullAndThenEachBrokerGroupForOneMessage)
     EXPECT_EQ(broker("b").granted_messages(), 1U);
 }
 
+TEST_F(PullAskTest, AlsoFromSeveralBrokerGroupsNoMoreAreOutThanMayBeUnacked) {
+    cluster.AddBroker("b");
+    PullConsumerOptions options = PullFrom("s");
+    options.max_unacked_count = 1;
+    PullConsumer consumer = Make(options);
+    broker("a").Append(Message("s"));
+    broker("b").Append(Message("s"));
+    const auto first = Pull(consumer, 1, minutes(1));
+    Settle();
+    ASSERT_THAT(first->deliveries, SizeIs(1));
+    const auto second = Pull(consumer, 1, minutes(1));
+    Advance(seconds(1));
+    EXPECT_FALSE(second->done);
+    first->deliveries[0].Ack();
+    Advance(seconds(1));
+    EXPECT_THAT(second->deliveries, SizeIs(1));
+}
+
 TEST_F(PullAskTest, WhatNobodyComesForGoesBackAfterAThirdOfTheAckTimeoutAndNotBefore) {
     PullConsumer consumer = Make();
     (void)Pull(consumer, 3, milliseconds(100));
@@ -139,6 +158,22 @@ TEST_F(PullAskTest, WithoutAConnectionAPullEndsWithTheReasonAtItsDeadline) {
     Advance(seconds(2));
     EXPECT_EQ(cut->status.code(), StatusCode::kUnavailable);
     EXPECT_THAT(std::string(cut->status.message()), HasSubstr("subject s"));
+}
+
+TEST_F(PullAskTest, ARouteThatCouldNotBeAskedForAgainEndsNoPullWhileABrokerIsThere) {
+    PullConsumer consumer = Make();
+    cluster.SetDiscoverError(Status::Unavailable("meta is away"));
+    Advance(seconds(90));  // The route is asked for again each minute.
+    const auto meanwhile = Pull(consumer, 1, seconds(1));
+    Advance(seconds(1));
+    EXPECT_TRUE(meanwhile->status.ok()) << meanwhile->status;
+    EXPECT_THAT(meanwhile->deliveries, IsEmpty());
+
+    cluster.SetDiscoverError(Status::Ok());
+    Advance(minutes(5));
+    const auto afterwards = Pull(consumer, 1, seconds(1));
+    Advance(seconds(1));
+    EXPECT_TRUE(afterwards->status.ok()) << afterwards->status;
 }
 
 }  // namespace
