@@ -151,6 +151,23 @@ TEST_F(DeliveryContextTest, AHandlerIsAskedToStopWhenTheClientShutsDown) {
     EXPECT_FALSE(asked_before);
 }
 
+TEST_F(DeliveryContextTest, AtMostOnceAHandlerIsAskedToStopWhenTheTimeOfTheShutdownIsOver) {
+    options.at_most_once = true;
+    bool early = true;
+    bool late = false;
+    const Subscription subscription = Subscribe([&](const Message&, DeliveryContext& context) {
+        client.ShutdownAsync(seconds(10), nullptr);
+        Advance(seconds(9));
+        early = context.stop_token().stop_requested();
+        Advance(seconds(2));
+        late = context.stop_token().stop_requested();
+    });
+    Append(1);
+    Settle();
+    EXPECT_FALSE(early);
+    EXPECT_TRUE(late);
+}
+
 /// One that a test makes by itself.
 class OwnContextTest : public ::testing::Test {
 protected:
