@@ -17,6 +17,7 @@ namespace qmq {
 namespace {
 
 using std::chrono::milliseconds;
+using std::chrono::minutes;
 using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::Pair;
@@ -116,6 +117,21 @@ TEST_F(SubscriptionStatsTest, SoIsEachDecisionAboutADelivery) {
     EXPECT_EQ(stats.later_count, 1U);
     EXPECT_EQ(stats.acked_count, 5U);
     EXPECT_EQ(stats.undecided_count, 0U);
+}
+
+TEST_F(SubscriptionStatsTest, WhatIsGivenUpIsRetriedAndCountsAsThat) {
+    SubscriptionOptions options = Consumer();
+    options.ack_timeout = seconds(30);
+    options.max_processing_time = minutes(2);
+    subscription = MakeSubscription(
+        client, options, [&](Delivery delivery) { kept.push_back(std::move(delivery)); });
+    Append(1);
+    Advance(seconds(131));
+    ASSERT_THAT(kept, SizeIs(2));
+    EXPECT_EQ(kept[1].message().attempt(), 2U);
+    EXPECT_EQ(subscription.stats().failed_count, 1U);
+    client.Shutdown(milliseconds(0));
+    kept.clear();
 }
 
 TEST_F(SubscriptionStatsTest, ItIsConnectedWhenEveryBrokerGroupOfItsRouteIs) {
