@@ -264,7 +264,7 @@ Delivery::Outcome Delivery::Commit(Consumer& consumer, Plan& plan) {
         return Outcome::kBlocked;
     }
     CountDamage(group, plan, group.next_sequence);
-    core_.state.HandOut(consumer, std::get<HandedOut>(logged));
+    core_.state.HandOut(consumer, std::get<HandedOut>(logged), MaskOf(consumer.filter_slot));
     NoteLooked(consumer, plan);
     if (consumer.lease_timer_ms < 0) {
         core_.timers.Set(

@@ -48,7 +48,7 @@ void State::Do(const HandedOut& action) {
     replay_time_ms_ = action.time_ms;
     CloseGap(group, action.from_sequence);
     TakeFromStalePlaces(group, action.runs);
-    HandOut(MakeConsumer(group, action.consumer.consumer_id, action.consumer.source), action);
+    HandOut(MakeConsumer(group, action.consumer.consumer_id, action.consumer.source), action, 0);
 }
 
 /// What was handed out from the queue, or because its time had come, was nowhere else then. Where

@@ -230,12 +230,12 @@ void State::SetAside(Group& group, std::span<const SequenceRun> runs, FilterMask
     }
 }
 
-void State::HandOut(Consumer& consumer, const HandedOut& action) {
+void State::HandOut(Consumer& consumer, const HandedOut& action, FilterMask refused) {
     Group& group = *consumer.group;
     Align(consumer, action.first_pull_sequence);
     Touch(consumer);
     undo_.emplace_back([&group, before = group.next_sequence] { group.next_sequence = before; });
-    SetAside(group, action.aside, MaskOf(consumer.filter_slot));
+    SetAside(group, action.aside, refused);
     for (const HandOutRun& run : action.runs) {
         Put(consumer, run, action.time_ms);
     }

@@ -75,8 +75,9 @@ public:
     /// Any of them, of a log that may have lost records to damage: what does not fit is left out.
     void Apply(const Action& action);
     void Place(Group& group, std::uint64_t next_sequence, bool reset);
-    void HandOut(Consumer& consumer, const HandedOut& action);
-    /// What is set `aside` is refused by the filters of `refused`.
+    /// What is set `aside` is refused by the filters of `refused`. (A replay knows of none: where
+    /// the record of a member's filter is damaged, its slot has another one.)
+    void HandOut(Consumer& consumer, const HandedOut& action, FilterMask refused);
     void Skip(Group& group, const Skipped& action, FilterMask refused);
     void Ack(Consumer& consumer, PullRange range);
     /// For kLost: of what a handler had `begun` the attempt counts, and of the rest a death.

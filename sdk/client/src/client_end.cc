@@ -251,8 +251,10 @@ void ClientEnd::RunAsync(milliseconds timeout, UniqueFunction<void(const Shutdow
         }
     });
     // Holds this: `done` comes also when nobody else has the client any more.
-    call->end =
-        work.PostAt(DeadlineAfter(now, timeout), [self = shared_from_this()] { self->EndAsync(); });
+    call->end = work.PostAt(DeadlineAfter(now, timeout), [self = shared_from_this()] {
+        self->EndAsync();
+        self->Hurry(steady_clock::now());
+    });
     const bool refused = call->end == 0;
     {
         MutexLock lock(mutex_);
@@ -292,8 +294,20 @@ void ClientEnd::EndAsync() {
     AnswerCalls(report);
 }
 
+void ClientEnd::Hurry(TimePoint until) {
+    {
+        MutexLock lock(mutex_);
+        if (stage_ == Stage::kEnded) {
+            return;
+        }
+        end_by_ = std::min(end_by_, until);
+    }
+    runtime_->callbacks().Hurry(NoSoonerThan(kCallbackGrace, until));
+}
+
 ShutdownReport ClientEnd::EndAll(TimePoint until) {
     const Inside inside(*this);
+    Hurry(until);
     ShutdownReport report = EndMembers();
     {
         MutexLock lock(mutex_);
@@ -301,7 +315,7 @@ ShutdownReport ClientEnd::EndAll(TimePoint until) {
         stage_ = Stage::kReported;
         changed_.NotifyAll();
     }
-    EndThreads(until, &report);
+    EndThreads(&report);
     {
         MutexLock lock(mutex_);
         report_ = report;
@@ -335,6 +349,7 @@ void ClientEnd::AnswerCalls(const ShutdownReport& report) {
 /// For whoever comes second. Nothing is called any more when it returns, unless it is itself inside
 /// of what the first one waits for.
 ShutdownReport ClientEnd::AwaitOther(TimePoint until) {
+    Hurry(until);
     const bool inside =
         CallScope::InsideClient(runtime_.get()) || CallScope::InsideCallbackOf(&runtime_->log());
     const Stage wanted = inside ? Stage::kReported : Stage::kEnded;
@@ -385,16 +400,20 @@ ShutdownReport ClientEnd::EndMembers() {
     return report;
 }
 
-void ClientEnd::EndThreads(TimePoint until, ShutdownReport* report) {
+void ClientEnd::EndThreads(ShutdownReport* report) {
+    const auto end_by = [this] {
+        MutexLock lock(mutex_);
+        return end_by_;
+    };
     const CallbackQueue::End callbacks =
-        runtime_->callbacks().Finish(NoSoonerThan(kCallbackGrace, until));
+        runtime_->callbacks().Finish(NoSoonerThan(kCallbackGrace, end_by()));
     report->callbacks_dropped = callbacks.dropped;
     report->drained = IsEmpty(*report);
     // A callback that does not return may be on a thread of the transport's.
     const bool may_hang = callbacks.stuck && runtime_->inline_callbacks();
     bool stuck = report->handlers_running > 0 || callbacks.stuck;
     stuck = !EndTransport(may_hang ? steady_clock::now() + kStuckGrace
-                                   : NoSoonerThan(kThreadGrace, until)) ||
+                                   : NoSoonerThan(kThreadGrace, end_by())) ||
             stuck;
     stuck = !runtime_->log().Finish(steady_clock::now() + (stuck ? kStuckGrace : kCallbackGrace)) ||
             stuck;

@@ -61,6 +61,8 @@ private:
     bool TakeEnd() QMQ_EXCLUDES(mutex_);
     ShutdownReport EndAll(TimePoint until) QMQ_EXCLUDES(mutex_);
     void EndAsync() QMQ_EXCLUDES(mutex_);
+    /// A call has less time than the one that ends the client: what that one waits for has no more.
+    void Hurry(TimePoint until) QMQ_EXCLUDES(mutex_);
 
     void OneDrained(bool consumer) QMQ_EXCLUDES(mutex_);
     /// Begins what the last change calls for. At the end of each entry.
@@ -70,7 +72,7 @@ private:
     void WaitForDrain(TimePoint producers_by, TimePoint until) QMQ_EXCLUDES(mutex_);
     ShutdownReport AwaitOther(TimePoint until) QMQ_EXCLUDES(mutex_);
     ShutdownReport EndMembers() QMQ_EXCLUDES(mutex_);
-    void EndThreads(TimePoint until, ShutdownReport* report) QMQ_EXCLUDES(mutex_);
+    void EndThreads(ShutdownReport* report) QMQ_EXCLUDES(mutex_);
     /// False when it still waits for its threads: it is left behind.
     bool EndTransport(TimePoint deadline) QMQ_EXCLUDES(mutex_);
     void AnswerCalls(const ShutdownReport& report) QMQ_EXCLUDES(mutex_);
@@ -90,6 +92,7 @@ private:
     std::size_t waiting_inside_ QMQ_GUARDED_BY(mutex_) = 0;  // Consumers whose handlers are here.
     std::vector<std::shared_ptr<AsyncCall>> calls_ QMQ_GUARDED_BY(mutex_);
     ShutdownReport report_ QMQ_GUARDED_BY(mutex_);
+    TimePoint end_by_ QMQ_GUARDED_BY(mutex_) = TimePoint::max();  // Of all calls, in step 3.
 };
 
 }  // namespace qmq::internal

@@ -1,5 +1,6 @@
 #include "sdk/client/src/base/callback_queue.h"
 
+#include <algorithm>
 #include <exception>
 #include <string>
 #include <utility>
@@ -152,10 +153,7 @@ void CallbackQueue::Drain() {
 
 /// For `Finish` where waiting would be waiting for this very thread: first what comes behind the
 /// callback that called, then all others.
-void CallbackQueue::RunRest(TimePoint deadline) {
-    if (!inline_at_end_) {
-        rest_until_.store(deadline.time_since_epoch().count(), std::memory_order_relaxed);
-    }
+void CallbackQueue::RunRest() {
     for (Running* at = Running::innermost; at != nullptr && !time_is_over(); at = at->outer) {
         if (at->queue == this) {
             (*at->task)();
@@ -171,19 +169,45 @@ void CallbackQueue::RunRest(TimePoint deadline) {
     }
 }
 
+void CallbackQueue::SetRestUntil() {
+    if (!inline_at_end_) {
+        rest_until_.store(finish_by_.time_since_epoch().count(), std::memory_order_relaxed);
+    }
+}
+
+void CallbackQueue::Hurry(TimePoint deadline) {
+    MutexLock lock(mutex_);
+    if (deadline >= finish_by_) {
+        return;
+    }
+    finish_by_ = deadline;
+    if (runs_rest_) {
+        SetRestUntil();
+    }
+    changed_.NotifyAll();
+}
+
 CallbackQueue::End CallbackQueue::Finish(TimePoint deadline) {
     const bool inside = CallScope::InsideCallbackOf(client_);
     std::deque<Entry> left;
     End end;
     MutexLock lock(mutex_);
+    finish_by_ = std::min(finish_by_, deadline);
     if (inside || (!draining_ && (inline_at_end_ || !scheduled_))) {
+        runs_rest_ = true;
+        SetRestUntil();
         lock.Unlock();
-        RunRest(deadline);
+        RunRest();
         lock.Lock();
     } else {
-        end.stuck = !changed_.WaitUntil(mutex_, deadline, [this]() QMQ_REQUIRES(mutex_) {
-            return entries_.empty() && !draining_;
-        });
+        bool hurried = true;
+        while (hurried && !AllHaveRun()) {
+            hurried = changed_.WaitUntil(
+                mutex_, finish_by_, [this, by = finish_by_]() QMQ_REQUIRES(mutex_) {
+                    return AllHaveRun() || finish_by_ < by;
+                });
+        }
+        end.stuck = !AllHaveRun();
     }
     end.stuck = end.stuck && draining_;
     finished_ = true;

@@ -87,6 +87,8 @@ public:
     /// Runs or awaits all that is queued, until `deadline`; afterwards nothing begins any more.
     /// Called from inside one of the callbacks it runs the rest itself.
     End Finish(TimePoint deadline);
+    /// Somebody else has less time than whoever calls `Finish`, or is in it.
+    void Hurry(TimePoint deadline) QMQ_EXCLUDES(mutex_);
     /// Callbacks that came after `Finish`, and are never called either.
     std::uint64_t late() const;
     /// Drops what is queued; nothing begins any more.
@@ -122,7 +124,9 @@ private:
     void Drain() QMQ_EXCLUDES(mutex_);
     void RunOne(Entry& entry) noexcept QMQ_EXCLUDES(mutex_);
     void RunMany(Task& task) noexcept QMQ_EXCLUDES(mutex_);
-    void RunRest(TimePoint deadline) QMQ_EXCLUDES(mutex_);
+    void RunRest() QMQ_EXCLUDES(mutex_);
+    void SetRestUntil() QMQ_REQUIRES(mutex_);
+    bool AllHaveRun() const QMQ_REQUIRES(mutex_) { return entries_.empty() && !draining_; }
     void LogThrown(const char* what) const noexcept;
 
     const ProcessMark process_;
@@ -145,6 +149,8 @@ private:
     bool scheduled_ QMQ_GUARDED_BY(mutex_) = false;   // A drain is posted or runs.
     bool draining_ QMQ_GUARDED_BY(mutex_) = false;
     bool finished_ QMQ_GUARDED_BY(mutex_) = false;
+    TimePoint finish_by_ QMQ_GUARDED_BY(mutex_) = TimePoint::max();
+    bool runs_rest_ QMQ_GUARDED_BY(mutex_) = false;  // `Finish` itself, until `rest_until_`.
 };
 
 }  // namespace qmq::internal
