@@ -85,6 +85,33 @@ TEST_F(AtMostOnceTest, NorWhatIsDecidedAboutADelivery) {
         decides[handled++ % decides.size()](std::move(delivery));
     });
     EXPECT_EQ(handled, decides.size());
+    EXPECT_FALSE(Logged("dead letters"));
+}
+
+TEST_F(AtMostOnceTest, WhoeverDecidesADeliveryOtherwiseIsToldThatItIsTooLate) {
+    SubscriptionOptions options = Consumer("t");
+    options.at_most_once = true;
+    std::vector<StatusCode> told;
+    const auto tell = [&](const Status& status) { told.push_back(status.code()); };
+    const Subscription other = MakeSubscription(client, options, [&](Delivery delivery) {
+        const std::string body = Body(delivery.message());
+        if (body == "0") {
+            delivery.Ack(tell);
+        } else if (body == "1") {
+            delivery.Nack("no", tell);
+        } else if (body == "2") {
+            delivery.Reject("no", tell);
+        } else {
+            delivery.Later(seconds(5), "no", tell);
+        }
+    });
+    Append(4, "t");
+    Advance(seconds(1));
+    EXPECT_THAT(told,
+                UnorderedElementsAre(StatusCode::kOk,
+                                     StatusCode::kFailedPrecondition,
+                                     StatusCode::kFailedPrecondition,
+                                     StatusCode::kFailedPrecondition));
 }
 
 TEST_F(AtMostOnceTest, AReceiptThatIsRefusedForNowIsRepeatedAndItsMessageHandledOnce) {

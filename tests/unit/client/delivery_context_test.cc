@@ -136,6 +136,27 @@ TEST_F(DeliveryContextTest, SoonAfterItsDeadlineAMessageIsGivenUp) {
     kept.clear();
 }
 
+TEST_F(DeliveryContextTest, OfAMessageThatWasGivenUpFiltersHearWhatWasDecidedHere) {
+    options.ack_timeout = seconds(30);
+    options.max_processing_time = minutes(2);
+    Add([](DeliveryContext&, Filter::Next& next) { return next(); },
+        [this](DeliveryContext&, const HandlerOutcome& verdict) {
+            ends.push_back(verdict.kind == HandlerOutcome::Kind::kAck ? "acked" : "not acked");
+        });
+    const Subscription subscription =
+        Subscribe([this](Delivery delivery) { kept.push_back(std::move(delivery)); });
+    Append(1);
+    Advance(seconds(131));
+    ASSERT_FALSE(kept.empty());
+    EXPECT_THAT(ends, SizeIs(0));
+    kept[0].Ack();
+    Advance(seconds(1));
+    EXPECT_THAT(ends, ::testing::ElementsAre("acked"));
+    EXPECT_EQ(broker().acked_count(), 0U);
+    client.Shutdown(milliseconds(0));
+    kept.clear();
+}
+
 TEST_F(DeliveryContextTest, AHandlerIsAskedToStopWhenTheClientShutsDown) {
     std::stop_token token;
     bool asked_before = true;

@@ -176,5 +176,51 @@ TEST_F(PullAskTest, ARouteThatCouldNotBeAskedForAgainEndsNoPullWhileABrokerIsThe
     EXPECT_TRUE(afterwards->status.ok()) << afterwards->status;
 }
 
+TEST_F(PullAskTest, ARouteThatWasAnsweredAgainIsNoLongerTheReason) {
+    PullConsumer consumer = Make();
+    broker().SetConnectError(Status::Unavailable("refused"));
+    broker().Cut();
+    cluster.SetDiscoverError(Status::Unavailable("meta is away"));
+    Advance(seconds(90));
+    const auto away = Pull(consumer, 1, seconds(1));
+    Advance(seconds(1));
+    EXPECT_THAT(std::string(away->status.message()), HasSubstr("meta is away"));
+
+    cluster.SetDiscoverError(Status::Ok());
+    Advance(minutes(5));
+    const auto back = Pull(consumer, 1, seconds(1));
+    Advance(seconds(1));
+    EXPECT_THAT(std::string(back->status.message()), HasSubstr("no broker group is connected"));
+}
+
+TEST_F(PullAskTest, ARouteThatIsRefusedEndsAPullWithItsOwnCode) {
+    cluster.SetDiscoverError(Status::PermissionDenied("not yours"));
+    PullConsumer consumer = Make(PullFrom("t"));
+    const auto pulled = Pull(consumer, 1, seconds(1));
+    Advance(seconds(1));
+    EXPECT_EQ(pulled->status.code(), StatusCode::kPermissionDenied);
+}
+
+TEST_F(PullAskTest, AtTheLimitOneDecisionMakesRoomForOneMessage) {
+    cluster.AddBroker("b");
+    PullConsumerOptions options = PullFrom("s");
+    options.max_unacked_count = 3;
+    PullConsumer consumer = Make(options);
+    for (int i = 0; i < 2; ++i) {
+        broker("a").Append(Message("s"));
+        broker("b").Append(Message("s"));
+    }
+    const auto first = Pull(consumer, 3, minutes(1));
+    const auto second = Pull(consumer, 3, minutes(1));
+    Advance(seconds(1));
+    EXPECT_EQ(first->deliveries.size() + second->deliveries.size(), 3U);
+    const auto third = Pull(consumer, 3, minutes(1));
+    Advance(seconds(1));
+    EXPECT_FALSE(third->done);
+    first->deliveries[0].Ack();
+    Advance(seconds(1));
+    EXPECT_THAT(third->deliveries, SizeIs(1));
+}
+
 }  // namespace
 }  // namespace qmq

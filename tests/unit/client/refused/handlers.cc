@@ -19,6 +19,8 @@ void Try(qmq::Client& client, const qmq::SubscriptionOptions& options) {
     // What compiles: all forms, by name, by pointer, and with what can only be moved.
     (void)client.Subscribe(options, [](const qmq::Message&) {});
     (void)client.Subscribe(options, [](const auto&) {});
+    (void)client.Subscribe(options, [](qmq::Message) {});
+    (void)client.Subscribe(options, [](auto) {});
     (void)client.Subscribe(options, [](const qmq::Message&, qmq::DeliveryContext&) {});
     (void)client.Subscribe(options, [](const qmq::Message&) { return qmq::HandlerOutcome::Ack(); });
     (void)client.Subscribe(options, [](qmq::Delivery delivery) { delivery.Ack(); });
