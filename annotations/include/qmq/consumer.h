@@ -69,7 +69,8 @@ public:
     ConsumerBindings& AddExecutor(std::string name, Executor& executor);
     ConsumerBindings& AddFilter(std::string name, std::shared_ptr<Filter> filter);
     ConsumerBindings& AddIdempotency(std::string name, std::shared_ptr<IdempotencyStore> store);
-    /// The object whose member functions `QMQ_CONSUMER_FN(&T::…)` named.
+    /// The object whose member functions `QMQ_CONSUMER_FN(&T::…)` named. For a member that T
+    /// inherits it is `AddObject<Base>`, with the base class that has the member.
     template <typename T>
     ConsumerBindings& AddObject(T& object) {
         objects_[&kTypeKey<T>] = &object;

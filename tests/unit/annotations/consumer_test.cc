@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -61,6 +63,17 @@ protected:
             .AddObject(seats_)
             .SetLog([this](LogLevel, std::string_view line) { lines_.emplace_back(line); });
         return bindings;
+    }
+    /// How a problem of the consumer of `subject` begins.
+    static std::string At(const std::string& subject) {
+        for (const DeclaredConsumer& declared : DeclaredConsumers()) {
+            if (declared.subject == subject) {
+                return std::string(declared.file) + ":" + std::to_string(declared.line) +
+                       ": consumer of \"" + subject + "\": ";
+            }
+        }
+        ADD_FAILURE() << "nobody consumes " << subject;
+        return {};
     }
 
     ThreadPool pool_{{}};
@@ -157,19 +170,61 @@ TEST_F(ConsumerTest, EverythingThatIsNotBoundIsNamedAtOnce) {
     EXPECT_THAT(
         std::string(started.status().message()),
         AllOf(
-            HasSubstr("executor \"pool\" is not bound; add it with ConsumerBindings::AddExecutor"),
-            HasSubstr("filter \"log\""),
-            HasSubstr("idempotency \"dedup\""),
-            HasSubstr("no object is bound for &Seats::OnChange"),
+            HasSubstr(At("order.refunded") +
+                      "executor \"pool\" is not bound; add it with ConsumerBindings::AddExecutor"),
+            HasSubstr(At("seat.checked") + "filter \"log\" is not bound"),
+            HasSubstr(At("seat.checked") + "idempotency \"dedup\" is not bound"),
+            HasSubstr(At("seat.changed") + "no object is bound for &Seats::OnChange"),
+            HasSubstr(At("seat.checked") + "no object is bound for &Seats::OnCheck"),
+            HasSubstr(At("seat.printed") + "no object is bound for &Seats::OnPrint"),
             Not(HasSubstr("order.paid"))));
 }
 
-TEST_F(ConsumerTest, OptionsStandInTheDeclaration) {
-    constexpr ConsumerOptions kOptions{.tags = qmq::AllOf("a", "b"), .parallelism = 7};
+// They are written in the order of their declaration, which is part of the promise.
+TEST_F(ConsumerTest, OptionsStandInTheDeclarationAllOfThemInTheirOrder) {
+    using std::chrono::hours;
+    using std::chrono::seconds;
+    constexpr ConsumerOptions kOptions{.tags = qmq::AllOf("a", "b"),
+                                       .parallelism = 7,
+                                       .retry = {.max_attempts = 3},
+                                       .broadcast = true,
+                                       .at_most_once = true,
+                                       .start = StartPosition::kEarliest,
+                                       .prefetch_count = 9,
+                                       .ack_timeout = seconds(5),
+                                       .max_processing_time = hours(1),
+                                       .filters = {"log"},
+                                       .idempotency = "dedup",
+                                       .executor = "pool"};
     EXPECT_EQ(kOptions.tags.mode(), TagMode::kAll);
     EXPECT_EQ(kOptions.tags.count(), 2U);
     EXPECT_EQ(kOptions.parallelism, 7U);
-    EXPECT_EQ(kOptions.start, StartPosition::kLatest);
+    EXPECT_EQ(kOptions.retry.max_attempts, 3U);
+    EXPECT_EQ(kOptions.retry.max_backoff, RetryPolicy().max_backoff);
+    EXPECT_TRUE(kOptions.broadcast);
+    EXPECT_TRUE(kOptions.at_most_once);
+    EXPECT_EQ(kOptions.start, StartPosition::kEarliest);
+    EXPECT_EQ(kOptions.prefetch_count, 9U);
+    EXPECT_EQ(kOptions.ack_timeout, seconds(5));
+    EXPECT_EQ(kOptions.max_processing_time, hours(1));
+    EXPECT_EQ(kOptions.filters.count, 1U);
+    EXPECT_STREQ(kOptions.filters.names[0], "log");
+    EXPECT_STREQ(kOptions.idempotency, "dedup");
+    EXPECT_STREQ(kOptions.executor, "pool");
+}
+
+TEST_F(ConsumerTest, WhatADeclarationLeavesOutIsAsInSubscriptionOptions) {
+    constexpr ConsumerOptions kOptions;
+    const SubscriptionOptions usual;
+    EXPECT_EQ(Tags(kOptions.tags), usual.tags);
+    EXPECT_EQ(kOptions.parallelism, usual.parallelism);
+    EXPECT_EQ(kOptions.retry, usual.retry);
+    EXPECT_EQ(kOptions.broadcast, usual.broadcast);
+    EXPECT_EQ(kOptions.at_most_once, usual.at_most_once);
+    EXPECT_EQ(kOptions.start, usual.start);
+    EXPECT_EQ(kOptions.prefetch_count, usual.prefetch_count);
+    EXPECT_EQ(kOptions.ack_timeout, usual.ack_timeout);
+    EXPECT_EQ(kOptions.max_processing_time, usual.max_processing_time);
 }
 
 }  // namespace

@@ -53,7 +53,18 @@ void OnDelivery(Delivery delivery) {
     delivery.Reject("a delivery was");
 }
 
-class Desk {
+/// Has a member that `Desk` inherits.
+class Counter {
+public:
+    void OnInherited(const Message& message) {
+        ++counted;
+        Note(message);
+    }
+
+    int counted = 0;
+};
+
+class Desk : public Counter {
 public:
     void OnMessage(const Message& message) { NoteHere(message); }
     void OnMessageConst(const Message& message) const { NoteHere(message); }
@@ -117,6 +128,7 @@ QMQ_CONSUMER_FN(&Desk::OnMessageConstNoexcept, "member.const_noexcept", "g");
 QMQ_CONSUMER_FN(&Desk::OnOutcome, "member.outcome", "g");
 QMQ_CONSUMER_FN(&Desk::OnContext, "member.context", "g");
 QMQ_CONSUMER_FN(&Desk::OnDelivery, "member.delivery", "g");
+QMQ_CONSUMER_FN(&Desk::OnInherited, "member.inherited", "g");
 QMQ_CONSUMER_FN(&Desk::OnStatic, "member.static", "g");
 
 namespace qmq {
@@ -139,7 +151,7 @@ protected:
         options.runtime = {&time.clock, &time.executor, &time.executor, &time.executor, 1};
         client.emplace(Client::Create(std::move(options)).value());
         ConsumerBindings bindings;
-        bindings.AddObject(desk).SetLog([](LogLevel, std::string_view) {});
+        bindings.AddObject(desk).AddObject<Counter>(desk).SetLog([](LogLevel, std::string_view) {});
         const Result<std::vector<Subscription>> started = StartConsumers(*client, bindings);
         EXPECT_TRUE(started.ok()) << started.status();
         for (const DeclaredConsumer& declared : DeclaredConsumers()) {
@@ -166,6 +178,7 @@ TEST_F(FormsTest, EachIsCalledOnce) {
 
 TEST_F(FormsTest, MembersAreCalledOnTheObjectThatIsBound) {
     EXPECT_EQ(desk.called, 7);
+    EXPECT_EQ(desk.counted, 1);
 }
 
 TEST_F(FormsTest, EachEndsAsItSays) {

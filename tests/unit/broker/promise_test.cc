@@ -103,6 +103,9 @@ protected:
 
     /// How many of 20 messages that were acked, so it was said, come again after a power cut.
     std::size_t HandledTwiceAfterAPowerCut(Durability durability) {
+        return HandledTwiceAfter(&env::SimulatedFileSystem::CutPower, durability);
+    }
+    std::size_t HandledTwiceAfter(void (env::SimulatedFileSystem::*end)(), Durability durability) {
         std::size_t twice = 0;
         for (std::uint64_t seed = 1; seed <= 20; ++seed) {
             env::SimulatedFileSystem disk(seed);
@@ -118,7 +121,7 @@ protected:
                 while (!answered && (time_.executor.RunOne() || time_.io.RunOne())) {
                 }
                 EXPECT_TRUE(answered);
-                disk.CutPower();
+                (disk.*end)();
                 broker_.reset();
                 time_.Settle();
             }
@@ -301,6 +304,11 @@ TEST_F(PromiseTest, AConfirmedAckSurvivesAPowerCut) {
     EXPECT_EQ(HandledTwiceAfterAPowerCut(Durability::kDefault), 0U);
     EXPECT_EQ(HandledTwiceAfterAPowerCut(Durability::kFsync), 0U);
     EXPECT_GT(HandledTwiceAfterAPowerCut(Durability::kMemory), 0U) << "it need not";
+}
+
+TEST_F(PromiseTest, WhereThePageCacheIsPromisedAConfirmedAckSurvivesAKill) {
+    options_.default_durability = Durability::kPageCache;
+    EXPECT_EQ(HandledTwiceAfter(&env::SimulatedFileSystem::CloseAll, Durability::kDefault), 0U);
 }
 
 TEST_F(PromiseTest, AnAckOfMoreThanTheBrokerCanPromiseIsRefused) {

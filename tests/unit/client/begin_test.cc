@@ -288,5 +288,16 @@ TEST_F(BeginTest, WhatTheBrokerWarnsOfIsLoggedOnceAndCanBeRead) {
     EXPECT_THAT(subscription.warnings(), IsEmpty());
 }
 
+TEST_F(BeginTest, AWarningOfTwoBrokerGroupsIsOneTextAndTwoLines) {
+    const std::string warning = "member client-2 asks for other tags";
+    cluster.AddBroker("b");
+    broker("a").SetWarnings({warning});
+    broker("b").SetWarnings({warning});
+    Subscription subscription = Subscribe(Consumer(), [](const Message&) {});
+    EXPECT_THAT(subscription.warnings(), ElementsAre(warning));
+    EXPECT_TRUE(Logged("broker group a: " + warning));
+    EXPECT_TRUE(Logged("broker group b: " + warning));
+}
+
 }  // namespace
 }  // namespace qmq

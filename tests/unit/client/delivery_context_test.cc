@@ -136,6 +136,27 @@ TEST_F(DeliveryContextTest, SoonAfterItsDeadlineAMessageIsGivenUp) {
     kept.clear();
 }
 
+TEST_F(DeliveryContextTest, OfAMessageThatWasGivenUpFiltersHearWhatWasDecidedHere) {
+    options.ack_timeout = seconds(30);
+    options.max_processing_time = minutes(2);
+    Add([](DeliveryContext&, Filter::Next& next) { return next(); },
+        [this](DeliveryContext&, const HandlerOutcome& verdict) {
+            ends.push_back(verdict.kind == HandlerOutcome::Kind::kAck ? "acked" : "not acked");
+        });
+    const Subscription subscription =
+        Subscribe([this](Delivery delivery) { kept.push_back(std::move(delivery)); });
+    Append(1);
+    Advance(seconds(131));
+    ASSERT_FALSE(kept.empty());
+    EXPECT_THAT(ends, SizeIs(0));
+    kept[0].Ack();
+    Advance(seconds(1));
+    EXPECT_THAT(ends, ::testing::ElementsAre("acked"));
+    EXPECT_EQ(broker().acked_count(), 0U);
+    client.Shutdown(milliseconds(0));
+    kept.clear();
+}
+
 TEST_F(DeliveryContextTest, AHandlerIsAskedToStopWhenTheClientShutsDown) {
     std::stop_token token;
     bool asked_before = true;
@@ -149,6 +170,23 @@ TEST_F(DeliveryContextTest, AHandlerIsAskedToStopWhenTheClientShutsDown) {
     Advance(seconds(1));
     EXPECT_TRUE(token.stop_possible());
     EXPECT_FALSE(asked_before);
+}
+
+TEST_F(DeliveryContextTest, AtMostOnceAHandlerIsAskedToStopWhenTheTimeOfTheShutdownIsOver) {
+    options.at_most_once = true;
+    bool early = true;
+    bool late = false;
+    const Subscription subscription = Subscribe([&](const Message&, DeliveryContext& context) {
+        client.ShutdownAsync(seconds(10), nullptr);
+        Advance(seconds(9));
+        early = context.stop_token().stop_requested();
+        Advance(seconds(2));
+        late = context.stop_token().stop_requested();
+    });
+    Append(1);
+    Settle();
+    EXPECT_FALSE(early);
+    EXPECT_TRUE(late);
 }
 
 /// One that a test makes by itself.

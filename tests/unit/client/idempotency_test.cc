@@ -72,6 +72,7 @@ public:
     explicit NotingStore(std::vector<std::string>* notes) : notes_(notes) {}
     Result<Claim> Start(std::string_view key, milliseconds lease) override {
         notes_->emplace_back("start");
+        EXPECT_TRUE(key.starts_with("s%g%")) << key;
         key_ = key;
         lease_ = lease;
         Claim claim;
@@ -248,6 +249,12 @@ TEST_F(IdempotencyTest, AnAbandonThatFailsOrThrowsChangesNoOutcome) {
     EXPECT_EQ(subscription.stats().failed_count, 2U);
     EXPECT_THAT(broker().dead_letters(), IsEmpty());
     EXPECT_EQ(broker().acked_count(), 1U);
+}
+
+TEST_F(IdempotencyTest, ForAHandlerThatTakesItsDeliveryItIsRefused) {
+    const Result<Subscription> refused =
+        client.Subscribe(Idempotent(), [](Delivery delivery) { delivery.Ack(); });
+    EXPECT_EQ(refused.status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST_F(IdempotencyTest, TheStoreIsCalledAroundTheHandlerWithTheKeyAndTheLeaseOfTheStart) {

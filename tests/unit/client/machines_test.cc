@@ -324,7 +324,7 @@ protected:
 
 TEST_F(RouteStateTest, AGoodAnswerIsRefreshedAfterTheInterval) {
     const auto step = state.OnAnswer(Groups({"b", "a"}), kStart, random);
-    EXPECT_TRUE(step.changed);
+    EXPECT_TRUE(step.news);
     EXPECT_EQ(step.ask_again, kStart + seconds(60));
     EXPECT_EQ(state.groups().front().name, "a");
     EXPECT_TRUE(state.last_error().ok());
@@ -332,13 +332,13 @@ TEST_F(RouteStateTest, AGoodAnswerIsRefreshedAfterTheInterval) {
 
 TEST_F(RouteStateTest, TheSameAnswerInAnotherOrderChangesNothing) {
     (void)state.OnAnswer(Groups({"a", "b"}), kStart, random);
-    EXPECT_FALSE(state.OnAnswer(Groups({"b", "a"}), kStart, random).changed);
+    EXPECT_FALSE(state.OnAnswer(Groups({"b", "a"}), kStart, random).news);
 }
 
 TEST_F(RouteStateTest, AFailureKeepsTheKnownRouteAndAsksSoon) {
     (void)state.OnAnswer(Groups({"a"}), kStart, random);
     const auto step = state.OnAnswer(Status::Unavailable("meta is away"), kStart, random);
-    EXPECT_FALSE(step.changed);
+    EXPECT_FALSE(step.news);
     EXPECT_LT(step.ask_again, kStart + seconds(1));
     EXPECT_EQ(state.groups().size(), 1U);
     EXPECT_EQ(state.last_error().message(), "meta is away");

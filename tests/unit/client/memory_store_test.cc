@@ -71,7 +71,9 @@ TEST_F(MemoryStoreTest, AKeyIsClaimedThenBusyThenDone) {
 // Finish and Abandon took a key and nothing else: whoever was late erased the record of the next.
 TEST_F(MemoryStoreTest, OfTwoClaimsTheLaterOneCounts) {
     const IdempotencyClaim late = Start();
-    clock.Advance(seconds(10));
+    clock.Advance(seconds(10) - milliseconds(1));
+    EXPECT_EQ(Start().state, State::kBusy);
+    clock.Advance(milliseconds(1));
     const IdempotencyClaim next = Start();
     ASSERT_EQ(next.state, State::kStarted);
     EXPECT_GT(next.token, late.token);

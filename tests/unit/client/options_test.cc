@@ -96,6 +96,29 @@ TEST(OptionsTest, AllProblemsOfAConsumerComeAtOnce) {
     }
 }
 
+TEST(OptionsTest, AProblemOfAConsumerHasItsFieldItsValueAndItsRange) {
+    auto options = GoodSubscription();
+    options.ack_timeout = milliseconds(5);
+    options.max_processing_time = hours(24 * 8);
+    options.parallelism = 2'000;
+    options.prefetch_count = 70'000;
+    options.prefetch_bytes = 5;
+    options.ack_linger = seconds(2);
+    EXPECT_EQ(Validate(options).message(),
+              "SubscriptionOptions: ack_timeout: 5 ms is not in [1 s, 12 h]; max_processing_time: "
+              "691200000 ms is not in [ack_timeout, 7 d]; parallelism: 2000 is not in [1, 1,024]; "
+              "prefetch_count: 70000 is not in [0, 65,536]; prefetch_bytes: 5 bytes is not in "
+              "[64 KiB, 1 GiB]; ack_linger: 2000000 us is not in [0, 1 s]");
+    auto pull = GoodPull();
+    pull.ack_timeout = milliseconds(5);
+    pull.max_processing_time = hours(24 * 8);
+    pull.max_unacked_count = 0;
+    EXPECT_EQ(Validate(pull).message(),
+              "PullConsumerOptions: ack_timeout: 5 ms is not in [1 s, 12 h]; max_processing_time: "
+              "691200000 ms is not in [ack_timeout, 7 d]; max_unacked_count: 0 is not in "
+              "[1, 65,536]");
+}
+
 TEST(OptionsTest, AllProblemsOfARetryPolicyComeAtOnce) {
     auto options = GoodSubscription();
     options.retry.max_attempts = 0;

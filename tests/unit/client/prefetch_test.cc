@@ -74,6 +74,25 @@ TEST_F(PrefetchTest, ItBeginsWithTwoForEachHandler) {
     EXPECT_EQ(broker().granted_messages(), 6U);
 }
 
+TEST_F(PrefetchTest, ManyHandlersHaveTwoEachAlsoBeyondAThousand) {
+    SubscriptionOptions options = Consumer();
+    options.parallelism = 600;
+    auto made = first.Subscribe(options, [](const Message&) {});
+    Settle();
+    EXPECT_EQ(broker().granted_messages(), 1'200U);
+}
+
+TEST_F(PrefetchTest, EachBrokerGroupMaySendOneAtLeast) {
+    cluster.AddBroker("b");
+    SubscriptionOptions options = Consumer();
+    options.parallelism = 1;
+    options.prefetch_count = 1;
+    auto made = first.Subscribe(options, [](const Message&) {});
+    Settle();
+    EXPECT_EQ(broker("a").granted_messages(), 1U);
+    EXPECT_EQ(broker("b").granted_messages(), 1U);
+}
+
 TEST_F(PrefetchTest, SingleMessagesNowAndThenDoNotWidenIt) {
     SubscriptionOptions options = Consumer();
     options.parallelism = 3;

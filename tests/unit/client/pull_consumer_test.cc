@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/unit/client/client_fixture.h"
+#include "tests/unit/client/pull_fixture.h"
 
 namespace qmq {
 namespace {
@@ -20,53 +20,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-class PullConsumerTest : public testing::ClientFixture {
-protected:
-    struct Pulled {
-        bool done = false;
-        Status status;
-        std::vector<Delivery> deliveries;
-    };
-
-    PullConsumerTest() : client(MakeClient()) {}
-
-    static PullConsumerOptions PullFrom(const std::string& subject) {
-        PullConsumerOptions options;
-        options.subject = subject;
-        options.group = "g";
-        options.start = StartPosition::kEarliest;
-        return options;
-    }
-    PullConsumer Make(PullConsumerOptions options = PullFrom("s")) {
-        auto made = client.MakePullConsumer(std::move(options));
-        EXPECT_TRUE(made.ok()) << made.status();
-        Settle();
-        return std::move(*made);
-    }
-    static std::shared_ptr<Pulled> Pull(PullConsumer& consumer,
-                                        std::uint32_t max_messages,
-                                        milliseconds max_wait = seconds(1)) {
-        auto pulled = std::make_shared<Pulled>();
-        Status taken = consumer.PullAsync({max_messages, max_wait},
-                                          [pulled](Result<std::vector<Delivery>> result) {
-                                              EXPECT_FALSE(pulled->done);
-                                              pulled->done = true;
-                                              if (result.ok()) {
-                                                  pulled->deliveries = std::move(*result);
-                                              } else {
-                                                  pulled->status = result.status();
-                                              }
-                                          });
-        if (!taken.ok()) {
-            EXPECT_FALSE(pulled->done);
-            pulled->done = true;
-            pulled->status = std::move(taken);
-        }
-        return pulled;
-    }
-
-    Client client;
-};
+class PullConsumerTest : public testing::PullFixture {};
 
 TEST_F(PullConsumerTest, AMessageThatIsThereComesAtOnce) {
     PullConsumer consumer = Make();

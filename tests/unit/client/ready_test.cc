@@ -196,10 +196,13 @@ TEST_F(ReadyTest, TheEndOfTheSubscriptionEndsTheWait) {
     Subscription closed = Subscribe();
     (void)closed.Close(kNow);
     EXPECT_EQ(closed.WaitReady(hours(1)).code(), StatusCode::kCancelled);
+    EXPECT_EQ(closed.stats().last_error.code(), StatusCode::kCancelled);
     Settle();
+    EXPECT_EQ(closed.stats().last_error.code(), StatusCode::kCancelled);
     Subscription shut = Subscribe();
     client.Shutdown(kNow);
     EXPECT_EQ(shut.WaitReady(hours(1)).code(), StatusCode::kCancelled);
+    EXPECT_EQ(shut.stats().last_error.code(), StatusCode::kCancelled);
 }
 
 TEST_F(ReadyTest, TimeoutsOfAnySizeMeanWhatTheySay) {

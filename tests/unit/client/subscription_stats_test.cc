@@ -4,6 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <functional>
+#include <set>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -12,6 +16,8 @@
 namespace qmq {
 namespace {
 
+using std::chrono::milliseconds;
+using std::chrono::minutes;
 using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::Pair;
@@ -60,6 +66,72 @@ TEST_F(SubscriptionStatsTest, ADeliveryIsUndecidedFromTheCallOfItsHandlerToItsDe
     EXPECT_EQ(subscription.stats().undecided_count, 1U);
     kept[0].Ack();
     EXPECT_EQ(subscription.stats().undecided_count, 0U);
+}
+
+TEST_F(SubscriptionStatsTest, EachEndOfAHandlerIsCountedAsWhatItIs) {
+    const std::vector<std::function<HandlerOutcome()>> says = {
+        [] { return HandlerOutcome::Ack(); },
+        [] { return HandlerOutcome::Retry("no"); },
+        []() -> HandlerOutcome { throw RetryLater("no"); },
+        []() -> HandlerOutcome { throw std::runtime_error("no"); },
+        [] { return HandlerOutcome::DeadLetter("no"); },
+        []() -> HandlerOutcome { throw Reject("no"); },
+        [] { return HandlerOutcome::Later(milliseconds(5), "no"); },
+    };
+    std::set<std::string> seen;
+    subscription = MakeSubscription(client, Consumer(), [&](const Message& message) {
+        return seen.insert(Body(message)).second ? says.at(seen.size() - 1)()
+                                                 : HandlerOutcome::Ack();
+    });
+    Append(static_cast<int>(says.size()));
+    Advance(seconds(1));
+    const Subscription::Stats stats = subscription.stats();
+    EXPECT_EQ(stats.failed_count, 5U);
+    EXPECT_EQ(stats.later_count, 1U);
+    EXPECT_EQ(stats.acked_count, 5U);
+    EXPECT_EQ(stats.delivered_count, 11U);  // Three were tried again, and one was put off.
+    EXPECT_THAT(broker().dead_letters(), SizeIs(2));
+}
+
+TEST_F(SubscriptionStatsTest, SoIsEachDecisionAboutADelivery) {
+    const std::vector<std::function<void(Delivery)>> decides = {
+        [](Delivery one) { one.Ack(); },
+        [](Delivery one) { one.Nack("no"); },
+        [](Delivery one) { one.RetryIn(milliseconds(0), "no"); },
+        [](const Delivery&) {},  // Forgotten.
+        [](Delivery one) { one.Reject("no"); },
+        [](Delivery one) { one.Later(milliseconds(5), "no"); },
+    };
+    std::set<std::string> seen;
+    subscription = MakeSubscription(client, Consumer(), [&](Delivery delivery) {
+        if (seen.insert(Body(delivery.message())).second) {
+            decides.at(seen.size() - 1)(std::move(delivery));
+        } else {
+            delivery.Ack();
+        }
+    });
+    Append(static_cast<int>(decides.size()));
+    Advance(seconds(1));
+    const Subscription::Stats stats = subscription.stats();
+    EXPECT_EQ(stats.failed_count, 4U);
+    EXPECT_EQ(stats.later_count, 1U);
+    EXPECT_EQ(stats.acked_count, 5U);
+    EXPECT_EQ(stats.undecided_count, 0U);
+}
+
+TEST_F(SubscriptionStatsTest, WhatIsGivenUpIsRetriedAndCountsAsThat) {
+    SubscriptionOptions options = Consumer();
+    options.ack_timeout = seconds(30);
+    options.max_processing_time = minutes(2);
+    subscription = MakeSubscription(
+        client, options, [&](Delivery delivery) { kept.push_back(std::move(delivery)); });
+    Append(1);
+    Advance(seconds(131));
+    ASSERT_THAT(kept, SizeIs(2));
+    EXPECT_EQ(kept[1].message().attempt(), 2U);
+    EXPECT_EQ(subscription.stats().failed_count, 1U);
+    client.Shutdown(milliseconds(0));
+    kept.clear();
 }
 
 TEST_F(SubscriptionStatsTest, ItIsConnectedWhenEveryBrokerGroupOfItsRouteIs) {

@@ -1,8 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "tests/unit/client/client_fixture.h"
 
@@ -268,6 +272,53 @@ TEST_F(WaitingTest, ThatAllHandlersAreBusyIsToldAtTenSecondsAndThenAtTwiceTheTim
     EXPECT_LE(lines[2], 4U);
     EXPECT_TRUE(Logged("subject busy, group g: all 2 handlers have been busy for 1"));
     EXPECT_THAT(log, SizeIs(lines[2]));
+}
+
+TEST_F(WaitingTest, HowLongAllHandlersHaveBeenBusyIsToldAgainEachTimeAtTwiceTheTime) {
+    SubscriptionOptions options = OneHandler();
+    options.parallelism = 2;
+    options.ack_timeout = seconds(3);  // So it is looked at each second.
+    const auto told = [this] {
+        return std::count_if(log.begin(), log.end(), [](const std::string& line) {
+            return line.find("all 2 handlers have been busy") != std::string::npos;
+        });
+    };
+    int begun = 0;
+    Subscription subscription = Subscribe(options, [&](const Message&) {
+        if (++begun == 1) {
+            Settle();  // The second one begins, inside of this one.
+            return;
+        }
+        const std::vector<std::pair<milliseconds, int>> steps = {
+            {milliseconds(9'900), 0},
+            {milliseconds(2'100), 1},
+            {milliseconds(7'900), 1},
+            {milliseconds(2'100), 2},
+            {milliseconds(17'900), 2},
+            {milliseconds(2'100), 3},
+            {milliseconds(37'900), 3},
+            {milliseconds(2'100), 4},
+        };
+        for (const auto& [more, lines] : steps) {
+            Advance(more);
+            EXPECT_EQ(told(), lines);
+        }
+    });
+    Append(2);
+    Settle();
+    EXPECT_EQ(begun, 2);
+}
+
+TEST_F(WaitingTest, HandlersThatGoOnWithOtherMessagesAreNotCalledBusy) {
+    int handled = 0;
+    Subscription subscription = Subscribe(OneHandler(), [&](const Message&) {
+        ++handled;
+        Advance(seconds(9));
+    });
+    Append(12);
+    Settle();
+    EXPECT_EQ(handled, 12);
+    EXPECT_THAT(log, IsEmpty());
 }
 
 // With a handler that ran for a third of the ack time-out, and nothing else to do, the subscription

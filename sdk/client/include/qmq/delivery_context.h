@@ -17,17 +17,17 @@ namespace qmq {
 /// filters hand on to each other and to the handler (a span, a transaction).
 ///
 /// The client makes one for each delivery. It can be referred to inside `Filter::Handle`, the
-/// handler and `Filter::OnSettled`, and no longer. It is not locked: where the application decides a
-/// manual delivery on another thread before `Filter::Handle` has returned, `OnSettled` has it there
-/// at the same time, so a filter puts in what it has before `next`. A test of a filter or handler
-/// makes its own.
+/// handler and `Filter::OnSettled`, and no longer. It is not locked: where the application decides
+/// a manual delivery on another thread before `Filter::Handle` has returned, `OnSettled` has it
+/// there at the same time, so a filter puts in what it has before `next`. A test of a filter or
+/// handler makes its own.
 class DeliveryContext {
 public:
     struct Facts {
         std::string_view group;
         std::string_view broker_group;
-        /// Of the message in its subject, or in the retry subject of the group when `attempt` > 1,
-        /// at this broker group; as `SendReceipt::sequence`.
+        /// Of the message in its subject, or in the group's retry subject where it was taken from
+        /// there, at this broker group; as `SendReceipt::sequence`.
         std::uint64_t sequence = 0;
         /// Soon after this (`max_processing_time`; within a third of `ack_timeout`) the message is
         /// given up, and what becomes of the handler counts no more.

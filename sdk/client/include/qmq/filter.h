@@ -56,8 +56,9 @@ public:
     /// How the delivery ended, whoever decided it: the handler by returning or throwing, a filter,
     /// or the application through a `Delivery`, then on the thread where it did so, perhaps while
     /// `Handle` has not returned. Called once for each delivery that reached the filters, the
-    /// innermost filter first, before the broker hears of it; not after shutdown. What it throws is
-    /// logged.
+    /// innermost filter first, before the broker hears of it; not after shutdown. Of a message that
+    /// was given up, or whose lease was lost, it hears what was decided here, which may count no
+    /// more. What it throws is logged.
     virtual void OnSettled(DeliveryContext& context, const HandlerOutcome& verdict) {
         (void)context;
         (void)verdict;

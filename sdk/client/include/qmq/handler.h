@@ -86,10 +86,11 @@ bool IsEmptyFunction(const F& callable) {
 /// The first two may take a `qmq::DeliveryContext&` behind the message: what is known of the
 /// delivery, and what filters have put in.
 ///
-/// Nothing else compiles. A handler that returns a `Status`, a `bool` or a coroutine's task would
-/// otherwise ack messages whose failure it has just returned. The signature of the outermost
-/// callable counts, so do not wrap such a handler into a `std::function<void(const
-/// qmq::Message&)>`.
+/// Whatever can be called in one of these ways will do, also one that takes its parameter by value
+/// or is a template. Other parameters or results do not compile: a handler that returns a `Status`,
+/// a `bool` or a coroutine's task would otherwise ack messages whose failure it has just returned.
+/// The signature of the outermost callable counts, so do not wrap such a handler into a
+/// `std::function<void(const qmq::Message&)>`.
 ///
 /// Throwing `RetryLater`, `Later` or `Reject` does what they say. Throwing anything else delivers
 /// the message again, with the text of the exception. A handler may run for hours; it is called

@@ -34,6 +34,8 @@ struct IdempotencyClaim {
 /// runs (for at most `SubscriptionOptions::max_processing_time`), and then `Finish` when the
 /// outcome is ack, else `Abandon`. So two copies of a message run at the same time only when
 /// the store cannot be reached for a whole lease, or when a handler takes longer than that maximum.
+/// A handler that takes its `Delivery` has no store, nor has a subscription with `at_most_once`:
+/// `Subscribe` refuses them together.
 ///
 /// Thread-safe. May block: `Renew` is called on a thread of the client's that does nothing else,
 /// the others on the handler's thread. What a function throws counts as kUnavailable.

@@ -58,10 +58,11 @@ public:
 
     /// Waits for a batch: as soon as one message is there, up to `max_messages` of what is there;
     /// an empty batch once `max_wait` has passed. Nothing is fetched that was not asked for (each
-    /// of several broker groups is asked for one message at least); what comes too late waits for
+    /// of several broker groups is asked for a share, rounded up); what comes too late waits for
     /// the next pull, and goes back after a third of the ack time-out. Errors: kInvalidArgument,
-    /// kUnavailable (no broker by the deadline), kCancelled (closed). Not from a callback or
-    /// handler of the same client.
+    /// kUnavailable (no broker by the deadline; where the route is refused, the code of that, such
+    /// as kPermissionDenied), kCancelled (closed). Not from a callback or handler of the same
+    /// client.
     Result<std::vector<Delivery>> Pull(const PullOptions& options);
     /// As above; `callback` comes on the client's callback thread, exactly once (unless the
     /// client's shutdown reports it as dropped). Not ok means that the pull was not taken, and no

@@ -68,9 +68,10 @@ private:
 
 /// One delivery in the hands of the application, which decides when and how it ends. Move-only; any
 /// thread. Exactly one decision counts, the first. A delivery that is destroyed without one,
-/// wherever that happens, is retried at once ("forgotten"); one that is destroyed while its own
-/// handler ends by an exception, is retried with the text of that exception. Until it is decided
-/// its lease is renewed, up to `SubscriptionOptions::max_processing_time`.
+/// wherever that happens, is retried at once ("forgotten"; while an exception passes through its
+/// own handler: when that has ended); one that is destroyed while its own handler ends by an
+/// exception, is retried with the text of that exception. Until it is decided its lease is renewed,
+/// up to `SubscriptionOptions::max_processing_time`.
 class Delivery {
 public:
     Delivery(Delivery&&) noexcept;
@@ -85,8 +86,9 @@ public:
     /// broker has recorded it: kNotFound when this message was no longer ours (its lease was lost:
     /// it will be or was delivered again; or decided before),
     /// kUnavailable when the connection was lost before the answer and it may or may not be
-    /// recorded, kCancelled when the client shut down first. Once shutdown has returned it is not
-    /// called any more.
+    /// recorded, kCancelled when the client shut down first. With `at_most_once` each decision but
+    /// this one is answered kFailedPrecondition. Once shutdown has returned it is not called any
+    /// more.
     void Ack(UniqueFunction<void(const Status&)> done = nullptr);
     /// `Status recorded = co_await delivery.AckAsync()`: decided when this returns, and the answer
     /// is what `done` of `Ack` is told. Of those below alike.
@@ -139,9 +141,10 @@ struct SubscriptionOptions {
     std::uint32_t parallelism = 4;
     /// Messages held here, handled or waiting. Range: [1, 65,536]; raised to `parallelism` when
     /// lower. Zero, the default, lets it follow the handlers: between two for each handler and
-    /// 1,000 in all, about as many as are begun within some tenths of a second. So what one member
-    /// of a group is too slow for is left to the others. (Deliveries that a manual handler keeps
-    /// count as begun.)
+    /// 1,000 in all (two for each handler, where that is more than 1,000), about as many as are
+    /// begun within some tenths of a second. So what one member of a group is too slow for is left
+    /// to the others. (Deliveries that a manual handler keeps count as begun.)
+    /// Each broker group may send one at least.
     std::uint32_t prefetch_count = 0;
     std::size_t prefetch_bytes = 16U << 20;  ///< Range: [64 KiB, 1 GiB].
     /// Of this member. The waits before redeliveries are those of the member whose handler failed;
@@ -182,8 +185,9 @@ struct SubscriptionOptions {
     Executor* executor = nullptr;
     /// Around the handler, the first outermost; inside the client's own filters.
     std::vector<std::shared_ptr<Filter>> filters;
+    /// Refused with a handler that takes its `Delivery`, and with `at_most_once`.
     std::shared_ptr<IdempotencyStore> idempotency;
-    /// The idempotency key of a message; its id when empty.
+    /// The idempotency key of a message; its id when empty. Stores are given "subject%group%key".
     std::function<std::string(const Message&)> idempotency_key;
     bool start_paused = false;
 };
@@ -234,8 +238,8 @@ public:
     };
     Stats stats() const;
     /// What the brokers said, for people, when this subscribed last: other members of the group ask
-    /// for other tags or have another retry policy. Each text is logged as well, once. Empty when
-    /// all agreed then; of members that came later, they are told.
+    /// for other tags or have another retry policy. Each text is logged as well, once for each
+    /// broker group. Empty when all agreed then; of members that came later, they are told.
     std::vector<std::string> warnings() const;
 
 private:

@@ -20,10 +20,10 @@ RouteState::Step RouteState::OnAnswer(Result<std::vector<BrokerGroup>> answer,
         return a.name < b.name;
     });
     again_.Recovered();
+    const bool news = groups != groups_ || !last_error_.ok();
     last_error_ = Status::Ok();
-    const bool changed = groups != groups_;
     groups_ = std::move(groups);
-    return {changed, now + refresh_};
+    return {news, now + refresh_};
 }
 
 }  // namespace qmq::internal

@@ -21,7 +21,7 @@ public:
         : refresh_(refresh), again_(backoff) {}
 
     struct Step {
-        bool changed = false;
+        bool news = false;  ///< `groups` are others than before, or known again after an error.
         TimePoint ask_again{};
     };
     Step OnAnswer(Result<std::vector<BrokerGroup>> answer, TimePoint now, Random& random);

@@ -220,7 +220,7 @@ void Router::OnAnswer(const RouteKey& key,
             line = "route of subject " + key.subject + ": " + error.ToString() +
                    (entry.state.groups().empty() ? "" : "; the known route is kept");
         }
-        if (step.changed) {
+        if (step.news) {
             groups = entry.state.groups();
         }
     }

@@ -24,7 +24,7 @@ struct RouteKey {
 class RouteWatcher {
 public:
     virtual ~RouteWatcher() = default;
-    /// The broker groups of `key`, when they have changed.
+    /// The broker groups of `key`, when they have changed or are known again after an error.
     virtual void OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) = 0;
     /// The route could not be asked for, or nobody serves it.
     virtual void OnRouteError(const RouteKey& key, const Status& status) = 0;

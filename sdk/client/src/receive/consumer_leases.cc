@@ -136,10 +136,14 @@ void ConsumerStream::OnLeasesOver(TimePoint now) {
     }
     if (released > 0) {
         Flush();
+        TellRoom();
     }
 }
 
 void ConsumerStream::LogDeadLetter(const Message& message, std::string_view why) const {
+    if (!config_.policy->has_leases()) {
+        return;  // It was acked on receipt: nothing becomes a dead letter.
+    }
     runtime_->log().Warning(DeadLetterLine(subject_, config_.request.key.group, message, why));
 }
 

@@ -70,7 +70,11 @@ void DeliveryRun::RecordAck(std::uint64_t sequence) {
 
 std::uint64_t DeliveryRun::unclaimed_count() {
     MutexLock lock(mutex_);
-    return end_ - next_;
+    std::uint64_t count = end_ - next_;
+    for (std::uint64_t sequence = next_; sequence < end_ && !gone_.empty(); ++sequence) {
+        count -= IsGone(sequence) ? 1U : 0U;
+    }
+    return count;
 }
 
 DeliveryRun::Progress DeliveryRun::TakeProgress() {

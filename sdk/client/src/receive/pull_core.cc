@@ -91,16 +91,49 @@ void PullCore::OnRuns(std::vector<std::shared_ptr<DeliveryRun>> runs) {
     Ask();
 }
 
+void PullCore::OnRoom() {
+    Served served;
+    {
+        MutexLock lock(mutex_);
+        Serve(&served);
+    }
+    Finish(std::move(served));
+    Ask();
+}
+
 void PullCore::ReleaseUnclaimed() {
     const std::uint64_t released = streams_->ReleaseUnclaimed();
     MutexLock lock(mutex_);
     handed_back_ += released;
 }
 
+std::uint64_t PullCore::HeldCount() const {
+    std::uint64_t held = 0;
+    for (const auto& stream : streams_->all()) {
+        held += stream->held_count();
+    }
+    return held;
+}
+
+/// How many of those that are ready may be handed out. Of several broker groups a little more may
+/// come than was wanted: what is over waits here until something that is out has ended.
+std::uint64_t PullCore::Room() const {
+    const std::uint64_t held = HeldCount();
+    if (held <= options_.max_unacked_count) {
+        return options_.max_unacked_count;  // With all that are ready there are no more out.
+    }
+    std::uint64_t room = options_.max_unacked_count;
+    for (const auto& run : ready_) {
+        room += run->unclaimed_count();
+    }
+    return room > held ? room - held : 0;
+}
+
 std::vector<Delivery> PullCore::Take(std::uint32_t max_messages, Served* served) {
     std::vector<Delivery> deliveries;
     DeliveryRun::Claim claim;
-    while (!ready_.empty() && deliveries.size() < max_messages) {
+    const std::uint64_t most = std::min<std::uint64_t>(max_messages, Room());
+    while (!ready_.empty() && deliveries.size() < most) {
         const std::shared_ptr<DeliveryRun> run = ready_.front();
         if (run->stream().leases_over(served->now)) {
             served->lapsed.push_back(run->shared_stream());
@@ -195,10 +228,7 @@ void PullCore::Ask() {
         for (const Request& request : requests_) {
             wanted += request.max_messages;
         }
-        std::uint64_t unacked = 0;
-        for (const auto& stream : streams) {
-            unacked += stream->held_count();
-        }
+        const std::uint64_t unacked = HeldCount();
         const std::uint64_t room =
             options_.max_unacked_count > unacked ? options_.max_unacked_count - unacked : 0;
         wanted = std::min(wanted, room);
@@ -220,13 +250,13 @@ void PullCore::Ask() {
 }
 
 Status PullCore::TimeoutStatus() const {
-    if (Status status = streams_->route_status(); !status.ok()) {
-        return status.WithContext("subject " + options_.subject);
-    }
     for (const auto& stream : streams_->current()) {
         if (stream->live()) {
-            return Status::Ok();
+            return Status::Ok();  // Also while the route cannot be asked for again.
         }
+    }
+    if (Status status = streams_->route_status(); !status.ok()) {
+        return status.WithContext("subject " + options_.subject);
     }
     return Status::Unavailable("subject " + options_.subject + ": no broker group is connected");
 }

@@ -48,7 +48,7 @@ public:
     Left Abort(const Status& why);
 
     void OnRuns(std::vector<std::shared_ptr<DeliveryRun>> runs) override;
-    void OnRoom() override { Ask(); }
+    void OnRoom() override;
     void OnReadinessChanged() override { readiness_.Changed(); }
 
 private:
@@ -74,6 +74,9 @@ private:
     Status Enqueue(const PullOptions& options, Answer answer);
     /// Serves the first request if something is there for it.
     void Serve(Served* served) QMQ_REQUIRES(mutex_);
+    /// Arrived and not ended, here or in the application's hands.
+    std::uint64_t HeldCount() const;
+    std::uint64_t Room() const QMQ_REQUIRES(mutex_);
     std::vector<Delivery> Take(std::uint32_t max_messages, Served* served) QMQ_REQUIRES(mutex_);
     void Ask();
     void OnTimeout(std::uint64_t id);

@@ -135,6 +135,7 @@ StreamBooks::Renewals StreamBooks::TakeRenewals(TimePoint give_up_before,
     renewals.items = ledger_.window.Renewals(give_up_before, error, &given_up);
     for (const SequenceRange& range : given_up) {
         renewals.given_up_count += range.count();
+        ledger_.failed_count += range.count();
         GiveUp(range);
     }
     DropFinished();

@@ -27,7 +27,8 @@ public:
              std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
         UniqueFunction(F&& callable) {  // NOLINT(google-explicit-constructor): like std::function.
         using Callable = std::decay_t<F>;
-        if constexpr (kMayBeNull<Callable>) {
+        // A function by its name is never null, and compilers warn of who asks.
+        if constexpr (kMayBeNull<Callable> && !std::is_function_v<std::remove_reference_t<F>>) {
             if (callable == nullptr) {
                 return;
             }

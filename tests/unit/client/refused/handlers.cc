@@ -19,6 +19,9 @@ void Try(qmq::Client& client, const qmq::SubscriptionOptions& options) {
     // What compiles: all forms, by name, by pointer, and with what can only be moved.
     (void)client.Subscribe(options, [](const qmq::Message&) {});
     (void)client.Subscribe(options, [](const auto&) {});
+    (void)client.Subscribe(options, [](qmq::Message) {});
+    (void)client.Subscribe(options, [](auto) {});
+    (void)client.Subscribe(options, [](const qmq::Message&, qmq::DeliveryContext&) {});
     (void)client.Subscribe(options, [](const qmq::Message&) { return qmq::HandlerOutcome::Ack(); });
     (void)client.Subscribe(options, [](qmq::Delivery delivery) { delivery.Ack(); });
     (void)client.Subscribe(options, [](qmq::Delivery&& delivery) { delivery.Ack(); });
@@ -49,6 +52,18 @@ void Try(qmq::Client& client, const qmq::SubscriptionOptions& options) {
 #endif
 #if CASE == 8  // error: a handler takes (const qmq::Message&) or (qmq::Delivery)
     (void)client.Subscribe(options, nullptr);
+#endif
+#if CASE == 9  // error: a handler of (const qmq::Message&) returns void (returning acks, throwing delivers again) or qmq::HandlerOutcome
+    (void)client.Subscribe(options, [](const qmq::Message&, qmq::DeliveryContext&) { return false; });
+#endif
+#if CASE == 10  // error: a handler takes (const qmq::Message&) or (qmq::Delivery)
+    (void)client.Subscribe(options, [](qmq::Delivery, qmq::DeliveryContext&) {});
+#endif
+#if CASE == 11  // error: a handler takes (const qmq::Message&) or (qmq::Delivery)
+    (void)client.Subscribe(options, [] {});
+#endif
+#if CASE == 12  // error: a handler takes (const qmq::Message&) or (qmq::Delivery)
+    (void)client.Subscribe(options, [](qmq::DeliveryContext&, const qmq::Message&) {});
 #endif
     // clang-format on
 }
