@@ -262,7 +262,7 @@ protected:
     std::string LeaveTheRouteUnanswered() {
         const SendFuture first = SendKeyed("first");
         Settle();
-        const std::string group = ReceiptOf(first).broker_group;
+        std::string group = ReceiptOf(first).broker_group;
         broker(group).SetHoldSends(true);
         before = SendKeyed("before");
         Settle();

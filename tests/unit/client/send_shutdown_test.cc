@@ -96,7 +96,7 @@ protected:
             threads.emplace_back([this, i, all] { SendMany(std::to_string(i), &(*all)[i]); });
         }
         many.get_future().wait();
-        const ShutdownReport report = client->Shutdown(timeout);
+        ShutdownReport report = client->Shutdown(timeout);
         for (std::thread& thread : threads) {
             thread.join();
         }
