@@ -301,6 +301,10 @@ void ClientEnd::Hurry(TimePoint until) {
             return;
         }
         end_by_ = std::min(end_by_, until);
+        changed_.NotifyAll();
+        if (stage_ < Stage::kReported) {
+            return;  // The small times begin when the members have ended.
+        }
     }
     runtime_->callbacks().Hurry(NoSoonerThan(kCallbackGrace, until));
 }
@@ -401,20 +405,19 @@ ShutdownReport ClientEnd::EndMembers() {
 }
 
 void ClientEnd::EndThreads(ShutdownReport* report) {
-    const auto end_by = [this] {
+    TimePoint end_by;
+    {
         MutexLock lock(mutex_);
-        return end_by_;
-    };
+        end_by = end_by_;
+    }
     const CallbackQueue::End callbacks =
-        runtime_->callbacks().Finish(NoSoonerThan(kCallbackGrace, end_by()));
+        runtime_->callbacks().Finish(NoSoonerThan(kCallbackGrace, end_by));
     report->callbacks_dropped = callbacks.dropped;
     report->drained = IsEmpty(*report);
     // A callback that does not return may be on a thread of the transport's.
     const bool may_hang = callbacks.stuck && runtime_->inline_callbacks();
     bool stuck = report->handlers_running > 0 || callbacks.stuck;
-    stuck = !EndTransport(may_hang ? steady_clock::now() + kStuckGrace
-                                   : NoSoonerThan(kThreadGrace, end_by())) ||
-            stuck;
+    stuck = !EndTransport(may_hang) || stuck;
     stuck = !runtime_->log().Finish(steady_clock::now() + (stuck ? kStuckGrace : kCallbackGrace)) ||
             stuck;
     runtime_->Stop(steady_clock::now() + (stuck ? kStuckGrace : kThreadGrace));
@@ -423,7 +426,7 @@ void ClientEnd::EndThreads(ShutdownReport* report) {
     report->drained = report->drained && IsEmpty(*report);
 }
 
-bool ClientEnd::EndTransport(TimePoint deadline) {
+bool ClientEnd::EndTransport(bool may_hang) {
     std::shared_ptr<Transport> transport;
     {
         MutexLock lock(mutex_);
@@ -437,25 +440,34 @@ bool ClientEnd::EndTransport(TimePoint deadline) {
         transport.reset();
         return true;
     }
-    struct Ended {
-        Mutex mutex;
-        CondVar changed;
-        bool ended QMQ_GUARDED_BY(mutex) = false;
-    };
-    const auto ended = std::make_shared<Ended>();
+    const TimePoint now = steady_clock::now();
     try {
-        std::thread([ended, runtime = runtime_, transport = std::move(transport)]() mutable {
+        // What is left behind keeps nothing of the client but its threads.
+        std::thread([self = weak_from_this(),
+                     runtime = runtime_,
+                     transport = std::move(transport)]() mutable {
             transport.reset();
-            MutexLock lock(ended->mutex);
-            ended->ended = true;
-            ended->changed.NotifyAll();
+            if (const auto end = self.lock()) {
+                MutexLock lock(end->mutex_);
+                end->transport_ended_ = true;
+                end->changed_.NotifyAll();
+            }
         }).detach();
     } catch (const std::system_error&) {
         return true;  // The system gives no thread, so it has ended on this one.
     }
-    MutexLock lock(ended->mutex);
-    return ended->changed.WaitUntil(
-        ended->mutex, deadline, [&]() QMQ_REQUIRES(ended->mutex) { return ended->ended; });
+    MutexLock lock(mutex_);
+    const auto deadline = [&]() QMQ_REQUIRES(mutex_) {
+        return may_hang ? now + kStuckGrace : std::max(now + kThreadGrace, end_by_);
+    };
+    bool hurried = true;
+    while (hurried && !transport_ended_) {
+        hurried =
+            changed_.WaitUntil(mutex_, deadline(), [&, by = deadline()]() QMQ_REQUIRES(mutex_) {
+                return transport_ended_ || deadline() < by;
+            });
+    }
+    return transport_ended_;
 }
 
 }  // namespace qmq::internal

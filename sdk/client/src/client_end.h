@@ -74,7 +74,7 @@ private:
     ShutdownReport EndMembers() QMQ_EXCLUDES(mutex_);
     void EndThreads(ShutdownReport* report) QMQ_EXCLUDES(mutex_);
     /// False when it still waits for its threads: it is left behind.
-    bool EndTransport(TimePoint deadline) QMQ_EXCLUDES(mutex_);
+    bool EndTransport(bool may_hang) QMQ_EXCLUDES(mutex_);
     void AnswerCalls(const ShutdownReport& report) QMQ_EXCLUDES(mutex_);
 
     const std::shared_ptr<ClientRuntime> runtime_;
@@ -93,6 +93,7 @@ private:
     std::vector<std::shared_ptr<AsyncCall>> calls_ QMQ_GUARDED_BY(mutex_);
     ShutdownReport report_ QMQ_GUARDED_BY(mutex_);
     TimePoint end_by_ QMQ_GUARDED_BY(mutex_) = TimePoint::max();  // Of all calls, in step 3.
+    bool transport_ended_ QMQ_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace qmq::internal

@@ -152,5 +152,21 @@ TEST_F(SubscriptionStatsTest, ItIsConnectedWhenEveryBrokerGroupOfItsRouteIs) {
     EXPECT_TRUE(subscription.stats().connected);
 }
 
+TEST_F(SubscriptionStatsTest, WhatIsGivenUpAndThenPutOffCountsOnce) {
+    SubscriptionOptions options = Consumer();
+    options.ack_timeout = seconds(30);
+    options.max_processing_time = minutes(2);
+    subscription = MakeSubscription(
+        client, options, [&](Delivery delivery) { kept.push_back(std::move(delivery)); });
+    Append(1);
+    Advance(seconds(131));
+    ASSERT_THAT(kept, SizeIs(2));
+    kept[0].Later(milliseconds(5), "late");
+    EXPECT_EQ(subscription.stats().failed_count, 1U);
+    EXPECT_EQ(subscription.stats().later_count, 0U);
+    client.Shutdown(milliseconds(0));
+    kept.clear();
+}
+
 }  // namespace
 }  // namespace qmq

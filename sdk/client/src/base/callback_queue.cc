@@ -170,7 +170,7 @@ void CallbackQueue::RunRest() {
 }
 
 void CallbackQueue::SetRestUntil() {
-    if (!inline_at_end_) {
+    if (!inline_at_end_ || &clock_ == &SystemClock()) {
         rest_until_.store(finish_by_.time_since_epoch().count(), std::memory_order_relaxed);
     }
 }

@@ -81,8 +81,8 @@ bool StreamBooks::PutOff(DeliveryRun& run, TimePoint until, AckItem& item, AckCa
     if (!policy_.has_leases()) {
         return false;  // There is nothing to give back.
     }
-    ++later_count_;
     RunPtr kept = run.Owns(item.first) ? Find(run) : nullptr;
+    later_count_ += kept != nullptr ? 1U : 0U;
     if (kept == nullptr || until == TimePoint()) {
         return false;
     }
