@@ -248,9 +248,14 @@ TEST_F(ShutdownThreadsTest, AShutdownInACallbackRunsWhatStandsBehindItInItsBatch
     auto answered = std::make_shared<std::promise<ShutdownReport>>();
     Client client = MakeClient();
     ProducerOptions options;
-    options.linger = seconds(1);
+    options.max_in_flight_frames = 1;
     Producer producer = *client.MakeProducer(options);
-    for (int i = 0; i < kCount; ++i) {
+    broker().SetHoldSends(true);
+    producer.Send(Message("s")).Detach();
+    while (broker().held_frame_count() == 0) {
+        std::this_thread::yield();
+    }
+    for (int i = 0; i < kCount; ++i) {  // Into one batch, since a frame is on its way.
         const Status sent = producer.Send(Message("s"), [&, count, answered](const SendReceipt&) {
             if (++*count == 1) {
                 answered->set_value(client.Shutdown(milliseconds(0)));
@@ -258,7 +263,8 @@ TEST_F(ShutdownThreadsTest, AShutdownInACallbackRunsWhatStandsBehindItInItsBatch
         });
         ASSERT_TRUE(sent.ok()) << sent.ToString();
     }
-    (void)producer.Flush(kLong);
+    broker().SetHoldSends(false);
+    broker().AnswerHeld();
     const ShutdownReport report = answered->get_future().get();
     EXPECT_EQ(report.callbacks_dropped, 0U);
     EXPECT_EQ(*count, kCount);
