@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <future>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -30,37 +32,41 @@ using testing::kSoon;
 constexpr std::string_view kAll = "qmq-";
 constexpr std::string_view kHandlers = "qmq-handler";
 
-/// Threads of this process whose names begin so.
-std::size_t ThreadCount(std::string_view name) {
-    std::size_t count = 0;
+using Names = std::map<std::string, std::string>;
+
+/// The names of the threads of this process by their ids.
+Names ThreadNames() {
+    Names names;
     std::error_code gone;  // A thread may end while this looks.
     for (std::filesystem::directory_iterator task("/proc/self/task", gone), end; task != end;
          task.increment(gone)) {
-        std::string text;
-        std::getline(std::ifstream(task->path() / "comm"), text);
-        count += text.starts_with(name) ? 1U : 0U;
+        std::getline(std::ifstream(task->path() / "comm"), names[task->path().filename()]);
     }
-    return count;
-}
-
-/// Waits for that: a thread takes its name, and goes, in its own time.
-::testing::AssertionResult Become(std::string_view name, std::size_t count) {
-    const auto give_up = steady_clock::now() + kSoon;
-    std::size_t seen = ThreadCount(name);
-    while (seen != count && steady_clock::now() < give_up) {
-        std::this_thread::yield();
-        seen = ThreadCount(name);
-    }
-    return seen == count ? ::testing::AssertionSuccess()
-                         : ::testing::AssertionFailure() << seen << " threads " << name;
+    return names;
 }
 
 class ThreadCountTest : public testing::ThreadsFixture {
 protected:
-    // Those of another test may be about to end.
-    void SetUp() override { ASSERT_TRUE(Become(kAll, 0)); }
     ~ThreadCountTest() override { LetGo(); }
 
+    /// Threads whose names begin so, but for those that other tests have left.
+    std::size_t ThreadCount(std::string_view name) const {
+        const Names now = ThreadNames();
+        return static_cast<std::size_t>(std::count_if(now.begin(), now.end(), [&](const auto& one) {
+            return one.second.starts_with(name) && !before_.contains(one.first);
+        }));
+    }
+    /// Waits for that: a thread takes its name, and goes, in its own time.
+    ::testing::AssertionResult Become(std::string_view name, std::size_t count) const {
+        const auto give_up = steady_clock::now() + kSoon;
+        std::size_t seen = ThreadCount(name);
+        while (seen != count && steady_clock::now() < give_up) {
+            std::this_thread::yield();
+            seen = ThreadCount(name);
+        }
+        return seen == count ? ::testing::AssertionSuccess()
+                             : ::testing::AssertionFailure() << seen << " threads " << name;
+    }
     void LetGo() {
         if (!std::exchange(let_go_, true)) {
             go_.set_value();
@@ -95,6 +101,7 @@ protected:
     const std::shared_ptr<std::atomic<int>> hung = std::make_shared<std::atomic<int>>(0);
 
 private:
+    const Names before_ = ThreadNames();
     std::promise<void> go_;
     const std::shared_future<void> went_ = go_.get_future().share();
     bool let_go_ = false;
