@@ -457,17 +457,12 @@ bool ClientEnd::EndTransport(bool may_hang) {
         return true;  // The system gives no thread, so it has ended on this one.
     }
     MutexLock lock(mutex_);
-    const auto deadline = [&]() QMQ_REQUIRES(mutex_) {
-        return may_hang ? now + kStuckGrace : std::max(now + kThreadGrace, end_by_);
-    };
-    bool hurried = true;
-    while (hurried && !transport_ended_) {
-        hurried =
-            changed_.WaitUntil(mutex_, deadline(), [&, by = deadline()]() QMQ_REQUIRES(mutex_) {
-                return transport_ended_ || deadline() < by;
-            });
-    }
-    return transport_ended_;
+    return changed_.WaitUntil(
+        mutex_,
+        [&]() QMQ_REQUIRES(mutex_) {
+            return may_hang ? now + kStuckGrace : std::max(now + kThreadGrace, end_by_);
+        },
+        [this]() QMQ_REQUIRES(mutex_) { return transport_ended_; });
 }
 
 }  // namespace qmq::internal

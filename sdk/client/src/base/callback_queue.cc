@@ -200,14 +200,10 @@ CallbackQueue::End CallbackQueue::Finish(TimePoint deadline) {
         RunRest();
         lock.Lock();
     } else {
-        bool hurried = true;
-        while (hurried && !AllHaveRun()) {
-            hurried = changed_.WaitUntil(
-                mutex_, finish_by_, [this, by = finish_by_]() QMQ_REQUIRES(mutex_) {
-                    return AllHaveRun() || finish_by_ < by;
-                });
-        }
-        end.stuck = !AllHaveRun();
+        end.stuck = !changed_.WaitUntil(
+            mutex_,
+            [this]() QMQ_REQUIRES(mutex_) { return finish_by_; },
+            [this]() QMQ_REQUIRES(mutex_) { return entries_.empty() && !draining_; });
     }
     end.stuck = end.stuck && draining_;
     finished_ = true;

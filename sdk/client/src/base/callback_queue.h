@@ -126,7 +126,6 @@ private:
     void RunMany(Task& task) noexcept QMQ_EXCLUDES(mutex_);
     void RunRest() QMQ_EXCLUDES(mutex_);
     void SetRestUntil() QMQ_REQUIRES(mutex_);
-    bool AllHaveRun() const QMQ_REQUIRES(mutex_) { return entries_.empty() && !draining_; }
     void LogThrown(const char* what) const noexcept;
 
     const ProcessMark process_;

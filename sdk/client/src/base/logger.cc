@@ -132,7 +132,6 @@ void Logger::Drain() {
 bool Logger::Finish(TimePoint deadline) {
     std::deque<Line> left;
     LogSink gone;  // Destroyed without the lock: what it captured may be anything.
-    std::unique_ptr<ThreadPool> own;
     const bool inside = CallScope::InsideCallbackOf(this);
     MutexLock lock(mutex_);
     if (!inside && (executor_ != nullptr || !scheduled_)) {
@@ -149,7 +148,7 @@ bool Logger::Finish(TimePoint deadline) {
     if (!draining_) {
         gone.swap(sink_);
     }
-    own = std::move(own_);
+    const std::unique_ptr<ThreadPool> own = std::move(own_);
     lock.Unlock();
     if (own != nullptr) {
         // Without the lock, which a thread that is about to end may still want. One whose sink does

@@ -3,6 +3,8 @@
 #include <condition_variable>
 #include <mutex>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "qmq/check.h"
 #include "qmq/clock.h"
@@ -151,10 +153,17 @@ public:
     /// Waits until `is_true()` or until `deadline`; returns the last `is_true()`, which is asked
     /// under the lock: `[this]() QMQ_REQUIRES(mutex_) { return …; }`.
     template <typename Condition>
-    bool WaitUntil(Mutex& mutex, TimePoint deadline, Condition is_true)
-        QMQ_REQUIRES(mutex) QMQ_NO_THREAD_ANALYSIS {  // The condition names its own mutex.
+    bool WaitUntil(Mutex& mutex, TimePoint deadline, Condition is_true) QMQ_REQUIRES(mutex) {
+        return WaitUntil(
+            mutex, [deadline] { return deadline; }, std::move(is_true));
+    }
+    /// As above, where `deadline()` may come nearer meanwhile: whoever brings it nearer notifies.
+    template <typename Deadline, typename Condition>
+    requires std::is_invocable_r_v<TimePoint, Deadline&>
+    bool WaitUntil(Mutex& mutex, Deadline deadline, Condition is_true)
+        QMQ_REQUIRES(mutex) QMQ_NO_THREAD_ANALYSIS {  // The two name their own mutex.
         while (!is_true()) {
-            if (!WaitUntil(mutex, deadline)) {
+            if (!WaitUntil(mutex, deadline())) {
                 return is_true();
             }
         }

@@ -82,8 +82,11 @@ bool StreamBooks::PutOff(DeliveryRun& run, TimePoint until, AckItem& item, AckCa
         return false;  // There is nothing to give back.
     }
     RunPtr kept = run.Owns(item.first) ? Find(run) : nullptr;
-    later_count_ += kept != nullptr ? 1U : 0U;
-    if (kept == nullptr || until == TimePoint()) {
+    if (kept == nullptr) {
+        return false;
+    }
+    ++later_count_;
+    if (until == TimePoint()) {
         return false;
     }
     ledger_.window.OnPutOff({item.first, item.last});
