@@ -15,7 +15,10 @@ public:
     void Ack(std::vector<AckItem> items, AckDone done) override {
         broker_->Ack(id_, std::move(items), std::move(done));
     }
-    void Close() override { broker_->CloseStream(id_, Status::Cancelled("closed")); }
+    void Close() override {
+        broker_->RunCloseHook();
+        broker_->CloseStream(id_, Status::Cancelled("closed"));
+    }
 
 private:
     std::shared_ptr<FakeBroker> broker_;
@@ -155,6 +158,20 @@ void FakeBroker::SetHoldSends(bool hold) {
 void FakeBroker::SetSendHook(SendHook hook) {
     std::lock_guard lock(mutex_);
     send_hook_ = std::move(hook);
+}
+void FakeBroker::SetCloseHook(std::function<void()> hook) {
+    std::lock_guard lock(mutex_);
+    close_hook_ = std::move(hook);
+}
+void FakeBroker::RunCloseHook() {
+    std::function<void()> hook;
+    {
+        std::lock_guard lock(mutex_);
+        hook = close_hook_;
+    }
+    if (hook) {
+        hook();
+    }
 }
 void FakeBroker::SetHoldAcks(bool hold) {
     std::lock_guard lock(mutex_);

@@ -44,6 +44,8 @@ public:
     /// Asked for each batch; nothing means "store it".
     using SendHook = std::function<std::optional<BatchReceipt>(const SendBatch&)>;
     void SetSendHook(SendHook hook);
+    /// Called when a client closes a stream, before that is so.
+    void SetCloseHook(std::function<void()> hook);
     /// Acks wait, unanswered.
     void SetHoldAcks(bool hold);
     /// Answers all acks with this instead of taking them.
@@ -132,6 +134,7 @@ private:
     void Ack(std::uint64_t stream, std::vector<AckItem> items, AckDone done);
     void ApplyAck(Stream& stream, const AckItem& item, AckReply* reply);
     void CloseStream(std::uint64_t stream, const Status& why);
+    void RunCloseHook();
     void CloseConnection(std::uint64_t connection, const Status& why);
     void CloseLocked(std::uint64_t connection, const Status& why, Calls* calls);
     void Pump(Calls* calls);
@@ -149,6 +152,7 @@ private:
     std::vector<std::string> warnings_;
     Status ack_error_;
     SendHook send_hook_;
+    std::function<void()> close_hook_;
     std::vector<StoredMessage> stored_;
     std::map<std::string, std::uint64_t> next_sequence_;
     std::map<GroupKey, Group> groups_;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <coroutine>
 #include <exception>
+#include <thread>
 #include <utility>
 
 namespace qmq::testing {
@@ -34,6 +35,12 @@ public:
     Owned& operator=(Owned&&) = delete;
     ~Owned() { Destroy(); }
     bool done() const { return handle_.promise().ended.load(std::memory_order_acquire); }
+    /// Where it ends on another thread.
+    void AwaitEnd() const {
+        while (!done()) {
+            std::this_thread::yield();
+        }
+    }
     void Destroy() {
         if (handle_ != nullptr) {
             std::exchange(handle_, nullptr).destroy();

@@ -46,12 +46,6 @@ protected:
     static std::thread::id CallbackThread(const PullConsumer& consumer) {
         return AnsweredOn(consumer, milliseconds(0), [] {});
     }
-    /// Its last step may still run where it was resumed.
-    static void AwaitEnd(const Owned& coroutine) {
-        while (!coroutine.done()) {
-            std::this_thread::yield();
-        }
-    }
 };
 
 TEST_F(AwaitThreadsTest, AfterADecisionItGoesOnOnTheCallbackThread) {
@@ -72,7 +66,7 @@ TEST_F(AwaitThreadsTest, AfterADecisionItGoesOnOnTheCallbackThread) {
     broker().SetHoldAcks(false);
     broker().Cut();
     EXPECT_EQ(resumed.get_future().get(), CallbackThread(consumer));
-    AwaitEnd(waits);
+    waits.AwaitEnd();
     EXPECT_TRUE(client.Shutdown(kLong).drained);
 }
 
@@ -95,7 +89,7 @@ TEST_F(AwaitThreadsTest, WhatItDoesThereHoldsUpCallbacks) {
     EXPECT_EQ(client.Shutdown(milliseconds(0)).callbacks_dropped, 1U);
     EXPECT_EQ(calls.count(), 0);
     go.Set();
-    AwaitEnd(waits);
+    waits.AwaitEnd();
 }
 
 TEST_F(AwaitThreadsTest, WhoEndsAPullDoesNotCallItBackItself) {

@@ -86,9 +86,7 @@ protected:
         const Owned waits = pull(std::move(consumer), &resumed);
         then();
         const std::thread::id thread = resumed.get_future().get();
-        while (!waits.done()) {
-            std::this_thread::yield();
-        }
+        waits.AwaitEnd();
         return thread;
     }
     /// A thread that waits in a pull, and has asked for its message.

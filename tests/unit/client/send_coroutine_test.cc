@@ -186,17 +186,6 @@ TEST_F(SendCoroutineTest, AnExecutorThatDropsWhatItTookLeavesNobodyWaiting) {
     EXPECT_TRUE(one.done());
 }
 
-/// A coroutine that frees itself where it ends.
-struct Free {
-    struct promise_type {
-        Free get_return_object() { return {}; }
-        std::suspend_never initial_suspend() { return {}; }
-        std::suspend_never final_suspend() noexcept { return {}; }
-        void return_void() {}
-        void unhandled_exception() { std::terminate(); }
-    };
-};
-
 // With `inline_callbacks` coroutines were resumed on the transport's thread.
 TEST(SendCoroutineThreadsTest, ACoroutineIsNeverResumedOnATransportsThread) {
     ThreadPool transport_threads{{1, 1U << 20, "transport"}};
@@ -205,10 +194,6 @@ TEST(SendCoroutineThreadsTest, ACoroutineIsNeverResumedOnATransportsThread) {
     std::promise<std::thread::id> transport;
     transport_threads.Post([&] { transport.set_value(std::this_thread::get_id()); });
     const std::thread::id transport_thread = transport.get_future().get();
-    struct {
-        std::atomic<int> resumed{0};
-        std::atomic<int> on_transport{0};
-    } seen;
     ClientOptions options;
     options.uri = "fake:";
     options.app_code = "test";
@@ -216,17 +201,16 @@ TEST(SendCoroutineThreadsTest, ACoroutineIsNeverResumedOnATransportsThread) {
     options.inline_callbacks = true;
     Client client = *Client::Create(std::move(options));
     Producer producer = *client.MakeProducer();
-    const auto send = [](Producer to, auto* into, std::thread::id never) -> Free {
-        (void)co_await to.Send(Message("s"));
-        into->on_transport += static_cast<int>(std::this_thread::get_id() == never);
-        ++into->resumed;
-        into->resumed.notify_one();
-    };
     for (int i = 0; i < 200; ++i) {
-        send(producer, &seen, transport_thread);
-        seen.resumed.wait(i);  // Each alone: its answer races with its suspension.
+        std::promise<std::thread::id> resumed;
+        const auto send = [](Producer to, std::promise<std::thread::id>* on) -> Owned {
+            (void)co_await to.Send(Message("s"));
+            on->set_value(std::this_thread::get_id());
+        };
+        const Owned one = send(producer, &resumed);
+        ASSERT_NE(resumed.get_future().get(), transport_thread);
+        one.AwaitEnd();
     }
-    EXPECT_EQ(seen.on_transport.load(), 0);
 }
 
 // `await_suspend` used the future's state after the coroutine could have run on another thread, and
@@ -241,6 +225,15 @@ TEST(SendCoroutineThreadsTest, ACoroutineMayEndBeforeItsSuspensionReturns) {
     options.transports = {cluster.factory()};
     Client client = *Client::Create(std::move(options));
     Producer producer = *client.MakeProducer();
+    struct Free {
+        struct promise_type {
+            Free get_return_object() { return {}; }
+            std::suspend_never initial_suspend() { return {}; }
+            std::suspend_never final_suspend() noexcept { return {}; }
+            void return_void() {}
+            void unhandled_exception() { std::terminate(); }
+        };
+    };
     std::atomic<int> ended{0};
     const auto send = [](Producer to, std::atomic<int>* count) -> Free {
         (void)co_await to.Send(Message("s"));

@@ -1,15 +1,10 @@
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <chrono>
-#include <string_view>
 #include <thread>
 #include <utility>
 
-#include "qmq/client.h"
-
-#include "tests/support/fake_transport.h"
+#include "tests/unit/client/threads_fixture.h"
 
 namespace qmq::testing {
 
@@ -28,24 +23,13 @@ bool Await(F&& is_true) {
     return true;
 }
 
-/// A client with threads of its own, and a scripted cluster of one broker group "a" that answers on
-/// another thread.
-class SendThreadsFixture : public ::testing::Test {
+/// `ThreadsFixture` for sends: handlers have the subject "in".
+class SendThreadsFixture : public ThreadsFixture {
 protected:
-    SendThreadsFixture() { cluster.AddBroker("a"); }
-
-    ClientOptions Options() {
-        ClientOptions options;
-        options.uri = "fake:";
-        options.app_code = "test";
-        options.transports = {cluster.factory()};
-        options.log = [](LogLevel, std::string_view) {};
-        return options;
-    }
     Client MakeClient(bool inline_callbacks = false) {
         ClientOptions options = Options();
         options.inline_callbacks = inline_callbacks;
-        return *Client::Create(std::move(options));
+        return ThreadsFixture::MakeClient(std::move(options));
     }
     static Producer Blocking(Client& client, std::size_t max_pending_count) {
         ProducerOptions options;
@@ -55,16 +39,10 @@ protected:
         return *client.MakeProducer(options);
     }
     static SubscriptionOptions Consumer() {
-        SubscriptionOptions options;
+        SubscriptionOptions options = ThreadsFixture::Consumer();
         options.subject = "in";
-        options.group = "g";
-        options.start = StartPosition::kEarliest;
         return options;
     }
-    FakeBroker& broker() { return cluster.broker("a"); }
-
-    ThreadPool transport_threads{{1, 1U << 20, "transport"}};
-    FakeCluster cluster{&transport_threads};
 };
 
 }  // namespace qmq::testing

@@ -101,19 +101,22 @@ protected:
         EXPECT_EQ(statuses[1].code(), StatusCode::kFailedPrecondition) << statuses[1];
         EXPECT_EQ(statuses[2].code(), StatusCode::kResourceExhausted) << statuses[2];
     }
+    void ExpectRefusedInACallback(Client& client, Producer& producer) {
+        const Told told = MakeTold();
+        EXPECT_TRUE(producer
+                        .Send(Message("t"),
+                              [this, told, full = Blocking(client, 1)](const SendReceipt&) mutable {
+                                  told->set_value(WaitForEverything(full));
+                              })
+                        .ok());
+        ExpectRefused(told);
+    }
 };
 
 TEST_F(SendWaitsTest, AnInlineCallbackDoesNotWaitAndAHandlerBesideItDoes) {
     Client client = MakeClient(true);
     Producer producer = Blocking(client, 100);
-    const Told told = MakeTold();
-    EXPECT_TRUE(producer
-                    .Send(Message("t"),
-                          [this, told, full = Blocking(client, 1)](const SendReceipt&) mutable {
-                              told->set_value(WaitForEverything(full));
-                          })
-                    .ok());
-    ExpectRefused(told);
+    ExpectRefusedInACallback(client, producer);
     const auto handled = std::make_shared<std::promise<SendReceipt>>();
     const auto subscription = client.Subscribe(Consumer(), [=](const Message&) mutable {
         handled->set_value(producer.Send(Message("out")).Get());
@@ -150,14 +153,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_P(SendWaitsRuntimeTest, ACallbackDoesNotWait) {
     Client client = MakeClientOnGiven();
     Producer producer = Blocking(client, 100);
-    const Told told = MakeTold();
-    EXPECT_TRUE(producer
-                    .Send(Message("t"),
-                          [this, told, full = Blocking(client, 1)](const SendReceipt&) mutable {
-                              told->set_value(WaitForEverything(full));
-                          })
-                    .ok());
-    ExpectRefused(told);
+    ExpectRefusedInACallback(client, producer);
 }
 
 TEST_P(SendWaitsRuntimeTest, AHandlerDoesNotWait) {

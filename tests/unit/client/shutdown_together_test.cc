@@ -180,88 +180,14 @@ TEST_F(ShutdownTogetherTest, AShorterOneWaitsForNoTransportThatTheLongerOneWould
     LetGo();
 }
 
-/// Its streams take longer to close than callbacks that are owed get.
-class SlowStream final : public DeliveryStream {
-public:
-    explicit SlowStream(std::unique_ptr<DeliveryStream> inner) : inner_(std::move(inner)) {}
-    void Grant(Credit credit) override { inner_->Grant(credit); }
-    void Ack(std::vector<AckItem> items, AckDone done) override {
-        inner_->Ack(std::move(items), std::move(done));
-    }
-    void Close() override {
-        std::this_thread::sleep_for(milliseconds(300));
-        inner_->Close();
-    }
-
-private:
-    const std::unique_ptr<DeliveryStream> inner_;
-};
-
-class SlowConnection final : public BrokerConnection {
-public:
-    explicit SlowConnection(std::unique_ptr<BrokerConnection> inner) : inner_(std::move(inner)) {}
-    void Send(std::vector<SendBatch> batches, SendDone done) override {
-        inner_->Send(std::move(batches), std::move(done));
-    }
-    std::unique_ptr<DeliveryStream> Subscribe(SubscribeRequest request,
-                                              std::shared_ptr<DeliveryListener> listener) override {
-        return std::make_unique<SlowStream>(
-            inner_->Subscribe(std::move(request), std::move(listener)));
-    }
-    void ListSubjects(UniqueFunction<void(Result<std::vector<SubjectInfo>>)> done) override {
-        inner_->ListSubjects(std::move(done));
-    }
-    void ListGroups(std::string subject,
-                    UniqueFunction<void(Result<std::vector<GroupInfo>>)> done) override {
-        inner_->ListGroups(std::move(subject), std::move(done));
-    }
-    void ResetGroup(std::string subject,
-                    std::string group,
-                    StartPosition to,
-                    UniqueFunction<void(Status)> done) override {
-        inner_->ResetGroup(std::move(subject), std::move(group), to, std::move(done));
-    }
-
-private:
-    const std::unique_ptr<BrokerConnection> inner_;
-};
-
-class SlowTransport final : public Transport, public TransportFactory {
-public:
-    explicit SlowTransport(std::shared_ptr<TransportFactory> factory)
-        : factory_(std::move(factory)) {}
-    explicit SlowTransport(std::unique_ptr<Transport> inner) : inner_(std::move(inner)) {}
-    std::vector<std::string> Schemes() const override { return factory_->Schemes(); }
-    Result<std::unique_ptr<Transport>> Make(const std::string& uri,
-                                            const TransportContext& context) override {
-        return std::unique_ptr<Transport>(
-            std::make_unique<SlowTransport>(*factory_->Make(uri, context)));
-    }
-    void Discover(DiscoverRequest request,
-                  TimePoint deadline,
-                  UniqueFunction<void(Result<Route>)> done) override {
-        inner_->Discover(std::move(request), deadline, std::move(done));
-    }
-    std::unique_ptr<BrokerConnection> Connect(
-        const BrokerGroup& group, std::shared_ptr<ConnectionListener> listener) override {
-        return std::make_unique<SlowConnection>(inner_->Connect(group, std::move(listener)));
-    }
-
-private:
-    const std::shared_ptr<TransportFactory> factory_;
-    const std::unique_ptr<Transport> inner_;
-};
-
 // They had what was left of 200 ms from the deadline.
 TEST_F(ShutdownTogetherTest, CallbacksHaveTheirTimeHoweverLongTheConnectionsTakeToEnd) {
-    ClientOptions options = Options();
-    options.transports = {std::make_shared<SlowTransport>(cluster.factory())};
-    Client other = MakeClient(options);
-    Producer sends = *other.MakeProducer();
+    // Longer than callbacks that are owed get.
+    broker().SetCloseHook([] { std::this_thread::sleep_for(milliseconds(300)); });
     const auto began = std::make_shared<std::promise<void>>();
     SubscriptionOptions one = Consumer();
     one.parallelism = 1;
-    const Subscription runs = *other.Subscribe(one, [began, went = went](const Message&) {
+    subscription = *client.Subscribe(one, [began, went = went](const Message&) {
         began->set_value();
         went.wait();  // So that the end closes its stream, and not the handler.
     });
@@ -269,12 +195,12 @@ TEST_F(ShutdownTogetherTest, CallbacksHaveTheirTimeHoweverLongTheConnectionsTake
     began->get_future().wait();
     broker().SetHoldSends(true);
     for (int i = 0; i < 20; ++i) {
-        (void)sends.Send(Message("t"), [count = called](const SendReceipt&) { ++*count; });
+        (void)producer.Send(Message("t"), [count = called](const SendReceipt&) { ++*count; });
     }
     while (broker().held_frame_count() == 0) {
         std::this_thread::yield();
     }
-    EXPECT_EQ(other.Shutdown(milliseconds(0)).callbacks_dropped, 0U);
+    EXPECT_EQ(client.Shutdown(milliseconds(0)).callbacks_dropped, 0U);
     EXPECT_EQ(*called, 20);
     LetGo();
 }

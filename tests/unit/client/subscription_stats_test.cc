@@ -27,6 +27,18 @@ class SubscriptionStatsTest : public testing::ClientFixture {
 protected:
     SubscriptionStatsTest() : client(MakeClient()) {}
 
+    /// Keeps a message beyond its processing time, and the same when it comes again.
+    void GiveOneUp() {
+        SubscriptionOptions options = Consumer();
+        options.ack_timeout = seconds(30);
+        options.max_processing_time = minutes(2);
+        subscription = MakeSubscription(
+            client, options, [&](Delivery delivery) { kept.push_back(std::move(delivery)); });
+        Append(1);
+        Advance(seconds(131));
+        ASSERT_THAT(kept, SizeIs(2));
+    }
+
     Client client;
     Subscription subscription;
     std::vector<Delivery> kept;
@@ -120,14 +132,7 @@ TEST_F(SubscriptionStatsTest, SoIsEachDecisionAboutADelivery) {
 }
 
 TEST_F(SubscriptionStatsTest, WhatIsGivenUpIsRetriedAndCountsAsThat) {
-    SubscriptionOptions options = Consumer();
-    options.ack_timeout = seconds(30);
-    options.max_processing_time = minutes(2);
-    subscription = MakeSubscription(
-        client, options, [&](Delivery delivery) { kept.push_back(std::move(delivery)); });
-    Append(1);
-    Advance(seconds(131));
-    ASSERT_THAT(kept, SizeIs(2));
+    ASSERT_NO_FATAL_FAILURE(GiveOneUp());
     EXPECT_EQ(kept[1].message().attempt(), 2U);
     EXPECT_EQ(subscription.stats().failed_count, 1U);
     client.Shutdown(milliseconds(0));
@@ -153,14 +158,7 @@ TEST_F(SubscriptionStatsTest, ItIsConnectedWhenEveryBrokerGroupOfItsRouteIs) {
 }
 
 TEST_F(SubscriptionStatsTest, WhatIsGivenUpAndThenPutOffCountsOnce) {
-    SubscriptionOptions options = Consumer();
-    options.ack_timeout = seconds(30);
-    options.max_processing_time = minutes(2);
-    subscription = MakeSubscription(
-        client, options, [&](Delivery delivery) { kept.push_back(std::move(delivery)); });
-    Append(1);
-    Advance(seconds(131));
-    ASSERT_THAT(kept, SizeIs(2));
+    ASSERT_NO_FATAL_FAILURE(GiveOneUp());
     kept[0].Later(milliseconds(5), "late");
     EXPECT_EQ(subscription.stats().failed_count, 1U);
     EXPECT_EQ(subscription.stats().later_count, 0U);
