@@ -80,8 +80,7 @@ TEST_F(GrpcClientEndTest, ShutdownReturnsAlthoughAnInlineCallbackDoesNot) {
     go.set_value();
 }
 
-// A child of fork() that called Shutdown, or left by exit() with a static client, hung for ever;
-// its new client found no route.
+// A child of fork() that called Shutdown, or left by exit() with a static client, hung for ever.
 TEST_F(GrpcClientEndTest, AForkedChildLeavesTheClientAloneAndIsToldWhatToDo) {
     QMQ_SKIP_UNLESS_CHILD_MAY_ALLOCATE();
     std::optional<Client> client(std::move(*Client::Create(Options())));
@@ -89,8 +88,7 @@ TEST_F(GrpcClientEndTest, AForkedChildLeavesTheClientAloneAndIsToldWhatToDo) {
     ASSERT_TRUE(producer.Send(Message("s")).Get().ok());
     EXPECT_EQ(InChild([&] {
                   const bool refused = IsForkRefusal(producer.Send(Message("s")).Get().status) &&
-                                       IsForkRefusal(client->Shutdown(milliseconds(500)).status) &&
-                                       IsForkRefusal(Client::Create(Options()).status());
+                                       IsForkRefusal(client->Shutdown(milliseconds(500)).status);
                   client.reset();
                   return refused ? 7 : 1;
               }),
@@ -98,6 +96,19 @@ TEST_F(GrpcClientEndTest, AForkedChildLeavesTheClientAloneAndIsToldWhatToDo) {
     EXPECT_TRUE(producer.Send(Message("s")).Get().ok());
     EXPECT_TRUE(client->Shutdown(kPatience).drained);
 }
+
+// ThreadSanitizer ends a child that starts threads, as `Create` does before it asks the transport.
+#if !defined(__SANITIZE_THREAD__)
+// The new client of a child found no route.
+TEST_F(GrpcClientEndTest, AClientOfAForkedChildIsRefusedAndToldWhatToDo) {
+    QMQ_SKIP_UNLESS_CHILD_MAY_ALLOCATE();
+    Client client = std::move(*Client::Create(Options()));
+    ASSERT_TRUE(client.MakeProducer()->Send(Message("s")).Get().ok());
+    EXPECT_EQ(InChild([&] { return IsForkRefusal(Client::Create(Options()).status()) ? 7 : 1; }),
+              7);
+    EXPECT_TRUE(client.Shutdown(kPatience).drained);
+}
+#endif
 
 }  // namespace
 }  // namespace qmq
