@@ -23,15 +23,18 @@ struct ThreadPool::State {
 
     ThreadPoolOptions options;
     std::mutex mutex;
-    std::condition_variable wake;
+    std::condition_variable wake;                        // Of the sleeping ones, and of `Stop`.
+    std::condition_variable keeper_wake;                 // Of the one that keeps the timers.
     std::deque<Task> queue;                              // guarded by mutex
     std::map<TimerKey, Task> timers;                     // guarded by mutex
     std::unordered_map<TimerId, TimePoint> timer_times;  // guarded by mutex
     TimerId next_timer = 1;                              // guarded by mutex
-    std::size_t sleeping = 0;                            // guarded by mutex
-    bool timer_keeper = false;         // guarded by mutex; one sleeper waits for the next timer
-    bool stopped = false;              // guarded by mutex
-    std::vector<bool> ended;           // guarded by mutex; by thread
+    std::size_t sleeping = 0;    // guarded by mutex; those that keep no timers
+    std::size_t called = 0;      // guarded by mutex; of the sleeping ones, and not awake yet
+    bool has_keeper = false;     // guarded by mutex; one more sleeps, until the next timer is due
+    bool keeper_called = false;  // guarded by mutex
+    bool stopped = false;        // guarded by mutex
+    std::vector<bool> ended;     // guarded by mutex; by thread
     std::vector<std::thread> threads;  // guarded by mutex
 
     /// The next task, or an empty one when the pool has stopped. Waits for one.
@@ -45,15 +48,13 @@ struct ThreadPool::State {
                 timers.begin()->first.first <= std::chrono::steady_clock::now()) {
                 auto due = timers.extract(timers.begin());
                 timer_times.erase(due.key().second);
-                WakeAnother(lock);
+                SeeToTimers();
                 return std::move(due.mapped());
             }
             if (!queue.empty()) {
                 Task task = std::move(queue.front());
                 queue.pop_front();
-                if (!timer_keeper) {
-                    WakeAnother(lock);
-                }
+                SeeToTimers();
                 return task;
             }
             Sleep(lock);
@@ -61,24 +62,39 @@ struct ThreadPool::State {
     }
 
     void Sleep(std::unique_lock<std::mutex>& lock) {
-        ++sleeping;
-        if (!timers.empty() && !timer_keeper) {
-            timer_keeper = true;
+        if (!timers.empty() && !has_keeper) {
+            has_keeper = true;
             // A copy: the timer may be cancelled, and its key freed, while this thread waits.
             const TimePoint due = timers.begin()->first.first;
-            wake.wait_until(lock, due);
-            timer_keeper = false;
-        } else {
-            wake.wait(lock);
+            keeper_wake.wait_until(lock, due, [this] { return keeper_called || stopped; });
+            has_keeper = keeper_called = false;
+            return;
         }
+        ++sleeping;
+        wake.wait(lock, [this] { return called > 0 || stopped; });
         --sleeping;
+        called -= static_cast<std::size_t>(called > 0);
     }
 
-    /// Whoever may have kept the timers goes off to work: somebody else keeps them, if there is a
-    /// sleeper.
-    void WakeAnother(std::unique_lock<std::mutex>& /*held*/) {
-        if (sleeping > 0 && (!queue.empty() || !timers.empty())) {
-            wake.notify_one();
+    /// Calls a thread that sleeps, and rather one that keeps no timers: its place would have to be
+    /// taken by another one. The caller notifies what this returns; null when all are at work.
+    std::condition_variable* CallOne() {
+        if (sleeping > called) {
+            ++called;
+            return &wake;
+        }
+        if (has_keeper && !keeper_called) {
+            keeper_called = true;
+            return &keeper_wake;
+        }
+        return nullptr;
+    }
+
+    /// The calling thread, which may have kept the timers, goes off to work: another one keeps
+    /// them, if one sleeps.
+    void SeeToTimers() {
+        if (!timers.empty() && !has_keeper && sleeping > called) {
+            CallOne()->notify_one();
         }
     }
 
@@ -158,6 +174,7 @@ bool ThreadPool::Stop(TimePoint deadline) {
     dropped_timers.swap(state_->timers);
     state_->timer_times.clear();
     state_->wake.notify_all();
+    state_->keeper_wake.notify_all();
     // What the tasks hold may call us: it goes without the lock.
     lock.unlock();
     dropped.clear();
@@ -186,24 +203,24 @@ bool ThreadPool::Stop(TimePoint deadline) {
 
 bool ThreadPool::Post(Task task) {
     State& state = *state_;
-    bool wake = false;
+    std::condition_variable* wake = nullptr;
     {
         const std::lock_guard lock(state.mutex);
         if (state.stopped || state.queue.size() >= state.options.max_queued_count) {
             return false;
         }
         state.queue.push_back(std::move(task));
-        wake = state.sleeping > 0;
+        wake = state.CallOne();
     }
-    if (wake) {
-        state.wake.notify_one();
+    if (wake != nullptr) {
+        wake->notify_one();
     }
     return true;
 }
 
 TimerId ThreadPool::PostAt(TimePoint when, Task task) {
     State& state = *state_;
-    bool first = false;
+    std::condition_variable* wake = nullptr;
     TimerId timer = 0;
     {
         const std::lock_guard lock(state.mutex);
@@ -214,12 +231,17 @@ TimerId ThreadPool::PostAt(TimePoint when, Task task) {
         const auto placed =
             state.timers.emplace(State::TimerKey{when, timer}, std::move(task)).first;
         state.timer_times.emplace(timer, when);
-        first = placed == state.timers.begin() && state.sleeping > 0;
+        if (placed == state.timers.begin()) {
+            if (state.has_keeper) {  // It has to sleep anew.
+                state.keeper_called = true;
+                wake = &state.keeper_wake;
+            } else {
+                wake = state.CallOne();
+            }
+        }
     }
-    if (first) {
-        // All of them: the one that keeps the timers has to sleep anew, and we do not know which it
-        // is.
-        state.wake.notify_all();
+    if (wake != nullptr) {
+        wake->notify_one();
     }
     return timer;
 }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <future>
+#include <latch>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -111,6 +112,24 @@ TEST(ThreadPoolTest, ATaskThatDoesNotReturnHoldsUpNoTimerWhileAThreadIsFree) {
             returned.set_value();
         });
         returned.get_future().wait();
+    }
+}
+
+// The thread that keeps the timers is called last, and called all the same.
+TEST(ThreadPoolTest, TasksThatWaitForEachOtherHaveEveryThreadAlsoTheOneThatKeepsTimers) {
+    constexpr std::ptrdiff_t kThreads = 3;
+    for (int i = 0; i < 100; ++i) {
+        std::latch all(kThreads);
+        std::latch gone(kThreads);
+        ThreadPool pool({.threads = kThreads});
+        pool.PostAt(SystemClock().Now() + std::chrono::hours(1), [] {});
+        for (std::ptrdiff_t task = 0; task < kThreads; ++task) {
+            ASSERT_TRUE(pool.Post([&all, &gone] {
+                all.arrive_and_wait();
+                gone.count_down();
+            }));
+        }
+        gone.wait();
     }
 }
 
