@@ -396,6 +396,10 @@ std::string EncodeRetry(std::string_view body,
     return batch;
 }
 
+Status ValidateMessage(const Message& message, std::size_t* encoded_bytes) {
+    return internal::MessageAccess::Validate(message, encoded_bytes);
+}
+
 namespace internal {
 
 MessageFields MessageAccess::Fields(const Message& message) {

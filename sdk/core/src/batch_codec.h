@@ -76,6 +76,8 @@ struct MessageSource {
 /// The door to `Message` for the codec.
 struct MessageAccess {
     static MessageFields Fields(const Message& message);
+    /// `Message::Validate`; when it says ok, `*encoded_bytes` is what `encoded_bytes()` says.
+    static Status Validate(const Message& message, std::size_t* encoded_bytes);
     /// Makes an empty `message` the received one.
     static void SetReceived(const std::shared_ptr<const MessageSource>& source,
                             const MessageHead& head,

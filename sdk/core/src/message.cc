@@ -35,16 +35,17 @@ bool LiesIn(std::string_view view, std::string_view owner) {
     return !before(view.data(), owner.data()) && before(view.data(), owner.data() + owner.size());
 }
 
+bool IsGoodName(std::string_view name) {
+    return !name.empty() && name.size() <= Message::kMaxNameBytes && internal::IsUtf8(name);
+}
+
+/// What is wrong with a name that is not good.
 std::string NameError(std::string_view what, std::string_view name) {
-    const bool small = !name.empty() && name.size() <= Message::kMaxNameBytes;
-    if (small && internal::IsUtf8(name)) {
-        return {};
-    }
     if (name.empty()) {
         return std::string(what) + " is empty";
     }
     std::string error = std::string(what) + " " + Quote(name);
-    if (small) {
+    if (name.size() <= Message::kMaxNameBytes) {
         return error.append(" is not UTF-8");
     }
     return error.append(" has ")
@@ -195,8 +196,8 @@ Message& Message::SetId(std::string id) {
 }
 
 Message& Message::SetText(std::string_view name, PropertyKind kind, std::string_view text) {
-    if (const std::string error = NameError("property name", name); !error.empty()) {
-        Fail(error);
+    if (!IsGoodName(name)) {
+        Fail(NameError("property name", name));
         return *this;
     }
     if (internal::IsReservedName(name)) {
@@ -276,8 +277,8 @@ std::vector<Property> Message::properties() const {
 }
 
 Message& Message::AddTag(std::string_view tag) {
-    if (const std::string error = NameError("tag", tag); !error.empty()) {
-        Fail(error);
+    if (!IsGoodName(tag)) {
+        Fail(NameError("tag", tag));
         return *this;
     }
     if (HasTag(tag)) {
@@ -289,12 +290,15 @@ Message& Message::AddTag(std::string_view tag) {
         return *this;
     }
     const auto keep = source_;
-    const std::string own_tag(tag);  // Perhaps a view into the tags, which now move.
     std::string& tags = Mutable().tags;
+    if (LiesIn(tag, tags)) {
+        const std::string own_tag(tag);  // The tags now move.
+        return AddTag(own_tag);
+    }
     const std::size_t begin = tags.size();
-    tags.resize(begin + 2 + own_tag.size());
-    char* to = internal::Store(tags.data() + begin, static_cast<std::uint16_t>(own_tag.size()));
-    internal::StoreBytes(to, own_tag);
+    tags.resize(begin + 2 + tag.size());
+    char* to = internal::Store(tags.data() + begin, static_cast<std::uint16_t>(tag.size()));
+    internal::StoreBytes(to, tag);
     ++tag_count_;
     return *this;
 }
@@ -315,7 +319,7 @@ std::vector<std::string_view> Message::tags() const {
 }
 
 bool Message::HasTag(NameView tag) const {
-    return TagsContain(Parts().tags, tag);
+    return TagsContain(own_ ? own_->tags : views_.tags, tag);
 }
 
 Message& Message::SetBody(std::string body) {
@@ -337,8 +341,8 @@ Message& Message::SetOrderingKey(const char* key) {
 }
 
 Message& Message::SetOrderingKey(std::string_view key) {
-    if (const std::string error = NameError("ordering key", key); !error.empty()) {
-        Fail(error);
+    if (!IsGoodName(key)) {
+        Fail(NameError("ordering key", key));
         return *this;
     }
     const auto keep = source_;
@@ -376,16 +380,22 @@ std::string Message::last_error() const {
 }
 
 Status Message::Validate() const {
-    if (!error_.ok()) {
-        return error_;
+    std::size_t bytes = 0;
+    return internal::MessageAccess::Validate(*this, &bytes);
+}
+
+Status internal::MessageAccess::Validate(const Message& message, std::size_t* encoded_bytes) {
+    if (!message.error_.ok()) {
+        return message.error_;
     }
-    if (subject().empty()) {
+    if (message.subject().empty()) {
         return Status::InvalidArgument("the message has no subject; make it with one");
     }
-    if (const std::size_t bytes = encoded_bytes(); bytes > kMaxMessageBytes) {
-        return Status::InvalidArgument("the message has " + std::to_string(bytes) +
+    *encoded_bytes = message.encoded_bytes();
+    if (*encoded_bytes > Message::kMaxMessageBytes) {
+        return Status::InvalidArgument("the message has " + std::to_string(*encoded_bytes) +
                                        " bytes as it travels; at most " +
-                                       std::to_string(kMaxMessageBytes) + " are allowed");
+                                       std::to_string(Message::kMaxMessageBytes) + " are allowed");
     }
     return Status::Ok();
 }

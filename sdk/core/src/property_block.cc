@@ -160,25 +160,18 @@ void EraseProperty(std::string_view name, std::string& block) {
     }
 }
 
-bool PropertyNames::MayHave(std::string_view name, std::string_view block) {
-    constexpr std::size_t kLarge = 1'024;
+bool PropertyNames::Look(std::string_view name, std::string_view block) {
     if (hashes_ == nullptr) {
-        if (block.size() < kLarge) {
-            return true;
-        }
         hashes_ = std::make_unique<std::unordered_set<std::size_t>>();
         PropertyReader reader(block);
         while (const std::optional<Property> property = reader.Next()) {
-            Add(property->name);
+            AddKnown(property->name);
         }
     }
     return hashes_->contains(std::hash<std::string_view>()(name));
 }
 
-void PropertyNames::Add(std::string_view name) {
-    if (hashes_ == nullptr) {
-        return;
-    }
+void PropertyNames::AddKnown(std::string_view name) {
     hashes_->insert(std::hash<std::string_view>()(name));
     // A part goes with the text that it is a part of.
     if (const std::size_t marker = name.rfind(kPartMarker); marker != std::string_view::npos) {

@@ -68,11 +68,22 @@ public:
 
     /// Whether `EraseProperty(name)` could find anything in `block`. Learns the names of `block`
     /// when it has become large; from then on it is told of every change.
-    bool MayHave(std::string_view name, std::string_view block);
-    void Add(std::string_view name);
+    bool MayHave(std::string_view name, std::string_view block) {
+        return hashes_ == nullptr && block.size() < kLarge ? !block.empty() : Look(name, block);
+    }
+    void Add(std::string_view name) {
+        if (hashes_ != nullptr) {
+            AddKnown(name);
+        }
+    }
     void Remove(std::string_view name);
 
 private:
+    static constexpr std::size_t kLarge = 1'024;
+
+    bool Look(std::string_view name, std::string_view block);
+    void AddKnown(std::string_view name);
+
     std::unique_ptr<std::unordered_set<std::size_t>> hashes_;  // Null: not known.
 };
 

@@ -51,6 +51,10 @@ std::uint32_t TagBit(std::string_view tag);
 std::uint32_t TagMask(const MessageHead& head);
 bool HeadHasTag(const MessageHead& head, std::string_view tag);
 
+/// `message.Validate()`; when it says ok, `*encoded_bytes` is `message.encoded_bytes()`, which it
+/// has counted in any case.
+Status ValidateMessage(const Message& message, std::size_t* encoded_bytes);
+
 /// Writes `message` as a batch has it, for `BatchBuilder::AddEncoded`: with `id` when it has none
 /// of its own, and `now` when it has no creation time. The caller has checked `message.Validate()`;
 /// `to` has room for `message.encoded_bytes()`, and an `id` that is needed has
