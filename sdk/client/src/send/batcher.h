@@ -24,7 +24,7 @@ namespace qmq::internal {
 /// message into the open batch or, where many are open, into the stage, and closes batches. It
 /// knows nothing of broker groups, and charges the budget for the memory that it uses.
 ///
-/// Under the producer's lock, but for `many` and `PrefetchSlot`.
+/// Under the producer's lock, but for `many`, `PrefetchSlot` and what `SpareParts` says.
 class Batcher {
 public:
     /// A message that is taken.

@@ -8,6 +8,7 @@ void Deadlines::Add(const BatchPtr& batch) {
     // Mostly the latest deadline of all.
     batch->outstanding = outstanding_.emplace_hint(
         outstanding_.end(), std::pair(batch->machine.deadline(), batch->id), batch);
+    earlier_ = earlier_ || batch->outstanding == outstanding_.begin();
     SubjectDetails& subject = batch->subject->details->subject();
     ++subject.outstanding;
     subject.idle = false;
@@ -32,6 +33,7 @@ void Deadlines::Remove(PendingBatch& batch) {
 void Deadlines::Wait(const BatchPtr& batch, TimePoint when) {
     batch->place = PendingBatch::Place::kWaiting;
     batch->waiting = waiting_.emplace(when, batch);
+    earlier_ = earlier_ || batch->waiting == waiting_.begin();
 }
 
 BatchPtr Deadlines::Due(TimePoint now) {

@@ -45,6 +45,8 @@ public:
         TimePoint earliest = empty() ? TimePoint::max() : outstanding_.begin()->first.first;
         return waiting_.empty() ? earliest : std::min(earliest, waiting_.begin()->first);
     }
+    /// Whether that may have come nearer since this was last asked.
+    bool TakeEarlier() { return std::exchange(earlier_, false); }
 
     template <typename F>
     void ForEach(F&& call) const {
@@ -64,6 +66,7 @@ private:
     PendingBatch::Waiting waiting_;
     std::vector<Flush*> flushes_;
     bool flushed_ = false;
+    bool earlier_ = false;
 };
 
 }  // namespace qmq::internal

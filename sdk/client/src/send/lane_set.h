@@ -100,6 +100,7 @@ public:
     /// When `OnTime` is due, as far as something has changed since this was last asked.
     /// `TimePoint::max()`: nothing is, or it is known.
     TimePoint TakeDue() { return std::exchange(due_, TimePoint::max()); }
+    bool has_due() const { return due_ != TimePoint::max(); }
 
     // Sending.
 

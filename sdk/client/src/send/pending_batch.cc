@@ -74,12 +74,6 @@ void MoveStaged(PendingBatch& batch, std::span<StagedMessage* const> messages) {
 
 }  // namespace
 
-std::size_t PendingBatch::Footprint() const {
-    // Beside itself: its node in the map of what is outstanding, and what the allocator adds.
-    constexpr std::size_t kOverhead = 128;
-    return sizeof(PendingBatch) + kOverhead + builder.capacity() + encoded.capacity();
-}
-
 void BatchList::PushBack(BatchPtr batch) {
     PendingBatch::Link& link = batch->link;
     link.list = this;

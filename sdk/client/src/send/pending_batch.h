@@ -52,7 +52,11 @@ struct PendingBatch {
     PendingBatch& operator=(const PendingBatch&) = delete;
 
     /// Bytes of memory that it takes, its state not included.
-    std::size_t Footprint() const;
+    std::size_t Footprint() const {
+        // Beside itself: its node in the map of what is outstanding, and what the allocator adds.
+        constexpr std::size_t kOverhead = 128;
+        return sizeof(PendingBatch) + kOverhead + builder.capacity() + encoded.capacity();
+    }
 
     Place place = Place::kOpen;
     bool single = false;  ///< Split off: answers for one position of `state`.

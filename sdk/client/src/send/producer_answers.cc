@@ -40,16 +40,14 @@ void ProducerCore::HandOut(Answers answers) {
 void ProducerCore::EndHandOut(Answers& answers, std::vector<StatePtr> ready) {
     SpareParts::Clean(&ready);
     SpareParts::Clean(&answers.used);
-    if (answers.number == 0 && answers.used.empty()) {
-        return;
-    }
-    MutexLock lock(mutex_);
     batcher_.spare().Keep(&ready);
     batcher_.spare().Keep(&answers.used);
-    if (answers.number > 0) {
-        std::erase(hand_outs_, answers.number);
+    if (answers.number > 0 && hand_outs_.End(answers.number)) {
+        MutexLock lock(mutex_);
         answered_.NotifyAll();
-        TakeDrained(answers);
+        if (IsDrained()) {
+            answers.drained = std::exchange(drained_, {});
+        }
     }
 }
 
@@ -75,7 +73,6 @@ bool ProducerCore::PostCallbacks(std::vector<StatePtr> states, bool from_wire) {
             }
             SpareParts::Clean(&states);
             if (auto producer = self.lock()) {
-                MutexLock lock(producer->mutex_);
                 producer->batcher_.spare().Keep(&states);
             }
             states.clear();

@@ -57,15 +57,16 @@ RouteKey ProducerCore::KeyOf(const SubjectQueue& queue) const {
     return {ClientRole::kProducer, queue.details->name, {}};
 }
 
-/// `*in_time`: the message has a delay that is too short to matter.
+/// `*bytes`: what the message has as it travels. `*in_time`: its delay is too short to matter.
 Status ProducerCore::Check(const Message& message,
                            std::chrono::milliseconds timeout,
+                           std::size_t* bytes,
                            bool* in_time) const {
     if (timeout < std::chrono::milliseconds(1) || timeout > std::chrono::hours(1)) {
         return Status::InvalidArgument("timeout of the send: " + std::to_string(timeout.count()) +
                                        " ms is not in [1 ms, 1 h]");
     }
-    if (Status status = message.Validate(); !status.ok()) {
+    if (Status status = ValidateMessage(message, bytes); !status.ok()) {
         return status;
     }
     if (const auto due = message.deliver_at(); due.has_value()) {
@@ -151,6 +152,7 @@ SubjectQueue& ProducerCore::Gather(Batcher::Taken taken,
                                    SendFuture* future,
                                    bool* made) {
     SubjectQueue& subject = batcher_.SubjectFor(taken.message.subject(), hash, made);
+    arm_ = arm_ || *made;  // Subjects that nobody uses are forgotten in time.
     const std::string_view key = taken.message.ordering_key();
     SubjectQueue& queue = key.empty() ? subject : batcher_.KeyQueueFor(subject, key);
     if (queue.open != nullptr && !batcher_.Joins(queue, taken)) {
@@ -181,11 +183,11 @@ Status ProducerCore::Take(Message& message, How how, SendCallback& callback, Sen
         hash = SubjectQueues::Hash(message.subject());
         batcher_.PrefetchSlot(*hash);
     }
+    std::size_t bytes = 0;
     bool in_time = false;
-    if (Status bad = Check(message, how.timeout, &in_time); !bad.ok()) {
+    if (Status bad = Check(message, how.timeout, &bytes, &in_time); !bad.ok()) {
         return bad;
     }
-    const std::size_t bytes = message.encoded_bytes();
     const TimePoint now = runtime_->Now();
     const TimePoint deadline = now + how.timeout;
     const bool inside = CallScope::InsideClient(runtime_.get());
@@ -294,17 +296,23 @@ Producer::Stats ProducerCore::stats() {
 
 void ProducerCore::BeginClose(Task drained) {
     Turn turn(*this, Origin::kClient);
-    closing_ = true;
+    NoteClosing();
     room_.NotifyAll();
     drained_.push_back(std::move(drained));
     SealAll();
+}
+
+void ProducerCore::NoteClosing() {
+    if (!std::exchange(closing_, true)) {
+        hand_outs_.Watch();
+    }
 }
 
 ProducerCore::Left ProducerCore::Abandon() {
     Left left;
     {
         Turn turn(*this, Origin::kClient);
-        left = AbandonAll(&turn.answers);
+        left = AbandonAll(&turn.answers());
     }
     MutexLock lock(mutex_);
     AwaitHandOuts();
@@ -313,7 +321,8 @@ ProducerCore::Left ProducerCore::Abandon() {
 
 ProducerCore::Left ProducerCore::AbandonAll(Answers* answers) {
     Left left;
-    closing_ = abandoned_ = true;
+    NoteClosing();
+    abandoned_ = true;
     timer_.Cancel();
     lanes_.Clear();
     const Status why = Status::Cancelled("the client was shut down before the answer");
@@ -337,18 +346,11 @@ ProducerCore::Left ProducerCore::AbandonAll(Answers* answers) {
 
 /// What has been answered so far, futures and owed callbacks are told of.
 void ProducerCore::AwaitHandOuts() {
-    const std::uint64_t last = last_hand_out_;
-    (void)answered_.WaitUntil(mutex_, TimePoint::max(), [this, last]() QMQ_REQUIRES(mutex_) {
-        return std::none_of(hand_outs_.begin(), hand_outs_.end(), [last](std::uint64_t number) {
-            return number <= last;
-        });
-    });
-}
-
-void ProducerCore::TakeDrained(Answers& answers) {
-    if (closing_ && deadlines_.empty() && hand_outs_.empty()) {
-        answers.drained = std::exchange(drained_, {});
-    }
+    const std::uint64_t last = hand_outs_.last();
+    hand_outs_.Watch();
+    (void)answered_.WaitUntil(
+        mutex_, TimePoint::max(), [this, last] { return !hand_outs_.AnyUpTo(last); });
+    hand_outs_.Unwatch();
 }
 
 bool ProducerCore::idle() {
@@ -385,25 +387,36 @@ void ProducerCore::Settle(Turn& turn) {
     if (deadlines_.TakeFlushed()) {
         answered_.NotifyAll();
     }
-    TakeDrained(turn.answers);
+    if (IsDrained() && !drained_.empty()) {
+        turn.answers().drained = std::exchange(drained_, {});
+    }
     mutex_.unlock();
-    if (!turn.answers.empty()) {
-        HandOut(std::move(turn.answers));
+    if (turn.answers_.has_value() && !turn.answers_->empty()) {
+        HandOut(std::move(*turn.answers_));
     }
 }
 
-/// Sends what can be sent now.
+/// Sends what can be sent now. Mostly there is nothing, which must cost nothing.
 void ProducerCore::Advance(Origin origin) {
+    if (lanes_.has_news()) {
+        PumpAll(origin);
+    }
+    if (const bool earlier = deadlines_.TakeEarlier(); earlier || lanes_.has_due() || arm_) {
+        Arm();
+    }
+}
+
+void ProducerCore::PumpAll(Origin origin) {
     const int rounds = origin == Origin::kClient ? kClientRounds : kCallerRounds;
     while (lanes_.has_news()) {
         if (const LanePtr lane = lanes_.TakeNews(); lane != nullptr) {
             Pump(lane, rounds);
         }
     }
-    Arm();
 }
 
 void ProducerCore::Arm() {
+    arm_ = false;
     if (abandoned_) {
         return;
     }
@@ -421,6 +434,7 @@ void ProducerCore::Arm() {
             }
         };
     });
+    arm_ = !timer_.armed();  // Refused: the next entry tries again.
 }
 
 }  // namespace qmq::internal

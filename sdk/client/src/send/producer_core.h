@@ -18,6 +18,7 @@
 #include "sdk/client/src/send/batcher.h"
 #include "sdk/client/src/send/budget.h"
 #include "sdk/client/src/send/deadlines.h"
+#include "sdk/client/src/send/hand_outs.h"
 #include "sdk/client/src/send/lane_set.h"
 
 namespace qmq::internal {
@@ -124,12 +125,16 @@ private:
         Turn(const Turn&) = delete;
         Turn& operator=(const Turn&) = delete;
 
+        /// Made when something is to be handed out: most entries have nothing.
+        Answers& answers() { return answers_.has_value() ? *answers_ : answers_.emplace(); }
+
     private:
+        friend class ProducerCore;
         ProducerCore& core_;
+        std::optional<Answers> answers_;
 
     public:
         const Origin origin;
-        Answers answers;
     };
 
     ProducerCore(std::shared_ptr<ClientRuntime> runtime,
@@ -138,7 +143,10 @@ private:
                  const ProducerOptions& options);
 
     // producer_core.cc: taking messages, and the end of each entry.
-    Status Check(const Message& message, std::chrono::milliseconds timeout, bool* in_time) const;
+    Status Check(const Message& message,
+                 std::chrono::milliseconds timeout,
+                 std::size_t* bytes,
+                 bool* in_time) const;
     Status CheckSize(const Message& message, std::size_t bytes) QMQ_REQUIRES(mutex_);
     Status Take(Message& message, How how, SendCallback& callback, SendFuture* future);
     Status Admit(std::size_t bytes, TimePoint deadline, bool may_wait) QMQ_REQUIRES(mutex_);
@@ -151,13 +159,17 @@ private:
     static Status TooLarge(std::size_t message_bytes, std::uint64_t max_batch_bytes);
     void Settle(Turn& turn) QMQ_RELEASE(mutex_);
     void Advance(Origin origin) QMQ_REQUIRES(mutex_);
+    void PumpAll(Origin origin) QMQ_REQUIRES(mutex_);
     void Arm() QMQ_REQUIRES(mutex_);
     void HandOut(Answers answers) QMQ_EXCLUDES(mutex_);
     void EndHandOut(Answers& answers, std::vector<std::shared_ptr<ProducerAccess::State>> ready)
         QMQ_EXCLUDES(mutex_);
     bool PostCallbacks(std::vector<std::shared_ptr<ProducerAccess::State>> states, bool from_wire);
     Left AbandonAll(Answers* answers) QMQ_REQUIRES(mutex_);
-    void TakeDrained(Answers& answers) QMQ_REQUIRES(mutex_);
+    bool IsDrained() const QMQ_REQUIRES(mutex_) {
+        return closing_ && deadlines_.empty() && hand_outs_.empty();
+    }
+    void NoteClosing() QMQ_REQUIRES(mutex_);
     void AwaitHandOuts() QMQ_REQUIRES(mutex_);
 
     // producer_events.cc: what comes from elsewhere.
@@ -207,13 +219,12 @@ private:
     bool closing_ QMQ_GUARDED_BY(mutex_) = false;
     bool abandoned_ QMQ_GUARDED_BY(mutex_) = false;
     std::vector<Task> drained_ QMQ_GUARDED_BY(mutex_);
-    // Answers on their way to futures and to the queue of callbacks, by number. No code of the
-    // application's runs meanwhile, so they end soon.
-    std::vector<std::uint64_t> hand_outs_ QMQ_GUARDED_BY(mutex_);
-    std::uint64_t last_hand_out_ QMQ_GUARDED_BY(mutex_) = 0;
+    HandOuts hand_outs_;
     // Subjects that nobody sends to any more are looked for from this place on, at this time.
     std::size_t idle_place_ QMQ_GUARDED_BY(mutex_) = 0;
     TimePoint idle_at_ QMQ_GUARDED_BY(mutex_) = TimePoint::max();
+    // Something that the timer is to fire for may have come nearer, beside deadlines and lanes.
+    bool arm_ QMQ_GUARDED_BY(mutex_) = false;
     struct Counts {
         std::uint64_t persisted = 0;
         std::uint64_t unknown = 0;

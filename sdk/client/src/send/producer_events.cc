@@ -120,15 +120,15 @@ void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
     Turn turn(*this, Origin::kClient);
     // An answer that comes inside of the call that sent the frame, or overtakes its end.
     const bool overtook = frame->lane->pumping;
-    turn.answers.from_wire = !overtook;
+    turn.answers().from_wire = !overtook;
     lanes_.OnFrameDone(*frame, lost == receipts.end());
     if (!overtook) {
         lanes_.EndBurst();  // What gathered meanwhile goes.
     }
     for (std::size_t i = 0; i < frame->batches.size(); ++i) {
-        Apply(frame->batches[i], receipts[i], &turn.answers);
+        Apply(frame->batches[i], receipts[i], &turn.answers());
     }
-    turn.answers.used = std::move(frame->batches);
+    turn.answers().used = std::move(frame->batches);
 }
 
 void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Answers* answers) {
@@ -203,8 +203,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
     GiveBackRoom(*batch, *state, complete);
     if (complete) {
         if (answers->number == 0) {  // From here on nobody takes it for told.
-            answers->number = ++last_hand_out_;
-            hand_outs_.push_back(answers->number);
+            answers->number = hand_outs_.Begin();
         }
         answers->batches.push_back({state, std::move(whole)});
     }
@@ -251,8 +250,9 @@ void ProducerCore::Expire(TimePoint now, Answers* answers) {
 void ProducerCore::OnTimer() {
     Turn turn(*this, Origin::kClient);
     timer_.OnFired();
+    arm_ = true;
     const TimePoint now = runtime_->Now();
-    Expire(now, &turn.answers);
+    Expire(now, &turn.answers());
     while (const BatchPtr batch = deadlines_.Due(now)) {
         lanes_.Retry(batch);
     }
@@ -324,7 +324,7 @@ void ProducerCore::OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& 
         return;
     }
     batcher_.SetLimit(*subject, max_batch_bytes);
-    RefuseTooLarge(*subject, &turn.answers);
+    RefuseTooLarge(*subject, &turn.answers());
     lanes_.OnRoute(*subject, route, weak_from_this());
 }
 

@@ -50,13 +50,6 @@ void SendFuture::State::Reset() {
     charged = 0;
 }
 
-std::size_t SendFuture::State::Footprint() const {
-    // Beside itself: what the allocator and the shared pointer add.
-    constexpr std::size_t kOverhead = 64;
-    return sizeof(State) + kOverhead + ids.capacity() + id_ends.capacity() * sizeof(std::uint32_t) +
-           each.capacity() * sizeof(Outcome) + callbacks.capacity() * sizeof(Callback);
-}
-
 void SendFuture::State::AddId(std::string_view id) {
     if (count == 0) {
         id_bytes = static_cast<std::uint32_t>(id.size());

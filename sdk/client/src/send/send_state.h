@@ -50,7 +50,13 @@ struct SendFuture::State {
     void AddId(std::string_view id);
     std::string_view Id(std::uint32_t position) const;
     /// Bytes of memory that it takes.
-    std::size_t Footprint() const;
+    std::size_t Footprint() const {
+        // Beside itself: what the allocator and the shared pointer add.
+        constexpr std::size_t kOverhead = 64;
+        return sizeof(State) + kOverhead + ids.capacity() +
+               id_ends.capacity() * sizeof(std::uint32_t) + each.capacity() * sizeof(Outcome) +
+               callbacks.capacity() * sizeof(Callback);
+    }
 
     /// The outcome of all messages at once.
     void CompleteAll(Outcome result);

@@ -6,9 +6,10 @@ namespace qmq::internal {
 
 namespace {
 
-constexpr std::size_t kMaxBatches = 8'192;
-constexpr std::size_t kMaxStateBytes = 4U << 20;
-constexpr std::size_t kMaxMemoryBytes = 4U << 20;
+// Of each side.
+constexpr std::size_t kMaxBatches = 4'096;
+constexpr std::size_t kMaxStateBytes = 2U << 20;
+constexpr std::size_t kMaxMemoryBytes = 2U << 20;
 
 /// Whether nobody else holds it. What others did with it before they let go is then visible here:
 /// the count alone would not say so, a change of it does.
@@ -23,11 +24,11 @@ bool IsOnlyHolder(const std::shared_ptr<T>& one) {
 }
 
 template <typename T>
-std::shared_ptr<T> TakeLast(std::vector<std::shared_ptr<T>>* from) {
+T TakeLast(std::vector<T>* from) {
     if (from->empty()) {
-        return nullptr;
+        return {};
     }
-    std::shared_ptr<T> last = std::move(from->back());
+    T last = std::move(from->back());
     from->pop_back();
     return last;
 }
@@ -56,49 +57,55 @@ void SpareParts::Clean(std::vector<StatePtr>* states) {
 }
 
 void SpareParts::Keep(std::vector<BatchPtr>* clean) {
+    MutexLock lock(mutex_);
     for (BatchPtr& batch : *clean) {
-        if (batches_.size() < kMaxBatches) {
+        if (back_batches_.size() < kMaxBatches) {
             // Out of the batch in any case: a string that is given an empty value keeps its memory.
             std::string memory = std::move(batch->encoded);
-            if (memory_bytes_ + memory.capacity() <= kMaxMemoryBytes) {
-                memory_bytes_ += memory.capacity();
-                memory_.push_back(std::move(memory));
+            if (back_memory_bytes_ + memory.capacity() <= kMaxMemoryBytes) {
+                back_memory_bytes_ += memory.capacity();
+                back_memory_.push_back(std::move(memory));
             }
-            batches_.push_back(std::move(batch));
+            back_batches_.push_back(std::move(batch));
         }
     }
 }
 
 void SpareParts::Keep(std::vector<StatePtr>* clean) {
+    MutexLock lock(mutex_);
     for (StatePtr& state : *clean) {
         const std::size_t bytes = state->Footprint();
-        if (state_bytes_ + bytes <= kMaxStateBytes) {
-            state_bytes_ += bytes;
-            states_.push_back(std::move(state));
+        if (back_state_bytes_ + bytes <= kMaxStateBytes) {
+            back_state_bytes_ += bytes;
+            back_states_.push_back(std::move(state));
         }
     }
 }
 
 BatchPtr SpareParts::TakeBatch() {
+    if (batches_.empty()) {
+        MutexLock lock(mutex_);
+        batches_.swap(back_batches_);
+    }
     return TakeLast(&batches_);
 }
 
 SpareParts::StatePtr SpareParts::TakeState() {
-    StatePtr state = TakeLast(&states_);
-    if (state != nullptr) {
-        state_bytes_ -= state->Footprint();
+    if (states_.empty()) {
+        MutexLock lock(mutex_);
+        states_.swap(back_states_);
+        back_state_bytes_ = 0;
     }
-    return state;
+    return TakeLast(&states_);
 }
 
 std::string SpareParts::TakeMemory() {
     if (memory_.empty()) {
-        return {};
+        MutexLock lock(mutex_);
+        memory_.swap(back_memory_);
+        back_memory_bytes_ = 0;
     }
-    std::string memory = std::move(memory_.back());
-    memory_.pop_back();
-    memory_bytes_ -= memory.capacity();
-    return memory;
+    return TakeLast(&memory_);
 }
 
 }  // namespace qmq::internal

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "sdk/client/src/base/mutex.h"
 #include "sdk/client/src/send/pending_batch.h"
 
 namespace qmq::internal {
@@ -12,16 +13,23 @@ namespace qmq::internal {
 /// What was made for a batch and can serve another: in a flood over many subjects the allocator
 /// would else be the dearest part, because the thread that frees is another than the one that
 /// allocates. It keeps a bounded number of bytes.
+///
+/// Two sides: whoever hands out answers gives back under a lock of its own, so as not to hold up
+/// those who send; who sends has what was given back at hand, and takes all of it when that is
+/// used up.
 class SpareParts {
 public:
     using StatePtr = std::shared_ptr<ProducerAccess::State>;
 
-    /// Leaves of `batches` what nobody else holds, as if new. Needs no lock.
+    /// Leaves of `batches` what nobody else holds, as if new.
     static void Clean(std::vector<BatchPtr>* batches);
     static void Clean(std::vector<StatePtr>* states);
-    /// Keeps what is clean, as far as there is room.
+    /// Keeps what is clean, as far as there is room. Thread-safe.
     void Keep(std::vector<BatchPtr>* clean);
     void Keep(std::vector<StatePtr>* clean);
+
+    // Under the producer's lock.
+
     /// Null when there is none.
     BatchPtr TakeBatch();
     StatePtr TakeState();
@@ -32,8 +40,13 @@ private:
     std::vector<BatchPtr> batches_;
     std::vector<StatePtr> states_;
     std::vector<std::string> memory_;
-    std::size_t state_bytes_ = 0;
-    std::size_t memory_bytes_ = 0;
+
+    Mutex mutex_;
+    std::vector<BatchPtr> back_batches_ QMQ_GUARDED_BY(mutex_);
+    std::vector<StatePtr> back_states_ QMQ_GUARDED_BY(mutex_);
+    std::vector<std::string> back_memory_ QMQ_GUARDED_BY(mutex_);
+    std::size_t back_state_bytes_ QMQ_GUARDED_BY(mutex_) = 0;
+    std::size_t back_memory_bytes_ QMQ_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace qmq::internal
