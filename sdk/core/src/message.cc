@@ -172,11 +172,8 @@ std::uint32_t Message::attempt() const {
     return attempt_;
 }
 
-bool Message::FailIfNull(const char* value, std::string_view what) {
-    if (value == nullptr) {
-        Fail(std::string(what) + " is a null pointer");
-    }
-    return value == nullptr;
+void Message::FailNull(std::string_view what) {
+    Fail(std::string(what) + " is a null pointer");
 }
 
 Message& Message::SetId(const char* id) {
@@ -251,10 +248,9 @@ Message& Message::Set(NameView name, std::string_view value) {
     return SetText(name, text ? PropertyKind::kString : PropertyKind::kBytes, value);
 }
 
-Message& Message::Set(NameView name, const char* value) {
-    return value == nullptr && FailIfNull(value, "the value of property " + Quote(name))
-               ? *this
-               : Set(name, std::string_view(value));
+Message& Message::SetNull(std::string_view name) {
+    FailNull("the value of property " + Quote(name));
+    return *this;
 }
 
 std::optional<std::string_view> Message::FindText(NameView name) const {
@@ -301,10 +297,6 @@ Message& Message::AddTag(std::string_view tag) {
     internal::StoreBytes(to, tag);
     ++tag_count_;
     return *this;
-}
-
-Message& Message::AddTag(const char* tag) {
-    return FailIfNull(tag, "a tag") ? *this : AddTag(std::string_view(tag));
 }
 
 std::vector<std::string_view> Message::tags() const {

@@ -110,7 +110,9 @@ public:
     Message& Set(NameView name, double value);
     Message& Set(NameView name, WallTime value);
     Message& Set(NameView name, std::string_view value);
-    Message& Set(NameView name, const char* value);
+    Message& Set(NameView name, const char* value) {
+        return value == nullptr ? SetNull(name) : Set(name, std::string_view(value));
+    }
     Message& Set(NameView name, const std::string& value) {
         return Set(name, std::string_view(value));
     }
@@ -141,7 +143,9 @@ public:
     /// Adds a tag: non-empty UTF-8, at most `kMaxNameBytes`. A tag that is there already is not
     /// added again; an 11th is refused.
     Message& AddTag(std::string_view tag);
-    Message& AddTag(const char* tag);
+    Message& AddTag(const char* tag) {
+        return FailIfNull(tag, "a tag") ? *this : AddTag(std::string_view(tag));
+    }
     std::vector<std::string_view> tags() const;
     bool HasTag(NameView tag) const;
 
@@ -199,7 +203,14 @@ private:
     void Fail(std::string mistake);
     Message& SetText(std::string_view name, PropertyKind kind, std::string_view text);
     /// Adds the mistake that `what` is null. True when it is.
-    bool FailIfNull(const char* value, std::string_view what);
+    bool FailIfNull(const char* value, std::string_view what) {
+        if (value == nullptr) {
+            FailNull(what);
+        }
+        return value == nullptr;
+    }
+    void FailNull(std::string_view what);
+    Message& SetNull(std::string_view name);
     /// The value, or nothing when it is absent or no such value.
     template <PropertyType T>
     std::optional<T> TryGet(std::string_view name) const;
