@@ -1,6 +1,7 @@
 #include "sdk/client/src/send/batcher.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace qmq::internal {
 
@@ -129,7 +130,12 @@ void Batcher::Append(PendingBatch& batch, const Taken& taken) {
         state.callbacks.emplace_back(state.count, std::move(taken.callback));
     }
     state.AddId(id);
-    Charge(batch);
+    // What grows with messages. Mostly nothing has.
+    const std::size_t capacity = batch.builder.capacity() + state.ids.capacity() +
+                                 state.id_ends.capacity() + state.callbacks.capacity();
+    if (std::exchange(batch.charged_capacity, capacity) != capacity) {
+        Charge(batch);
+    }
 }
 
 void Batcher::Add(SubjectQueue& queue, Taken taken) {

@@ -77,6 +77,8 @@ struct PendingBatch {
     SendMachine machine;
     std::uint32_t position = 0;  ///< Of its first message in `state`.
     std::size_t charged = 0;     ///< What the budget counts for it.
+    /// Of what messages grow in it and in its state, when it was charged for one last.
+    std::size_t charged_capacity = 0;
 
     /// Its place in the one list that it is in, and the list's share in it.
     struct Link {

@@ -46,6 +46,7 @@ void SpareParts::Clean(std::vector<BatchPtr>* batches) {
         batch->count = 0;
         batch->bytes = 0;
         batch->encoded.clear();
+        batch->charged_capacity = 0;
     }
 }
 
