@@ -23,6 +23,29 @@
 
 namespace qmq::internal {
 
+/// What an entry of a producer has to hand out once it has let go of the lock.
+struct ProducerAnswers {
+    struct Batch {
+        std::shared_ptr<ProducerAccess::State> state;
+        /// None: it was split, and has all.
+        std::optional<ProducerAccess::State::Outcome> whole;
+    };
+    std::vector<Batch> batches;
+    /// The batches of a frame, of which those that nobody holds any more are kept.
+    std::vector<BatchPtr> used;
+    /// Whose answer did not come.
+    std::vector<std::pair<std::shared_ptr<BrokerLink>, Status>> silent;
+    std::vector<Task> drained;
+    /// Of the hand-out, when there are batches.
+    std::uint64_t number = 0;
+    /// An answer came over a wire: callbacks may run on the thread that brought it.
+    bool from_wire = false;
+
+    bool empty() const {
+        return batches.empty() && used.empty() && silent.empty() && drained.empty();
+    }
+};
+
 /// A producer: takes messages, gathers them into batches, and sends frames of batches, one lane a
 /// broker group. Thread-safe.
 ///
@@ -92,28 +115,7 @@ private:
         kClient   ///< An answer, a route, a link, the timer.
     };
 
-    /// What an entry has to hand out once it has let go of the lock.
-    struct Answers {
-        struct Batch {
-            std::shared_ptr<ProducerAccess::State> state;
-            /// None: it was split, and has all.
-            std::optional<ProducerAccess::State::Outcome> whole;
-        };
-        std::vector<Batch> batches;
-        /// The batches of a frame, of which those that nobody holds any more are kept.
-        std::vector<BatchPtr> used;
-        /// Whose answer did not come.
-        std::vector<std::pair<std::shared_ptr<BrokerLink>, Status>> silent;
-        std::vector<Task> drained;
-        /// Of the hand-out, when there are batches.
-        std::uint64_t number = 0;
-        /// An answer came over a wire: callbacks may run on the thread that brought it.
-        bool from_wire = false;
-
-        bool empty() const {
-            return batches.empty() && used.empty() && silent.empty() && drained.empty();
-        }
-    };
+    using Answers = ProducerAnswers;
 
     /// An entry: holds the lock, and settles at its end.
     class QMQ_SCOPED_CAPABILITY Turn {
