@@ -27,6 +27,14 @@
 #define QMQ_SKIP_UNLESS_CHILD_MAY_ALLOCATE() static_cast<void>(0)
 #endif
 
+/// First in each test whose child starts threads: ThreadSanitizer ends such a child.
+#if defined(__SANITIZE_THREAD__)
+#define QMQ_SKIP_UNLESS_CHILD_MAY_START_THREADS() \
+    GTEST_SKIP() << "ThreadSanitizer ends a child that starts threads"
+#else
+#define QMQ_SKIP_UNLESS_CHILD_MAY_START_THREADS() static_cast<void>(0)
+#endif
+
 namespace qmq::testing {
 
 /// Ends a child after the destructors of what became static in the test, and before a sanitizer
