@@ -58,6 +58,9 @@ void SpareParts::Clean(std::vector<StatePtr>* states) {
 }
 
 void SpareParts::Keep(std::vector<BatchPtr>* clean) {
+    if (clean->empty()) {
+        return;
+    }
     MutexLock lock(mutex_);
     for (BatchPtr& batch : *clean) {
         if (back_batches_.size() < kMaxBatches) {
@@ -73,6 +76,9 @@ void SpareParts::Keep(std::vector<BatchPtr>* clean) {
 }
 
 void SpareParts::Keep(std::vector<StatePtr>* clean) {
+    if (clean->empty()) {
+        return;
+    }
     MutexLock lock(mutex_);
     for (StatePtr& state : *clean) {
         const std::size_t bytes = state->Footprint();
