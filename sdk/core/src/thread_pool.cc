@@ -202,7 +202,9 @@ bool ThreadPool::Stop(TimePoint deadline) {
 }
 
 bool ThreadPool::Post(Task task) {
-    State& state = *state_;
+    // Kept: the task may destroy the pool before this returns.
+    const std::shared_ptr<State> kept = state_;
+    State& state = *kept;
     std::condition_variable* wake = nullptr;
     {
         const std::lock_guard lock(state.mutex);
@@ -219,7 +221,9 @@ bool ThreadPool::Post(Task task) {
 }
 
 TimerId ThreadPool::PostAt(TimePoint when, Task task) {
-    State& state = *state_;
+    // Kept: the task may destroy the pool before this returns.
+    const std::shared_ptr<State> kept = state_;
+    State& state = *kept;
     std::condition_variable* wake = nullptr;
     TimerId timer = 0;
     {

@@ -190,6 +190,20 @@ TEST(ThreadPoolTest, ItMayBeDestroyedByOneOfItsOwnTasks) {
     destroyed.get_future().wait();
 }
 
+// Whoever posts notified a condition that its task had destroyed.
+TEST(ThreadPoolTest, WhoPostsTouchesNothingOfAPoolThatItsTaskHasDestroyed) {
+    for (int i = 0; i < 200; ++i) {
+        auto pool = std::make_unique<ThreadPool>(ThreadPoolOptions{.threads = 2});
+        ThreadPool* const raw = pool.get();
+        std::promise<void> destroyed;
+        ASSERT_TRUE(raw->Post([pool = std::move(pool), &destroyed]() mutable {
+            pool.reset();
+            destroyed.set_value();
+        }));
+        destroyed.get_future().wait();
+    }
+}
+
 TEST(ThreadPoolTest, StopWaitsForWhatRunsUntilItsDeadline) {
     ThreadPool pool({});
     // Shared with the thread that is left to itself.
