@@ -88,10 +88,11 @@ struct ConsumerStarter {
                const char* kind,
                std::string_view name) -> typename Map::mapped_type {
         const auto found = map.find(name);
-        if (found == map.end()) {
+        if (found == map.end() || found->second == nullptr) {
             Problem(declaration,
                     std::string(kind) + " \"" + std::string(name) +
-                        "\" is not bound; add it with ConsumerBindings::Add" +
+                        (found == map.end() ? "\" is not bound" : "\" is bound to a null pointer") +
+                        "; add it with ConsumerBindings::Add" +
                         static_cast<char>(kind[0] - 'a' + 'A') + (kind + 1));
             return {};
         }

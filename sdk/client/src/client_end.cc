@@ -363,7 +363,10 @@ ShutdownReport ClientEnd::AwaitOther(TimePoint until) {
     (void)changed_.WaitUntil(
         mutex_, deadline, [this, wanted]() QMQ_REQUIRES(mutex_) { return stage_ >= wanted; });
     ShutdownReport report = report_;
-    report.drained = report.drained && stage_ >= Stage::kReported;
+    // Callbacks are counted last: whoever is inside of one cannot wait for that.
+    report.drained =
+        report.drained && (stage_ == Stage::kEnded ||
+                           (stage_ == Stage::kReported && runtime_->callbacks().owed() == 0));
     return report;
 }
 

@@ -212,10 +212,7 @@ bool HeadHasTag(const MessageHead& head, std::string_view tag) {
 BatchBuilder::BatchBuilder(std::size_t expected_bytes)
     : expected_bytes_(std::max(expected_bytes, BatchHeader::kBytes)) {}
 
-std::string_view EncodeMessage(const Message& message,
-                               std::string_view id,
-                               WallTime now,
-                               char* to) {
+EncodedMessage EncodeMessage(const Message& message, std::string_view id, WallTime now, char* to) {
     return internal::Encode(FieldsOf(message, id, now), to);
 }
 
@@ -398,6 +395,10 @@ std::string EncodeRetry(std::string_view body,
 
 Status ValidateMessage(const Message& message, std::size_t* encoded_bytes) {
     return internal::MessageAccess::Validate(message, encoded_bytes);
+}
+
+bool ForgetDeliveries(Message& message) {
+    return internal::MessageAccess::ForgetDeliveries(message);
 }
 
 namespace internal {

@@ -184,7 +184,7 @@ void Append(const MessageFields& fields, std::string& out) {
     Encode(fields, out.data() + begin);
 }
 
-std::string_view Encode(const MessageFields& fields, char* to) {
+EncodedMessage Encode(const MessageFields& fields, char* to) {
     const std::size_t bytes = EncodedBytes(fields);
     const bool has_attempt = fields.attempt > 1;
     const int flags = (fields.deliver_at ? kFlagDeliverAt : 0) | (has_attempt ? kFlagAttempt : 0) |
@@ -212,7 +212,7 @@ std::string_view Encode(const MessageFields& fields, char* to) {
     to = StoreBytes(to, fields.properties);
     to = StoreBytes(to, fields.extra_properties);
     StoreBytes(to, fields.body);
-    return id;
+    return {id, bytes};
 }
 
 }  // namespace qmq::internal

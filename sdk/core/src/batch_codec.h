@@ -62,8 +62,8 @@ struct MessageFields {
     std::uint8_t tag_count = 0;
 };
 std::size_t EncodedBytes(const MessageFields& fields);
-/// Writes it to `to`, which has `EncodedBytes` of room. Returns the id as it lies there.
-std::string_view Encode(const MessageFields& fields, char* to);
+/// Writes it to `to`, which has `EncodedBytes` of room.
+EncodedMessage Encode(const MessageFields& fields, char* to);
 /// Appends it to `out`. Allocates only when `out` has to grow.
 void Append(const MessageFields& fields, std::string& out);
 
@@ -78,6 +78,7 @@ struct MessageAccess {
     static MessageFields Fields(const Message& message);
     /// `Message::Validate`; when it says ok, `*encoded_bytes` is what `encoded_bytes()` says.
     static Status Validate(const Message& message, std::size_t* encoded_bytes);
+    static bool ForgetDeliveries(Message& message);
     /// Makes an empty `message` the received one.
     static void SetReceived(const std::shared_ptr<const MessageSource>& source,
                             const MessageHead& head,

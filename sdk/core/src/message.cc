@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <limits>
+#include <utility>
 
 #include "qmq/id.h"
 #include "qmq/subject.h"
@@ -141,6 +142,9 @@ Message::Own& Message::Mutable() {
                                          std::string(views_.properties),
                                          std::string(views_.body),
                                          {}});
+        if (source_ != nullptr && error_.ok()) {
+            error_ = ValidateSubject(own_->subject);
+        }
         views_ = {};
         source_.reset();
     }
@@ -383,6 +387,11 @@ Status internal::MessageAccess::Validate(const Message& message, std::size_t* en
     if (message.subject().empty()) {
         return Status::InvalidArgument("the message has no subject; make it with one");
     }
+    if (message.own_ == nullptr) {  // It came, perhaps from a subject that nobody may send to.
+        if (Status status = ValidateSubject(message.subject()); !status.ok()) {
+            return status;
+        }
+    }
     *encoded_bytes = message.encoded_bytes();
     if (*encoded_bytes > Message::kMaxMessageBytes) {
         return Status::InvalidArgument("the message has " + std::to_string(*encoded_bytes) +
@@ -390,6 +399,20 @@ Status internal::MessageAccess::Validate(const Message& message, std::size_t* en
                                        std::to_string(Message::kMaxMessageBytes) + " are allowed");
     }
     return Status::Ok();
+}
+
+bool internal::MessageAccess::ForgetDeliveries(Message& message) {
+    if (message.attempt_ == 1 && message.source_ == nullptr) {
+        return false;
+    }
+    bool changed = std::exchange(message.attempt_, 1U) != 1;
+    if (message.FindText(kLastErrorName).has_value()) {
+        Message::Own& own = message.Mutable();
+        EraseProperty(kLastErrorName, own.properties);
+        own.names.Remove(kLastErrorName);
+        changed = true;
+    }
+    return changed;
 }
 
 std::size_t Message::encoded_bytes() const {

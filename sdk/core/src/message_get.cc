@@ -95,11 +95,12 @@ Result<T> Message::Find(NameView name) const {
         return std::move(*value);
     }
     const std::optional<std::string_view> text = FindText(name);
-    if (!text) {
+    if (!text && !Has(name)) {
         return Absent(*this, name);
     }
     return Status::InvalidArgument("property " + internal::Quote(name) + " of message " +
-                                   internal::Quote(id()) + " is " + internal::Quote(*text) +
+                                   internal::Quote(id()) + " is " +
+                                   (text ? internal::Quote(*text) : "a text in parts") +
                                    ", which is not " + std::string(Reader<T>::kWhat));
 }
 

@@ -227,5 +227,24 @@ TEST_F(ConsumerTest, WhatADeclarationLeavesOutIsAsInSubscriptionOptions) {
     EXPECT_EQ(kOptions.max_processing_time, usual.max_processing_time);
 }
 
+TEST_F(ConsumerTest, WhereOneHasAProblemNoneIsStartedNorListed) {
+    ConsumerBindings bindings;  // "order.paid" needs none of them.
+    bindings.SetLog([this](LogLevel, std::string_view line) { lines_.emplace_back(line); });
+    EXPECT_EQ(StartConsumers(client_, bindings).status().code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(lines_, SizeIs(0));
+    const Result<std::vector<Subscription>> started = StartConsumers(client_, AllBound());
+    EXPECT_TRUE(started.ok()) << started.status();  // kAlreadyExists if one had been left.
+}
+
+// The consumer started without its store, and handled what it had handled before.
+TEST_F(ConsumerTest, AStoreThatIsNullFailsTheStart) {
+    ConsumerBindings bindings = AllBound();
+    bindings.AddIdempotency("dedup", nullptr);
+    const Result<std::vector<Subscription>> started = StartConsumers(client_, bindings);
+    EXPECT_EQ(started.status().code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(started.status().message()),
+                HasSubstr("idempotency \"dedup\" is bound to a null pointer"));
+}
+
 }  // namespace
 }  // namespace qmq

@@ -222,5 +222,20 @@ TEST_F(PullAskTest, AtTheLimitOneDecisionMakesRoomForOneMessage) {
     EXPECT_THAT(third->deliveries, SizeIs(1));
 }
 
+// One clock ran for all that waited, that of the oldest.
+TEST_F(PullAskTest, EachMessageThatComesTooLateWaitsForAThirdOfTheAckTimeout) {
+    PullConsumer consumer = Make();
+    (void)Pull(consumer, 2, milliseconds(100));
+    Advance(milliseconds(200));
+    Append(1);
+    Advance(milliseconds(19'900));
+    Append(1);
+    Advance(milliseconds(200));  // The first one's time is over.
+    EXPECT_EQ(ReleasedCount(), 1U);
+    const auto pulled = Pull(consumer, 1, kNow);
+    Settle();
+    EXPECT_THAT(pulled->deliveries, SizeIs(1));
+}
+
 }  // namespace
 }  // namespace qmq

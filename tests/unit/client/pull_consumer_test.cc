@@ -342,5 +342,31 @@ TEST(PullConsumerThreadsTest, NoMoreIsFetchedThanPullsThatMeetHaveAskedFor) {
     }
 }
 
+TEST(PullConsumerThreadsTest, WhileCloseWaitsWhatIsOutMayBeAcked) {
+    testing::FakeCluster cluster;
+    cluster.AddBroker("a").Append(Message("s"));
+    ClientOptions client_options;
+    client_options.uri = "fake:";
+    client_options.app_code = "test";
+    client_options.transports = {cluster.factory()};
+    Client client = Client::Create(std::move(client_options)).value();
+    PullConsumerOptions options;
+    options.subject = "s";
+    options.group = "g";
+    options.start = StartPosition::kEarliest;
+    PullConsumer consumer = client.MakePullConsumer(options).value();
+    auto pulled = consumer.Pull({1, seconds(20)});
+    ASSERT_TRUE(pulled.ok() && pulled->size() == 1);
+    Status closed = Status::Internal("not yet");
+    std::thread closer([&] { closed = consumer.Close(seconds(60)); });
+    while (consumer.WaitReady(milliseconds(0)).code() != StatusCode::kCancelled) {
+        std::this_thread::yield();  // Close has begun.
+    }
+    (*pulled)[0].Ack();
+    closer.join();
+    EXPECT_TRUE(closed.ok()) << closed;
+    EXPECT_EQ(cluster.broker("a").acked_count(), 1U);
+}
+
 }  // namespace
 }  // namespace qmq

@@ -218,5 +218,28 @@ TEST_F(SendBudgetTest, WhatExpiresBehindALongDeadlineIsGoneAtOnce) {
     EXPECT_LT(producer.stats().pending_bytes, before);
 }
 
+// Its memory was kept, and counted with each small batch that it was given to.
+TEST_F(SendBudgetTest, ALargeMessageThatIsGoneTakesNoRoom) {
+    ProducerOptions options;
+    options.max_pending_bytes = 64U << 10;
+    Producer producer = MakeProducer(client, options);
+    const SendFuture large = producer.Send(Message("s").SetBody(std::string(1U << 20, 'x')));
+    Settle();
+    ASSERT_TRUE(large.ready() && large.Get().ok());
+    ASSERT_EQ(producer.stats().pending_count, 0U);
+    broker().SetHoldSends(true);
+    int taken = 0;
+    for (int i = 0; i < 10; ++i) {
+        Message message("s");
+        message.SetBody("small");
+        taken += producer.TrySend(std::move(message), SendCallback()).ok() ? 1 : 0;
+    }
+    EXPECT_EQ(taken, 10) << producer.stats().pending_bytes << " bytes pending for " << taken;
+    broker().SetHoldSends(false);
+    while (broker().AnswerHeld()) {
+        Settle();
+    }
+}
+
 }  // namespace
 }  // namespace qmq

@@ -277,5 +277,14 @@ TEST_F(SendCallsTest, AReceiptIsOneLine) {
                           "message 8: refused (invalid argument: timeout of the send: 0 ms"));
 }
 
+// The difference to now overflowed.
+TEST_F(SendCallsTest, ADueTimeOfAnyPastIsDeliveredAtOnce) {
+    Producer producer = MakeProducer(client);
+    const SendFuture future = producer.Send(Message("s").SetDeliverAt(WallTime::min()));
+    Settle();
+    ASSERT_TRUE(future.ready());
+    EXPECT_TRUE(future.Get().ok()) << future.Get();
+}
+
 }  // namespace
 }  // namespace qmq

@@ -128,5 +128,34 @@ TEST_P(SendFailureTest, AMessageWhoseAnswerIsLostUntilItsDeadlineHoldsUpNobody) 
     ExpectStoredBehind();
 }
 
+class SendFailureInABatchTest : public testing::ClientFixture {};
+
+TEST_F(SendFailureInABatchTest, ItsNeighboursAreStoredAndToldOfWithTheLastOfThem) {
+    Client client = MakeClient();
+    Producer producer = MakeProducer(client);
+    broker().SetSendHook([](const SendBatch& batch) -> std::optional<BatchReceipt> {
+        if (testing::IdsOf(batch).size() > 1) {
+            return Refuse(Status::InvalidArgument("one of them is bad"));
+        }
+        return HasMessage(batch, "bad") ? std::optional(Refuse(Status::ResourceExhausted("busy")))
+                                        : std::nullopt;
+    });
+    // Before the route is known, so in one batch.
+    const SendFuture before = producer.Send(Message("s").SetId("before"));
+    const SendFuture bad = producer.Send(Message("s").SetId("bad"));
+    int told = 0;
+    Message behind("s");
+    behind.SetId("behind");
+    EXPECT_TRUE(producer.Send(std::move(behind), [&](const SendReceipt&) { ++told; }).ok());
+    Advance(seconds(1));
+    EXPECT_EQ(broker().stored().size(), 2U);
+    EXPECT_FALSE(before.ready());
+    Advance(seconds(30));
+    ASSERT_TRUE(before.ready() && bad.ready());
+    EXPECT_TRUE(before.Get().ok()) << before.Get();
+    EXPECT_EQ(bad.Get().status.code(), StatusCode::kResourceExhausted);
+    EXPECT_EQ(told, 1);
+}
+
 }  // namespace
 }  // namespace qmq

@@ -312,5 +312,14 @@ TEST_F(SendOrderMoveTest, AnAnswerThatIsLostMeanwhileChangesNoOrder) {
     EXPECT_THAT(StoredIn(moved_to), ElementsAre("before", "behind"));
 }
 
+TEST_F(SendOrderMoveTest, WhatIsOnItsWayToAGroupThatLeftTheRouteIsStillCounted) {
+    const std::string group = LeaveTheRouteUnanswered();
+    EXPECT_EQ(broker(group).held_frame_count(), 1U);
+    EXPECT_EQ(producer.stats().in_flight_batches, 1U);
+    EXPECT_TRUE(broker(group).AnswerHeld());
+    Settle();
+    EXPECT_EQ(producer.stats().in_flight_batches, 0U);
+}
+
 }  // namespace
 }  // namespace qmq

@@ -91,5 +91,17 @@ TEST_F(SendStatsTest, TheyAreToldInOneLine) {
     EXPECT_THAT(text.str(), ::testing::Not(::testing::HasSubstr("\n")));
 }
 
+TEST_F(SendStatsTest, AnAttemptAfterWhichTheMessagesGoAloneIsARetriedOne) {
+    broker().SetSendHook([](const SendBatch& batch) -> std::optional<BatchReceipt> {
+        return testing::IdsOf(batch).size() > 1
+                   ? std::optional(Refuse(Status::InvalidArgument("one of them is bad")))
+                   : std::nullopt;
+    });
+    const std::vector<SendFuture> futures = SendBatchOf(3);
+    Advance(seconds(1));
+    EXPECT_EQ(ReceiptOf(futures[0]).attempts, 2U);
+    EXPECT_EQ(producer.stats().retried_batches, 1U);
+}
+
 }  // namespace
 }  // namespace qmq

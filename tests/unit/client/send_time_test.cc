@@ -163,5 +163,30 @@ TEST_F(SendPausesTest, WithoutAWordOfTheApplicationPausesGrowFrom20MsTo2S) {
     ExpectFullJitter(milliseconds(20), milliseconds(2'000));
 }
 
+TEST_F(SendTimeTest,
+       ABusyBrokerRefusesOnceNoFurtherAttemptWouldBeginInTimeAndNotLaterThanAtTheDeadline) {
+    ProducerOptions options;
+    options.timeout = milliseconds(1'500);
+    options.initial_backoff = minutes(1);
+    options.max_backoff = minutes(1);
+    options.max_batch_count = 1;
+    Producer producer = MakeProducer(client, options);
+    broker().SetSendHook(
+        [](const SendBatch&) { return Refuse(Status::ResourceExhausted("busy")); });
+    std::vector<SendFuture> sent;
+    for (int i = 0; i < 20; ++i) {
+        sent.push_back(producer.Send(Message("s")));
+    }
+    Settle();
+    EXPECT_GT(
+        std::count_if(sent.begin(), sent.end(), [](const SendFuture& one) { return one.ready(); }),
+        0);
+    Advance(milliseconds(1'500));
+    for (const SendFuture& one : sent) {
+        ASSERT_TRUE(one.ready());
+        EXPECT_EQ(one.Get().status.code(), StatusCode::kResourceExhausted);
+    }
+}
+
 }  // namespace
 }  // namespace qmq

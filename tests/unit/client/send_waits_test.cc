@@ -168,5 +168,20 @@ TEST_P(SendWaitsRuntimeTest, AHandlerDoesNotWait) {
     ExpectRefused(told);
 }
 
+TEST_F(SendWaitsInTimeTest, AReceiptThatCouldNotBeWaitedForNamesNoMessage) {
+    std::optional<SendReceipt> told;
+    EXPECT_TRUE(producer
+                    .Send(Message("t"),
+                          [&](const SendReceipt&) {
+                              sent.push_back(producer.Send(Message("out").SetId("mine")));
+                              told = sent.back().Get();
+                          })
+                    .ok());
+    Settle();
+    ASSERT_TRUE(told.has_value());
+    EXPECT_EQ(told->status.code(), StatusCode::kFailedPrecondition);
+    EXPECT_EQ(told->message_id, "");
+}
+
 }  // namespace
 }  // namespace qmq

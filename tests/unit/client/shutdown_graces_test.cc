@@ -70,6 +70,28 @@ TEST_F(ShutdownGracesTest, CallbacksThatAreOwedAtTheDeadlineAreStillCalled) {
     }));
 }
 
+TEST_F(ShutdownGracesTest, WithoutBlockingCallbacksGetTheirSmallTimeHoweverLongItMayTake) {
+    const auto over = std::make_shared<std::promise<void>>();
+    const auto began = std::make_shared<std::promise<void>>();
+    Client client = MakeClient();
+    Producer producer = *client.MakeProducer();
+    (void)producer.Send(Message("t"),
+                        [began, over = over->get_future().share()](const SendReceipt&) {
+                            began->set_value();
+                            over.wait();
+                        });
+    began->get_future().wait();
+    for (int i = 0; i < 9; ++i) {
+        (void)producer.Send(Message("t"), [](const SendReceipt&) {});
+    }
+    EXPECT_TRUE(producer.Flush(kLong).ok());
+    std::promise<ShutdownReport> ended;
+    client.ShutdownAsync(std::chrono::hours(1),
+                         [&ended](const ShutdownReport& report) { ended.set_value(report); });
+    EXPECT_EQ(ended.get_future().get().callbacks_dropped, 9U);
+    over->set_value();
+}
+
 TEST_F(ShutdownGracesTest, LinesOfTheLogThatWaitAreStillHandedOver) {
     EXPECT_TRUE(InOneOfSomeTries([this] {
         const auto shutdown = std::make_shared<UntilShutdownHasReturned>();

@@ -461,5 +461,15 @@ TEST_F(ShutdownThreadsTest, ShutdownEndsWaitReady) {
     waiter.join();
 }
 
+TEST_F(ShutdownThreadsTest, OfAClientThatHasEndedTheAnswerComesInsideTheCall) {
+    Client client = MakeClient();
+    (void)client.Shutdown(kLong);
+    std::thread::id answered;
+    client.ShutdownAsync(milliseconds(0), [&answered](const ShutdownReport&) {
+        answered = std::this_thread::get_id();
+    });
+    EXPECT_EQ(answered, std::this_thread::get_id());
+}
+
 }  // namespace
 }  // namespace qmq

@@ -205,5 +205,34 @@ TEST_F(ShutdownTogetherTest, CallbacksHaveTheirTimeHoweverLongTheConnectionsTake
     LetGo();
 }
 
+// It said drained while nine were owed, of which none was called.
+TEST_F(ShutdownTogetherTest, WhatACallbackIsToldDoesNotSayDrainedWhileCallbacksAreOwed) {
+    const auto began = std::make_shared<std::promise<void>>();
+    const auto told = std::make_shared<std::promise<ShutdownReport>>();
+    const auto ending = std::make_shared<std::promise<void>>();
+    (void)producer.Send(
+        Message("t"),
+        [this, began, told, ended = ending->get_future().share(), went = went](const SendReceipt&) {
+            began->set_value();
+            ended.wait();
+            told->set_value(client.Shutdown(milliseconds(0)));
+            went.wait();
+        });
+    began->get_future().wait();
+    for (int i = 0; i < 9; ++i) {
+        (void)producer.Send(Message("t"), [count = called](const SendReceipt&) { ++*count; });
+    }
+    ASSERT_TRUE(producer.Flush(kLong).ok());
+    std::future<ShutdownReport> beside = ShutDownBeside(milliseconds(0));
+    AwaitTheEndOfAllConnections();
+    ending->set_value();
+    const ShutdownReport inside = told->get_future().get();
+    const ShutdownReport outside = beside.get();
+    ASSERT_EQ(outside.callbacks_dropped, 9U);
+    EXPECT_EQ(*called, 0);
+    EXPECT_FALSE(inside.drained);
+    LetGo();
+}
+
 }  // namespace
 }  // namespace qmq

@@ -18,7 +18,7 @@ std::size_t CapacityOf(const std::string& memory) {
 // producer whose broker had been away.
 TEST(SparePartsTest, KeepsNoMoreMemoryThanItsBound) {
     constexpr std::size_t kCount = 1'000;
-    SpareParts spare;
+    SpareParts spare(1U << 30);
     const auto keep = [&spare] {
         std::vector<BatchPtr> used;
         for (std::size_t i = 0; i < kCount; ++i) {

@@ -166,5 +166,23 @@ TEST_F(SubscriptionStatsTest, WhatIsGivenUpAndThenPutOffCountsOnce) {
     kept.clear();
 }
 
+TEST_F(SubscriptionStatsTest, AGroupThatHasLeftTheRouteDoesNotMakeItUnconnected) {
+    cluster.AddBroker("b");
+    subscription = MakeSubscription(
+        client, Consumer(), [&](Delivery delivery) { kept.push_back(std::move(delivery)); });
+    broker("b").Append(Message("s"));
+    Settle();
+    ASSERT_THAT(kept, SizeIs(1));  // So its stream stays until this is decided.
+    cluster.RemoveBroker("b");
+    Advance(seconds(61));  // Routes are asked for again each minute.
+    broker("b").SetConnectError(Status::Unavailable("gone"));
+    broker("b").Cut();
+    Advance(seconds(1));
+    EXPECT_TRUE(subscription.stats().last_error.ok()) << subscription.stats().last_error;
+    EXPECT_TRUE(subscription.stats().connected);
+    client.Shutdown(milliseconds(0));
+    kept.clear();
+}
+
 }  // namespace
 }  // namespace qmq

@@ -364,5 +364,51 @@ TEST_F(WaitingTest, ThatAnExecutorWithFewerThreadsIsBusyIsToldToo) {
     client.Shutdown(milliseconds(0));
 }
 
+// The watch began with the first message, before a handler had taken it, and took that for progress
+// at its first look: it was told at 20 s.
+TEST_F(WaitingTest, WithDefaultOptionsThatAllHandlersAreBusyIsToldAtTenSecondsToo) {
+    SubscriptionOptions options = Consumer();
+    options.parallelism = 2;
+    const auto told = [this] {
+        return std::count_if(log.begin(), log.end(), [](const std::string& line) {
+            return line.find("all 2 handlers have been busy") != std::string::npos;
+        });
+    };
+    int begun = 0;
+    Subscription subscription = Subscribe(options, [&](const Message&) {
+        if (++begun == 1) {
+            Settle();  // The second one begins, inside of this one.
+            return;
+        }
+        Advance(milliseconds(9'900));
+        EXPECT_EQ(told(), 0);
+        Advance(milliseconds(2'100));
+        EXPECT_EQ(told(), 1);
+        Advance(milliseconds(7'900));
+        EXPECT_EQ(told(), 1);
+        Advance(milliseconds(2'100));
+        EXPECT_EQ(told(), 2);
+    });
+    Append(2);
+    Settle();
+    EXPECT_EQ(begun, 2);
+}
+
+// Likewise: at 30 s.
+TEST_F(WaitingTest, WithDefaultOptionsWhatWaitsGoesBackAfterAThirdOfTheAckTimeout) {
+    int begun = 0;
+    Subscription subscription = Subscribe(OneHandler(), [&](const Message&) {
+        if (++begun > 1) {
+            return;
+        }
+        Advance(milliseconds(19'900));
+        EXPECT_EQ(CountOf(AckVerdict::kRelease), 0U);
+        Advance(milliseconds(1'100));
+        EXPECT_GE(CountOf(AckVerdict::kRelease), 9U);  // They come again until no credit is left.
+    });
+    Append(10);
+    Settle();
+}
+
 }  // namespace
 }  // namespace qmq

@@ -51,8 +51,9 @@ TEST(BatchBuilderTest, WhatWasEncodedBeforeMakesTheSameBatch) {
     for (const Message& message : messages) {
         direct.Add(message, id, At(1));
         std::string encoded(message.encoded_bytes(), '\0');
-        const std::string_view written = EncodeMessage(message, id, At(1), encoded.data());
-        EXPECT_EQ(written, message.id().empty() ? id : message.id());
+        const EncodedMessage written = EncodeMessage(message, id, At(1), encoded.data());
+        EXPECT_EQ(written.id, message.id().empty() ? id : message.id());
+        EXPECT_EQ(written.bytes, encoded.size());
         in_steps.AddEncoded(encoded);
     }
     EXPECT_EQ(in_steps.bytes(), direct.bytes());

@@ -153,7 +153,7 @@ TEST(LargeTextTest, MoreThanTenPartsKeepTheirNumericalOrder) {
 TEST(LargeTextTest, ThePlainNameWinsOverPartsAndOnlyTextsAreJoined) {
     Message both("s");
     both.Set("big#part0", "1").Set("other", 5);
-    EXPECT_EQ(both.Find<int>("big").status().code(), StatusCode::kNotFound);
+    EXPECT_EQ(both.Find<int>("big").status().code(), StatusCode::kInvalidArgument);
     const Message received = Receive({both}).at(0);
     EXPECT_EQ(received.Get<std::string>("big"), "1");
     EXPECT_EQ(received.Get<std::string>("other"), "5");
@@ -181,6 +181,50 @@ TEST(LargeTextTest, SettingTheNameErasesStalePartsAndNothingElse) {
         names.emplace_back(property.name);
     }
     EXPECT_THAT(names, ElementsAre("big#partial", "big#part", "bigger#part0", "big#part01", "big"));
+}
+
+// It was sent with the attempt and the error of the message that had come, so that one failure more
+// made it a dead letter.
+TEST(ReceivedMessageTest, SentAgainByTheApplicationItBeginsAtItsFirstAttempt) {
+    const std::string batch = testing::MakeBatch({FullMessage()});
+    const BatchView view = BatchView::Trusted(batch);
+    const MessageHead head = ReadHead(view.body(), 0).value();
+    const std::string retry = EncodeRetry(view.body(), head, 7, std::nullopt, "no stock");
+    const Message failed = DecodeMessages("order.paid", Slice::Own(retry), 7, {})->at(0);
+    ASSERT_EQ(failed.attempt(), 7U);
+    ASSERT_EQ(failed.last_error(), "no stock");
+    Message changed = failed;
+    changed.Set("again", true);
+    for (Message again : {failed, changed}) {
+        EXPECT_TRUE(ForgetDeliveries(again));
+        EXPECT_FALSE(ForgetDeliveries(again));
+        EXPECT_EQ(again.attempt(), 1U);
+        const Message received = Receive({again}).at(0);
+        EXPECT_EQ(received.attempt(), 1U);
+        EXPECT_EQ(received.last_error(), "");
+        EXPECT_EQ(received.id(), "order-77");
+        EXPECT_EQ(received.Get<std::string>("orderId"), "77");
+        EXPECT_EQ(received.created_time(), At(4'000));
+        EXPECT_EQ(received.body(), "the body");
+    }
+    EXPECT_EQ(failed.attempt(), 7U);
+    EXPECT_EQ(failed.last_error(), "no stock");
+}
+
+TEST(ReceivedMessageTest, OfADeadLetterSubjectItCannotBeSent) {
+    const std::string batch = testing::MakeBatch({FullMessage()});
+    Message dead = DecodeMessages("%DEAD_RETRY%order.paid%g", Slice::Own(batch), 1, {})->at(0);
+    EXPECT_EQ(dead.Validate().code(), StatusCode::kInvalidArgument);
+    dead.Set("again", true);
+    EXPECT_EQ(dead.Validate().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(LargeTextTest, WhatIsInPartsAndNoNumberIsThereAndNoSuchValue) {
+    Message sent("s");
+    sent.Set("big#part0", "a").Set("big#part1", "b");
+    const Message message = Receive({sent}).at(0);
+    ASSERT_TRUE(message.Has("big"));
+    EXPECT_EQ(message.Find<std::int64_t>("big").status().code(), StatusCode::kInvalidArgument);
 }
 
 }  // namespace

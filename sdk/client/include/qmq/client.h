@@ -17,7 +17,9 @@ namespace qmq {
 
 /// What was left when a client shut down.
 struct ShutdownReport {
-    bool drained = true;                       ///< Every count below is zero, and `status` is ok.
+    /// Every count below is zero, and `status` is ok. Told inside of a callback, when another call
+    /// ends the client: that no callback is owed either, for these are counted when it has ended.
+    bool drained = true;
     std::uint64_t sends_unknown = 0;           ///< Answered kUnknown because the deadline came.
     std::uint64_t sends_refused = 0;           ///< Never left; answered kRefused.
     std::uint64_t deliveries_handed_back = 0;  ///< Not begun; others get them now.
@@ -57,9 +59,10 @@ class ClientCore;
 ///
 /// fork(). In a child of its process a client is left alone: every call, to it and to what it has
 /// made, returns at once with kFailedPrecondition and what to do (`Shutdown` in
-/// `ShutdownReport::status`; a call without a result does nothing, and no callback comes), and all
-/// handles may be destroyed. The parent notices nothing. A child makes a client of its own; over
-/// gRPC only if no client over gRPC was made before the fork.
+/// `ShutdownReport::status`, which `ShutdownAsync` tells inside of the call; any other call without
+/// a result does nothing, and no callback comes), and all handles may be destroyed. The parent
+/// notices nothing. A child makes a client of its own; over gRPC only if no client over gRPC was
+/// made before the fork.
 ///
 /// Movable. All calls are thread-safe, but for moving.
 class Client {
@@ -89,6 +92,10 @@ public:
     /// subject in the group), kCancelled (after shutdown).
     Result<Subscription> Subscribe(SubscriptionOptions options, Handler handler);
 
+    /// Joins the group, and takes messages when it is asked to; waits for no network.
+    ///
+    /// Errors: kInvalidArgument (every problem of `options` at once), kAlreadyExists (this client
+    /// has a consumer of the subject in the group), kCancelled (after shutdown).
     Result<PullConsumer> MakePullConsumer(PullConsumerOptions options);
 
     /// Waits until a broker group serves `subject` and is connected, for programs that want to fail
@@ -111,8 +118,9 @@ public:
     ShutdownReport Shutdown(std::chrono::milliseconds timeout);
 
     /// As `Shutdown`, without blocking: `done` (may be empty) is called once, on the runtime's
-    /// executor or by whoever ends the client first; after it nothing is called any more, and what
-    /// it throws is ignored. Callbacks that are owed when all else is done get the 200 ms only. For
+    /// executor or by whoever ends the client first, and inside of this call when the client has
+    /// ended before; after it nothing is called any more, and what it throws is ignored. Callbacks
+    /// that are owed when all else is done get the 200 ms only. For
     /// event loops and simulation, where the thread that would wait is the one that must go on.
     void ShutdownAsync(std::chrono::milliseconds timeout,
                        UniqueFunction<void(const ShutdownReport&)> done);

@@ -26,7 +26,7 @@ struct SendReceipt {
     /// with kFailedPrecondition where waiting for the receipt was refused.
     Status status;
     /// The id of the message. Of a message that was not taken: the one that the application gave
-    /// it, if any.
+    /// it, if any. Empty where waiting for the receipt was refused.
     std::string message_id;
     Durability durability = Durability::kDefault;  ///< Reached, when persisted.
     std::string broker_group;
@@ -151,11 +151,14 @@ class ProducerCore;
 /// Sends messages, gathered into batches by broker group and subject.
 ///
 /// Order: messages without an ordering key that one thread sends to one subject are stored, in each
-/// broker group, in that order as long as no attempt fails. Messages with an ordering key: one
-/// producer sends those of one key of a subject to one broker group, in the order of its calls,
-/// also after a retry. Only a change of the route of the subject moves a key to another broker
-/// group, after what was sent before has been answered. A message that fails does not hold up those
-/// behind it.
+/// broker group, in that order as long as no attempt fails and its broker groups stay the same and
+/// connected. Messages with an ordering key: one producer sends those of one key of a subject to
+/// one broker group, in the order of its calls, also after a retry. Only a change of the route of
+/// the subject moves a key to another broker group, after what was sent before has been answered.
+///
+/// A message that fails does not hold up those behind it. Where a broker refuses a batch as a
+/// whole, its messages are sent one by one, so that only the bad ones fail; their receipts come
+/// when the last of them has its answer.
 ///
 /// Delivery is at least once: a message whose answer was lost is sent again.
 ///
@@ -168,15 +171,17 @@ public:
     /// Takes `message` and returns at once (but see `WhenFull::kBlock`). The receipt of a message
     /// that cannot be taken is there at once, with kRefused and:
     /// kInvalidArgument (`Message::Validate`; a timeout out of range; larger than the brokers of
-    /// the subject take, which is 4 MiB unless they say otherwise), kResourceExhausted (too much
+    /// the subject take, which is 4 MiB unless they say otherwise; where these are not known yet,
+    /// the message is taken, and refused once they are), kResourceExhausted (too much
     /// pending), kCancelled (shut down), kUnimplemented (a delay of 500 ms or more: no delay server
     /// yet; a shorter one is sent at once).
     ///
-    /// Later, at the deadline: kUnknown with kDeadlineExceeded when it was sent and may have been
-    /// stored; else kRefused with the last reason: kUnavailable (no route, no connection), or what
-    /// the broker refused for. What the broker refuses for good is kRefused at once, and kUnknown
-    /// with kUnavailable when an answer before was lost. After shutdown: kUnknown, or kRefused with
-    /// kCancelled.
+    /// Later, at the deadline, or when no further attempt would begin before it: kUnknown with
+    /// kDeadlineExceeded when it was sent and may have been stored; else kRefused with the last
+    /// reason: kUnavailable (no route, no connection), or what the broker refused for. The messages
+    /// of a batch have one deadline, of some of them by up to a hundredth of their time too early.
+    /// What the broker refuses for good is kRefused at once, and kUnknown with kUnavailable when an
+    /// answer before was lost. After shutdown: kUnknown, or kRefused with kCancelled.
     SendFuture Send(Message message);
     /// With a deadline of its own instead of `ProducerOptions::timeout`. Range: [1 ms, 1 h].
     SendFuture Send(Message message, std::chrono::milliseconds timeout);
@@ -212,8 +217,9 @@ public:
         // Messages, since the producer was made.
         std::uint64_t persisted_count = 0;
         std::uint64_t unknown_count = 0;
-        std::uint64_t refused_count = 0;    ///< Those that were not taken included.
-        std::uint64_t retried_batches = 0;  ///< Attempts after which another one was planned.
+        std::uint64_t refused_count = 0;  ///< Those that were not taken included.
+        /// Attempts after which another one was planned, of the batch or of its messages singly.
+        std::uint64_t retried_batches = 0;
     };
     Stats stats() const;
 

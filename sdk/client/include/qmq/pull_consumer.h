@@ -76,8 +76,10 @@ public:
     /// As `Subscription::WaitReady`: a message that is sent once this is ok can be pulled.
     Status WaitReady(std::chrono::milliseconds timeout);
 
-    /// Leaves the group; waiting pulls end with kCancelled; deliveries that are out can no longer
-    /// be acked. Idempotent.
+    /// Leaves the group. Waiting pulls end with kCancelled; what waits for a pull goes back.
+    /// Deliveries that are out may be decided while this waits for them, for at most `timeout`
+    /// (inside a callback or handler it does not wait); afterwards they can no longer be acked.
+    /// Idempotent.
     Status Close(std::chrono::milliseconds timeout);
 
 private:

@@ -130,7 +130,8 @@ void Dispatcher::PostRunner(const RunnerPtr& runner) {
 
 void Dispatcher::Forget(const RunnerPtr& runner) {
     std::erase(runners_, runner);
-    gone_claimed_ += runner->claimed.load(std::memory_order_relaxed);
+    gone_claimed_at_ =
+        std::max(gone_claimed_at_, runner->claimed_at.load(std::memory_order_relaxed));
 }
 
 /// The executor is full, or has dropped the task: the messages wait, and their runner is offered
@@ -271,8 +272,7 @@ bool Dispatcher::RunOne(
             break;
         }
         ++handled;
-        runner.claimed.store(runner.claimed.load(std::memory_order_relaxed) + 1,
-                             std::memory_order_relaxed);
+        runner.claimed_at.store(*now, std::memory_order_relaxed);
         stream.NoteClaimed();
         if (claim.sequence == run->range().last) {
             stream.NoteWaited(*now - run->arrived());

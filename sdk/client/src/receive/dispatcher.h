@@ -72,8 +72,9 @@ public:
 
 private:
     struct Runner {
-        std::atomic<bool> inside{false};        // User code runs.
-        std::atomic<std::uint64_t> claimed{0};  // Messages. Written by the runner alone.
+        std::atomic<bool> inside{false};  // User code runs.
+        /// When it last took a message. Written by the runner alone.
+        std::atomic<TimePoint> claimed_at{TimePoint::min()};
     };
     using RunnerPtr = std::shared_ptr<Runner>;
     struct Queued {
@@ -104,7 +105,7 @@ private:
     std::shared_ptr<DispatcherOwner> Waiting() const QMQ_REQUIRES(mutex_);
 
     // dispatcher_watch.cc: whether handlers go on.
-    std::uint64_t Claimed() const QMQ_REQUIRES(mutex_);
+    TimePoint LastClaim() const QMQ_REQUIRES(mutex_);
     void BeginWatch() QMQ_REQUIRES(mutex_);
     void ArmWatch(TimePoint now) QMQ_REQUIRES(mutex_);
     void OnWatch();
@@ -131,10 +132,9 @@ private:
     bool closed_ QMQ_GUARDED_BY(mutex_) = false;
 
     TimerSlot watch_timer_ QMQ_GUARDED_BY(mutex_);
-    std::uint64_t gone_claimed_ QMQ_GUARDED_BY(mutex_) = 0;     // By runners that have ended.
-    std::uint64_t watched_claimed_ QMQ_GUARDED_BY(mutex_) = 0;  // By all, when last looked at.
-    TimePoint progress_at_ QMQ_GUARDED_BY(mutex_){};            // When that was seen to rise.
-    TimePoint none_waited_at_ QMQ_GUARDED_BY(mutex_){};         // When no message was seen to wait.
+    TimePoint gone_claimed_at_ QMQ_GUARDED_BY(mutex_) = TimePoint::min();  // By ended runners.
+    TimePoint progress_at_ QMQ_GUARDED_BY(mutex_){};     // The last claim, or when this began.
+    TimePoint none_waited_at_ QMQ_GUARDED_BY(mutex_){};  // When no message was seen to wait.
     std::chrono::nanoseconds next_busy_line_ QMQ_GUARDED_BY(mutex_){};
     // What waited was given back; no more is taken until a runner is free.
     bool stalled_ QMQ_GUARDED_BY(mutex_) = false;

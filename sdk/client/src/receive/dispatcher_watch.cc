@@ -19,12 +19,12 @@ std::string Seconds(std::chrono::nanoseconds time) {
 
 }  // namespace
 
-std::uint64_t Dispatcher::Claimed() const {
-    std::uint64_t claimed = gone_claimed_;
+TimePoint Dispatcher::LastClaim() const {
+    TimePoint last = gone_claimed_at_;
     for (const RunnerPtr& runner : runners_) {
-        claimed += runner->claimed.load(std::memory_order_relaxed);
+        last = std::max(last, runner->claimed_at.load(std::memory_order_relaxed));
     }
-    return claimed;
+    return last;
 }
 
 /// From the first message on until nothing is here any more.
@@ -33,7 +33,6 @@ void Dispatcher::BeginWatch() {
         return;
     }
     const TimePoint now = runtime_->Now();
-    watched_claimed_ = Claimed();
     progress_at_ = none_waited_at_ = now;
     next_busy_line_ = kBusy;
     ArmWatch(now);
@@ -46,7 +45,14 @@ bool Dispatcher::AnyUnclaimed() const {
 }
 
 void Dispatcher::ArmWatch(TimePoint now) {
-    watch_timer_.ArmBy(now + std::min<std::chrono::nanoseconds>(options_.patience, kBusy), [this] {
+    // When there is something to tell or to give back, unless handlers go on; but not seldom: what
+    // goes on is seen, and what begins to wait.
+    TimePoint due = now + std::min<std::chrono::nanoseconds>(options_.patience, kBusy);
+    for (const TimePoint one : {progress_at_ + next_busy_line_,
+                                std::max(progress_at_, none_waited_at_) + options_.patience}) {
+        due = one > now ? std::min(due, one) : due;
+    }
+    watch_timer_.ArmBy(due, [this] {
         return [self = weak_from_this()] {
             if (auto dispatcher = self.lock()) {
                 dispatcher->OnWatch();
@@ -74,16 +80,14 @@ void Dispatcher::OnWatch() {
         if (!any_waits) {
             none_waited_at_ = now;
         }
-        if (const std::uint64_t claimed = Claimed(); claimed != watched_claimed_) {
-            watched_claimed_ = claimed;
-            progress_at_ = now;
+        if (const TimePoint claim = LastClaim(); claim > progress_at_) {
+            progress_at_ = claim;
             next_busy_line_ = kBusy;
-        } else {
-            line = BusyLine(now, any_waits);
-            // Handlers that take long are no reason while nothing waits for them: others are free.
-            if (any_waits && now - std::max(progress_at_, none_waited_at_) >= options_.patience) {
-                begun = SetStalled(true);
-            }
+        }
+        line = BusyLine(now, any_waits);
+        // Handlers that take long are no reason while nothing waits for them: others are free.
+        if (any_waits && now - std::max(progress_at_, none_waited_at_) >= options_.patience) {
+            begun = SetStalled(true);
         }
         ArmWatch(now);
     }

@@ -70,9 +70,6 @@ void PullCore::OnRuns(std::vector<std::shared_ptr<DeliveryRun>> runs) {
     {
         MutexLock lock(mutex_);
         closing = closing_;
-        if (ready_.empty()) {
-            ready_since_ = runtime_->Now();
-        }
         for (auto& run : runs) {
             ready_.push_back(std::move(run));
         }
@@ -283,7 +280,7 @@ void PullCore::OnTimeout(std::uint64_t id) {
 }
 
 void PullCore::ArmStaleTimer() {
-    stale_timer_.ArmBy(ready_since_ + options_.ack_timeout / 3, [this] {
+    stale_timer_.ArmBy(StaleAt(ready_.front()->arrived()), [this] {
         return [self = weak_from_this()] {
             if (auto core = self.lock()) {
                 core->OnStale();
@@ -292,21 +289,18 @@ void PullCore::ArmStaleTimer() {
     });
 }
 
-/// Nobody has pulled for a while: what waits goes to others.
+/// What nobody has pulled for a while goes to others.
 void PullCore::OnStale() {
+    const TimePoint now = runtime_->Now();
     {
         MutexLock lock(mutex_);
         stale_timer_.OnFired();
-        if (ready_.empty()) {
-            return;
-        }
-        if (runtime_->Now() < ready_since_ + options_.ack_timeout / 3) {
+        std::erase_if(ready_, [&](const auto& run) { return StaleAt(run->arrived()) <= now; });
+        if (!ready_.empty()) {
             ArmStaleTimer();
-            return;
         }
-        ready_.clear();
     }
-    (void)streams_->ReleaseUnclaimed();
+    (void)streams_->GiveBack(now - options_.ack_timeout / 3, 0);
 }
 
 Status PullCore::PullAsync(const PullOptions& options, PullConsumer::Callback callback) {

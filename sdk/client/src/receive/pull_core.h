@@ -80,6 +80,8 @@ private:
     std::vector<Delivery> Take(std::uint32_t max_messages, Served* served) QMQ_REQUIRES(mutex_);
     void Ask();
     void OnTimeout(std::uint64_t id);
+    /// What arrived at `arrived` and waits goes back then.
+    TimePoint StaleAt(TimePoint arrived) const { return arrived + options_.ack_timeout / 3; }
     void ArmStaleTimer() QMQ_REQUIRES(mutex_);
     void OnStale();
     void ReleaseUnclaimed() QMQ_EXCLUDES(mutex_);
@@ -101,7 +103,6 @@ private:
     std::deque<std::shared_ptr<DeliveryRun>> ready_ QMQ_GUARDED_BY(mutex_);
     std::deque<Request> requests_ QMQ_GUARDED_BY(mutex_);
     std::uint64_t next_id_ QMQ_GUARDED_BY(mutex_) = 1;
-    TimePoint ready_since_ QMQ_GUARDED_BY(mutex_){};
     TimerSlot stale_timer_ QMQ_GUARDED_BY(mutex_);
     bool closing_ QMQ_GUARDED_BY(mutex_) = false;
     bool closed_ QMQ_GUARDED_BY(mutex_) = false;

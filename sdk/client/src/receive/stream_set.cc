@@ -246,14 +246,17 @@ StreamSet::Totals StreamSet::totals() const {
         MutexLock lock(mutex_);
         totals = gone_;
     }
-    totals.connected = !streams.empty();
+    const std::vector<StreamPtr> of_route = current();
+    totals.connected = !of_route.empty() &&
+                       std::all_of(of_route.begin(), of_route.end(), [](const StreamPtr& stream) {
+                           return stream->live();
+                       });
     for (const StreamPtr& stream : streams) {
         totals.acked += stream->acked_count();
         totals.failed += stream->failed_count();
         totals.later += stream->later_count();
         totals.undecided += stream->undecided_count();
         totals.unconfirmed += stream->unconfirmed_count();
-        totals.connected = totals.connected && stream->live();
     }
     return totals;
 }

@@ -10,6 +10,7 @@ Batcher::Batcher(ClientRuntime& runtime, const ProducerOptions& options, Budget&
       options_(options),
       budget_(budget),
       stage_(options.max_pending_bytes / 2),
+      spare_(options.max_pending_bytes),
       max_batch_bytes_(BrokerLimits().max_batch_bytes),
       wall_(runtime.Now(), runtime.clock().WallNow()) {}
 
@@ -105,10 +106,11 @@ void Batcher::Stage(Taken* taken) {
         runtime_.ids().Next(generated);
     }
     const auto [staged, to] = stage_.Take(taken->bytes);
-    const std::string_view id = EncodeMessage(
+    const EncodedMessage encoded = EncodeMessage(
         taken->message, std::string_view(generated, sizeof(generated)), WallAt(taken->now), to);
-    staged->id_at = static_cast<std::uint16_t>(id.data() - to);
-    staged->id_bytes = static_cast<std::uint16_t>(id.size());
+    staged->bytes = static_cast<std::uint32_t>(encoded.bytes);
+    staged->id_at = static_cast<std::uint16_t>(encoded.id.data() - to);
+    staged->id_bytes = static_cast<std::uint16_t>(encoded.id.size());
     staged->callback = std::move(taken->callback);
     taken->staged = staged;
 }
@@ -122,7 +124,9 @@ void Batcher::Append(PendingBatch& batch, const Taken& taken) {
     }
     if (batch.builder.empty()) {
         batch.builder.Reuse(spare_.TakeMemory());
-        batch.builder.Expect(batch.subject->details->last_bytes);
+        // It counts as pending: a large message is no reason to hold so much for small ones.
+        batch.builder.Expect(std::min(
+            {batch.subject->details->last_bytes, options_.max_batch_bytes, spare_.max_bytes()}));
     }
     batch.builder.Add(taken.message, id, WallAt(taken.now));
     ProducerAccess::State& state = *StateOf(batch);

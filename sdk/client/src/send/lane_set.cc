@@ -248,12 +248,14 @@ std::shared_ptr<Frame> LaneSet::TakeFrame(const LanePtr& lane, TimePoint now) {
         return nullptr;
     }
     lane->window.OnSent(frame->batches.size());
+    in_flight_batches_ += frame->batches.size();
     return frame;
 }
 
 void LaneSet::OnFrameDone(const Frame& frame, bool answered) {
     Lane& lane = *frame.lane;
     lane.window.OnAnswered(frame.batches.size());
+    in_flight_batches_ -= frame.batches.size();
     if (answered && lane.blocked_until != TimePoint{}) {
         lane.blocked_until = {};
         became_available_ = true;
@@ -270,14 +272,6 @@ void LaneSet::Clear() {
         lane->open.Clear();
     }
     unrouted_.clear();
-}
-
-std::uint64_t LaneSet::in_flight_batches() const {
-    std::uint64_t count = 0;
-    for (const auto& [name, lane] : lanes_) {
-        count += lane->window.batches();
-    }
-    return count;
 }
 
 std::string LaneSet::FindStuck(TimePoint now, TimePoint timer) const {

@@ -101,6 +101,8 @@ public:
     /// `TimePoint::max()`: nothing is, or it is known.
     TimePoint TakeDue() { return std::exchange(due_, TimePoint::max()); }
     bool has_due() const { return due_ != TimePoint::max(); }
+    /// What was taken could not be seen to.
+    void NoteDueAt(TimePoint due) { due_ = std::min(due_, due); }
 
     // Sending.
 
@@ -118,7 +120,8 @@ public:
 
     /// Gives up everything.
     void Clear();
-    std::uint64_t in_flight_batches() const;
+    /// Also those on their way to groups that have left every route.
+    std::uint64_t in_flight_batches() const { return in_flight_batches_; }
     /// Queues that were looked at to give lanes to what they have. For tests.
     std::uint64_t looked_at() const { return looked_at_; }
     /// Empty, or which batch waits although it could go. Everything has been settled before; what
@@ -154,6 +157,7 @@ private:
     std::vector<SubjectQueue*> unrouted_;
     bool became_available_ = false;  // Some lane, since unrouted_ was looked at.
     std::uint64_t looked_at_ = 0;
+    std::uint64_t in_flight_batches_ = 0;
     Pace pace_;
     TimePoint due_ = TimePoint::max();
 };

@@ -70,7 +70,7 @@ Status ProducerCore::Check(const Message& message,
         return status;
     }
     if (const auto due = message.deliver_at(); due.has_value()) {
-        if (*due - runtime_->clock().WallNow() >= kShortestDelay) {
+        if (*due >= runtime_->clock().WallNow() + kShortestDelay) {
             return Status::Unimplemented("delayed messages are not served yet: send subject " +
                                          std::string(message.subject()) +
                                          " without SetDelay and SetDeliverAt");
@@ -201,9 +201,13 @@ Status ProducerCore::Take(Message& message, How how, SendCallback& callback, Sen
         if (Status status = Admit(bytes, deadline, how.may_wait); !status.ok()) {
             return status;
         }
-        // From here on it is ours.
+        // From here on it is ours, and a new one: what came with it stays with the one that came.
+        const bool was_delivered = ForgetDeliveries(message);
         if (in_time) {
             message.SetDeliverAt(WallTime{});
+        }
+        if (was_delivered || in_time) {
+            bytes = message.encoded_bytes();
         }
         lanes_.OnSend(now);
         Batcher::Taken taken{message, bytes, now, deadline, callback};
@@ -434,7 +438,10 @@ void ProducerCore::Arm() {
             }
         };
     });
-    arm_ = !timer_.armed();  // Refused: the next entry tries again.
+    if (!timer_.armed()) {  // Refused: the next entry tries again.
+        arm_ = true;
+        lanes_.NoteDueAt(due);
+    }
 }
 
 }  // namespace qmq::internal

@@ -146,6 +146,11 @@ void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Ans
             // Each message goes alone, with the same id, so that only the bad one fails. They are
             // as many as the batch had messages: this happens once.
             const std::vector<BatchPtr> singles = batcher_.Split(*batch);
+            if (singles.size() != batch->count) {  // None may be left without an answer.
+                Finish(batch, batch->machine.OnDeadline(receipt.status), &receipt, answers);
+                return;
+            }
+            ++counts_.retried_batches;
             for (const BatchPtr& single : singles) {
                 deadlines_.Add(single);
             }

@@ -125,15 +125,18 @@ void SendFuture::State::RunCallbacks(internal::Budget::Owed& owed,
         }
         owed.Ran();
         untold += share;
-        const bool awaited = owed.awaited();
-        if (awaited || untold >= kToldAtOnce) {
+        if (owed.awaited() || untold >= kToldAtOnce) {
             GiveBack(owed, std::exchange(untold, 0));
         }
-        if (awaited) {
+        // Asked behind each return: who has begun to wait before it has not seen it.
+        if (owed.awaited()) {
             wake();
         }
     }
     GiveBack(owed, charged);
+    if (owed.awaited()) {
+        wake();
+    }
     callbacks.clear();
     begun_callbacks = 0;
 }

@@ -1,5 +1,6 @@
 #include "sdk/client/src/send/spare_parts.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace qmq::internal {
@@ -8,8 +9,9 @@ namespace {
 
 // Of each side.
 constexpr std::size_t kMaxBatches = 4'096;
-constexpr std::size_t kMaxStateBytes = 2U << 20;
-constexpr std::size_t kMaxMemoryBytes = 2U << 20;
+constexpr std::size_t kMaxBytes = 2U << 20;
+/// And this part of what a producer may have pending.
+constexpr std::size_t kPart = 8;
 
 /// Whether nobody else holds it. What others did with it before they let go is then visible here:
 /// the count alone would not say so, a change of it does.
@@ -34,6 +36,9 @@ T TakeLast(std::vector<T>* from) {
 }
 
 }  // namespace
+
+SpareParts::SpareParts(std::size_t max_pending_bytes)
+    : max_bytes_(std::min(kMaxBytes, max_pending_bytes / kPart)) {}
 
 void SpareParts::Clean(std::vector<BatchPtr>* batches) {
     std::erase_if(*batches, [](const BatchPtr& batch) {
@@ -66,7 +71,7 @@ void SpareParts::Keep(std::vector<BatchPtr>* clean) {
         if (back_batches_.size() < kMaxBatches) {
             // Out of the batch in any case: a string that is given an empty value keeps its memory.
             std::string memory = std::move(batch->encoded);
-            if (back_memory_bytes_ + memory.capacity() <= kMaxMemoryBytes) {
+            if (back_memory_bytes_ + memory.capacity() <= max_bytes_) {
                 back_memory_bytes_ += memory.capacity();
                 back_memory_.push_back(std::move(memory));
             }
@@ -82,7 +87,7 @@ void SpareParts::Keep(std::vector<StatePtr>* clean) {
     MutexLock lock(mutex_);
     for (StatePtr& state : *clean) {
         const std::size_t bytes = state->Footprint();
-        if (back_state_bytes_ + bytes <= kMaxStateBytes) {
+        if (back_state_bytes_ + bytes <= max_bytes_) {
             back_state_bytes_ += bytes;
             back_states_.push_back(std::move(state));
         }

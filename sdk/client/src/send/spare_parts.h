@@ -12,7 +12,8 @@ namespace qmq::internal {
 
 /// What was made for a batch and can serve another: in a flood over many subjects the allocator
 /// would else be the dearest part, because the thread that frees is another than the one that
-/// allocates. It keeps a bounded number of bytes.
+/// allocates. It keeps a bounded number of bytes: what it gives out counts as pending, so spare
+/// memory of large batches must not fill a small producer with small ones.
 ///
 /// Two sides: whoever hands out answers gives back under a lock of its own, so as not to hold up
 /// those who send; who sends has what was given back at hand, and takes all of it when that is
@@ -20,6 +21,10 @@ namespace qmq::internal {
 class SpareParts {
 public:
     using StatePtr = std::shared_ptr<ProducerAccess::State>;
+
+    explicit SpareParts(std::size_t max_pending_bytes);
+    /// Of states, and of memory, on each side.
+    std::size_t max_bytes() const { return max_bytes_; }
 
     /// Leaves of `batches` what nobody else holds, as if new.
     static void Clean(std::vector<BatchPtr>* batches);
@@ -37,6 +42,7 @@ public:
     std::string TakeMemory();
 
 private:
+    const std::size_t max_bytes_;
     std::vector<BatchPtr> batches_;
     std::vector<StatePtr> states_;
     std::vector<std::string> memory_;

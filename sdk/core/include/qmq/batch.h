@@ -55,11 +55,21 @@ bool HeadHasTag(const MessageHead& head, std::string_view tag);
 /// has counted in any case.
 Status ValidateMessage(const Message& message, std::size_t* encoded_bytes);
 
+/// A message that came, or a copy of it, is to be sent as a new one: at its first attempt, without
+/// the last error. Whether that changed anything.
+bool ForgetDeliveries(Message& message);
+
+/// What was written of a message.
+struct EncodedMessage {
+    std::string_view id;  ///< As it lies there.
+    std::size_t bytes = 0;
+};
+
 /// Writes `message` as a batch has it, for `BatchBuilder::AddEncoded`: with `id` when it has none
 /// of its own, and `now` when it has no creation time. The caller has checked `message.Validate()`;
 /// `to` has room for `message.encoded_bytes()`, and an `id` that is needed has
-/// `MessageIdGenerator::kLength` bytes. Returns the id as it lies there.
-std::string_view EncodeMessage(const Message& message, std::string_view id, WallTime now, char* to);
+/// `MessageIdGenerator::kLength` bytes.
+EncodedMessage EncodeMessage(const Message& message, std::string_view id, WallTime now, char* to);
 
 /// Gathers messages and encodes each once. Not thread-safe.
 class BatchBuilder {

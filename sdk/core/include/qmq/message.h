@@ -67,6 +67,9 @@ concept PropertyType = std::same_as<T, bool> || std::same_as<T, std::int32_t> ||
 ///
 /// Setters never fail in place: the first mistake is kept, `Validate()` and every send report it,
 /// and nothing half-set is sent.
+///
+/// A message that was received can be sent again, as it is or changed: it keeps its id and creation
+/// time, and begins at its first attempt, without the last error.
 class Message {
 public:
     /// Most tags. [I]: other clients cannot read more.
