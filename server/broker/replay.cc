@@ -58,9 +58,12 @@ void State::Do(const HandedOut& action) {
 void State::TakeFromStalePlaces(Group& group, const std::vector<HandOutRun>& runs) {
     std::set<std::pair<Origin, std::uint64_t>> unexplained;
     for (const HandOutRun& run : runs) {
-        for (std::uint64_t at = run.first_sequence;
-             run.from != TakenFrom::kNew && at < run.first_sequence + run.count;
-             ++at) {
+        if (run.from == TakenFrom::kNew) {
+            continue;
+        }
+        const std::uint64_t end = run.first_sequence + run.count;
+        EnterGaps(group, run.origin, {run.first_sequence, end - 1});
+        for (std::uint64_t at = run.first_sequence; at < end; ++at) {
             if (!PutInPlace(group, run, at)) {
                 unexplained.emplace(run.origin, at);
             }
@@ -107,13 +110,59 @@ void State::Do(const Skipped& action) {
 /// damaged, nobody knows to whom, or was skipped: it goes to whoever wants it, which at-least-once
 /// allows.
 void State::CloseGap(Group& group, std::uint64_t from_sequence) {
-    LooseQueue& queue = group.redelivery[static_cast<std::size_t>(Origin::kSubject)];
-    for (; group.placed && group.next_sequence < from_sequence; ++group.next_sequence) {
-        queue.emplace(group.next_sequence, Loose{0, 1, 0, true});
+    if (group.placed && group.next_sequence < from_sequence) {
+        gaps_[&group].push_back(PullRange{group.next_sequence, from_sequence - 1});
     }
     group.next_sequence = std::max(group.next_sequence, from_sequence);
     // Else the record that placed it is damaged: this is where it was.
     group.placed = true;
+}
+
+/// What of `sequences` lies in gaps, which have it no longer.
+std::vector<PullRange> State::TakeGaps(Group& group, PullRange sequences) {
+    std::vector<PullRange> taken;
+    const auto found = gaps_.find(&group);
+    if (found == gaps_.end()) {
+        return taken;
+    }
+    std::vector<PullRange> rest;
+    for (const PullRange& gap : found->second) {
+        const PullRange both{std::max(gap.first, sequences.first),
+                             std::min(gap.last, sequences.last)};
+        if (both.first > both.last) {
+            rest.push_back(gap);
+            continue;
+        }
+        taken.push_back(both);
+        if (gap.first < both.first) {
+            rest.push_back(PullRange{gap.first, both.first - 1});
+        }
+        if (both.last < gap.last) {
+            rest.push_back(PullRange{both.last + 1, gap.last});
+        }
+    }
+    found->second = std::move(rest);
+    return taken;
+}
+
+/// Before `sequences` are looked for in the queue of `origin`.
+void State::EnterGaps(Group& group, Origin origin, PullRange sequences) {
+    if (origin != Origin::kSubject || gaps_.empty()) {
+        return;
+    }
+    LooseQueue& queue = group.redelivery[static_cast<std::size_t>(origin)];
+    for (const PullRange& gap : TakeGaps(group, sequences)) {
+        for (std::uint64_t sequence = gap.first; sequence <= gap.last; ++sequence) {
+            queue.emplace(sequence, Loose{0, 1, 0, true});
+        }
+    }
+}
+
+void State::EnterGaps() {
+    ForEachGroup([this](Group& group) {
+        EnterGaps(group, Origin::kSubject, PullRange{0, UINT64_MAX});
+    });
+    gaps_.clear();
 }
 
 void State::Do(const Acked& action) {
@@ -208,6 +257,9 @@ void State::DropUnknown(const std::function<void(Subject&, std::uint64_t)>& lost
                 name(queue.rbegin()->first);
             }
             queue.erase(queue.lower_bound(end), queue.end());
+            if (origin == Origin::kSubject) {
+                TakeGaps(group, {end, UINT64_MAX});
+            }
             if (group.waiting_origin() == origin) {
                 if (!group.waiting.empty()) {
                     name(group.waiting.by_sequence().rbegin()->first);
@@ -238,6 +290,7 @@ void State::DropUnknown(const std::function<void(Subject&, std::uint64_t)>& lost
 // ---- Snapshots.
 
 std::string State::Save(std::span<const std::string> unapplied) const {
+    QMQ_CHECK(gaps_.empty(), "no snapshot is taken while the log is replayed");
     std::string out;
     Writer writer(out);
     writer.Byte(kSnapshotVersion);

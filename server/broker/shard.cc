@@ -121,6 +121,7 @@ void Shard::AfterOpen() {
         });
     }
     dropped_on_full_disk_ = false;
+    core_.state.EnterGaps();
     // Counted again, not told again: whoever dropped the segments has told.
     core_.TellLosses(false);
     core_.dirty = false;

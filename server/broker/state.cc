@@ -149,6 +149,7 @@ void State::EraseConsumer(Consumer& consumer) {
 void State::EraseGroup(Group& group) {
     Subject& subject = *group.subject;
     std::erase(touched_.groups, &group);
+    gaps_.erase(&group);
     subject.groups.erase(subject.groups.find(group.name));
 }
 
@@ -164,6 +165,7 @@ void State::Clear() {
     undo_.clear();
     trim_.clear();
     touched_ = {};
+    gaps_.clear();
     by_name_.clear();
     subjects_.clear();
     last_serial_ = 0;
@@ -191,6 +193,7 @@ void State::Place(Group& group, std::uint64_t next_sequence, bool reset) {
         queue.clear();
     }
     group.waiting.clear();
+    gaps_.erase(&group);
     for (auto& [id, consumer] : group.consumers) {
         consumer->held.ForEach(
             [&held = consumer->held](std::uint64_t pull, const Held&) { held.MarkDone(pull); });
@@ -204,6 +207,7 @@ void State::Skip(Group& group, const Skipped& action, FilterMask refused) {
     SetAside(group, action.aside, refused);
     LooseQueue& queue = group.redelivery[static_cast<std::size_t>(Origin::kSubject)];
     for (const SequenceRun& run : action.passed) {
+        EnterGaps(group, Origin::kSubject, {run.first, run.first + run.count - 1});
         const auto end = queue.lower_bound(run.first + run.count);
         for (auto at = queue.lower_bound(run.first); at != end;) {
             if (!at->second.unseen) {
@@ -384,6 +388,7 @@ void State::Defer(Consumer& consumer, PullRange range, std::int64_t due_ms) {
 
 void State::TakeLoose(Group& group, Origin origin, PullRange sequences) {
     LooseQueue& queue = group.redelivery[static_cast<std::size_t>(origin)];
+    EnterGaps(group, origin, sequences);
     Touch(group);
     auto at = queue.lower_bound(sequences.first);
     while (at != queue.end() && at->first <= sequences.last) {
@@ -491,6 +496,7 @@ bool State::RelocateHeld(Consumer& consumer, std::uint64_t pull, std::uint64_t c
 bool State::RelocateLoose(Group& group, Origin origin, std::uint64_t sequence, std::uint64_t copy) {
     auto& from = group.redelivery[static_cast<std::size_t>(origin)];
     auto& to = group.redelivery[static_cast<std::size_t>(KeptOf(origin))];
+    EnterGaps(group, origin, {sequence, sequence});
     const auto found = from.find(sequence);
     if (found == from.end()) {
         return false;
@@ -624,6 +630,11 @@ void State::DropBelow(Subject& subject, const std::function<void(Group&, const D
         if (group->placed && group->next_sequence < first) {
             dropped.unread = subject.log->CountGiven(group->next_sequence, first);
             group->next_sequence = first;
+        }
+        if (first > 0) {
+            for (const PullRange& gap : TakeGaps(*group, {0, first - 1})) {
+                dropped.unread += subject.log->CountGiven(gap.first, gap.last + 1);
+            }
         }
         drop(*group, Origin::kSubject, dropped);
     }

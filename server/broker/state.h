@@ -155,6 +155,9 @@ public:
         std::uint64_t count() const { return unread + held + waiting; }
     };
     void DropBelow(Subject& subject, const std::function<void(Group&, const Dropped&)>& lost);
+    /// After a replay, and what the log does not have is dropped: the rest of what hand-outs gave
+    /// away that the log does not have goes into the redelivery queues.
+    void EnterGaps();
 
     /// Everything, and back. `unapplied` are actions that lie in the log already, but whose
     /// meaning is not in the state yet: they are kept beside it. `Load` is called on an empty state
@@ -205,6 +208,8 @@ private:
     void Do(const HandedOut& action);
     void Do(const Skipped& action);
     void CloseGap(Group& group, std::uint64_t from_sequence);
+    std::vector<PullRange> TakeGaps(Group& group, PullRange sequences);
+    void EnterGaps(Group& group, Origin origin, PullRange sequences);
     void TakeFromStalePlaces(Group& group, const std::vector<HandOutRun>& runs);
     bool PutInPlace(Group& group, const HandOutRun& run, std::uint64_t sequence);
     void Do(const Acked& action);
@@ -225,6 +230,10 @@ private:
     std::int64_t replay_time_ms_ = 0;       ///< About when what is replayed happened.
     std::optional<Relocation> relocation_;  ///< Whose copies come next in the replay.
     std::int64_t moved_since_ms_ = 0;       ///< Of the move whose messages come next in the replay.
+    /// What `CloseGap` has found and nobody has named since: it has no entries while the log is
+    /// replayed. What retention takes unread is in no record, so all of it may be gone, and may be
+    /// more than memory has room for.
+    std::unordered_map<const Group*, std::vector<PullRange>> gaps_;
     std::vector<UniqueFunction<void()>> undo_;
     std::vector<Consumer*> trim_;
     Touched touched_;

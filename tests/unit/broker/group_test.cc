@@ -151,6 +151,30 @@ TEST_F(GroupTest, WhatRetentionTookUnreadIsNotHandedOutAndTheGroupGoesOnBehindIt
     EXPECT_GT(Info("orders", "billing").lost_to_retention_count, 0U);
 }
 
+TEST_F(GroupTest, WhatRetentionTookUnreadIsCountedOnceHoweverOftenTheBrokerStarts) {
+    options_.store.segment_bytes = 64U << 10U;
+    Open();
+    Member placed = Join("orders", "billing", "c1", {0, 0});
+    for (int i = 0; i < 60; ++i) {
+        Send("orders", {std::string(10'000, 'o')});
+    }
+    Crash();
+    options_.store.retention_bytes = 6U * options_.store.segment_bytes;
+    Open();
+    time_.Advance(11s);
+    Member member = Join("orders", "billing", "c2", {1, 1U << 20U});
+    ASSERT_THAT(member.got(), SizeIs(1));
+    const std::uint64_t first = member.got()[0].sequence;
+    ASSERT_GT(first, 10U);
+    const std::uint64_t lost = Info("orders", "billing").lost_to_retention_count;
+    EXPECT_EQ(lost, first);
+    for (int i = 0; i < 2; ++i) {
+        CrashAndOpen();
+        EXPECT_EQ(Info("orders", "billing").lost_to_retention_count, first);
+        EXPECT_EQ(Info("orders", "billing").lag_count, 60 - first);
+    }
+}
+
 TEST_F(GroupTest, AGroupNobodyUsedForLongIsForgotten) {
     options_.idle_group_retention = std::chrono::hours(1);
     Open();

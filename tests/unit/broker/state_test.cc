@@ -44,6 +44,7 @@ TEST_F(StateTest, WhatADamagedHandOutGaveAwayGoesOutAgain) {
     state_.Apply(HandOut(0, 0, 2));
     // HandOut(2, 2, 3) is damaged.
     state_.Apply(HandOut(5, 5, 1));
+    state_.EnterGaps();
     EXPECT_THAT(Loose(), ElementsAre(2, 3, 4));
     EXPECT_THAT(HeldPulls(), ElementsAre(0, 1, 5));
     EXPECT_EQ(state_.FindGroup(consumer_.group)->next_sequence, 6U);
@@ -55,8 +56,44 @@ TEST_F(StateTest, WhatADamagedHandOutGaveAwayGoesOutAgain) {
 TEST_F(StateTest, WhatADamagedSkipPassedOverIsLookedAtAgain) {
     state_.Apply(GroupPlaced{consumer_.group, 0, false});
     state_.Apply(Skipped{consumer_.group, 9, 7});
+    state_.EnterGaps();
     EXPECT_EQ(state_.FindGroup(consumer_.group)->redelivery[0].size(), 7U);
     EXPECT_TRUE(state_.FindGroup(consumer_.group)->redelivery[0].begin()->second.unseen);
+}
+
+// What retention takes unread is in no record. A replay made an entry for each such message, only
+// to drop them in the end: a group that had missed 10^8 of them needed 10 GB to start.
+TEST_F(StateTest, WhatTheLogDoesNotSayHasNoEntriesWhileItIsReplayed) {
+    constexpr std::uint64_t kFar = 1'000'000;
+    state_.Apply(GroupPlaced{consumer_.group, 0, false});
+    state_.Apply(HandOut(0, kFar, 1));
+    EXPECT_THAT(Loose(), ElementsAre());
+    state_.Apply(Skipped{consumer_.group, kFar + 5, kFar + 4});
+    // But for what a record names: it finds it in the queue, as in the process that wrote it.
+    HandedOut again = HandOut(1, 0, 0);
+    again.from_sequence = again.next_sequence = kFar + 5;
+    again.runs = {{Origin::kSubject, TakenFrom::kRedelivery, kFar + 2, 1, 1, 0, 0}};
+    state_.Apply(again);
+    EXPECT_THAT(HeldPulls(), ElementsAre(0, 1));
+    state_.Apply(Moved{{consumer_.group, {}}, 0, {{kFar + 3, kFar + 3}}});
+    state_.Apply(Skipped{consumer_.group, kFar + 5, kFar + 5, {}, {{7, 2}}});
+    EXPECT_THAT(Loose(), ElementsAre());
+    state_.Apply(GroupPlaced{consumer_.group, kFar, true});
+    state_.EnterGaps();
+    EXPECT_THAT(Loose(), ElementsAre()) << "a reset forgets it";
+}
+
+TEST_F(StateTest, OfWhatTheLogDoesNotSayOnlyTheRestGoesOutAgain) {
+    state_.Apply(GroupPlaced{consumer_.group, 0, false});
+    state_.Apply(HandOut(0, 9, 1));
+    HandedOut again = HandOut(1, 0, 0);
+    again.from_sequence = again.next_sequence = 10;
+    again.runs = {{Origin::kSubject, TakenFrom::kRedelivery, 2, 2, 1, 0, 0}};
+    state_.Apply(again);
+    state_.Apply(Moved{{consumer_.group, {}}, 0, {{5, 5}}});
+    state_.Apply(Skipped{consumer_.group, 10, 10, {}, {{7, 1}}});
+    state_.EnterGaps();
+    EXPECT_THAT(Loose(), ElementsAre(0, 1, 4, 6, 8));
 }
 
 TEST_F(StateTest, AGroupWhosePlaceIsDamagedGoesOnWhereItWas) {
