@@ -50,6 +50,11 @@ void Delivery::Refresh(Consumer& consumer) {
         group.idle_since_ms = core_.Now();
         // Another one may take the suspect that it was to take.
         if (!consumer.settings.sessionless && Suspects::Forget(consumer)) {
+        if (consumer.settings.sessionless) {
+            // What it was answered last is its own for as long as a lease.
+            core_.timers.Set(
+                consumer, TimerKind::kGone, core_.Now() + consumer.settings.ack_timeout.count());
+        }
             MarkReady(group);
         }
     }

@@ -24,6 +24,7 @@ public:
 
     void MarkReady(Group& group);
     /// Whether `consumer` is connected has changed: it joins the group's members, or leaves them.
+    /// One without a session is given up when it does not come back within its ack timeout.
     void Refresh(Consumer& consumer);
     /// Serves whoever is ready, into the round.
     void Pump();

@@ -434,11 +434,8 @@ void Members::Leave(Consumer& consumer) {
 }
 
 void Members::GoneTooLong(Consumer& consumer) {
-    if (consumer.connected()) {
-        Touch(consumer);
-        return;
-    }
-    if (!core_.stopped.ok()) {
+    // One that pulls begins its time anew with each answer.
+    if (consumer.connected() || !core_.stopped.ok()) {
         return;
     }
     const std::vector<PullRange> begun = BegunOf(consumer, kAllPulls);

@@ -192,5 +192,43 @@ TEST_F(PullTest, TooManyPullsAreAnsweredBusy) {
     EXPECT_EQ(third.status().code(), StatusCode::kResourceExhausted);
 }
 
+// A consumer that pulls was given up its ack timeout after the pull had come, not after the answer:
+// what a long poll was handed at its end was taken from it early, and a death was counted.
+TEST_F(PullTest, WhatALongPollWasHandedIsItsOwnForTheWholeAckTimeout) {
+    Open();
+    PullRequest request = Request(9s);
+    request.consumer.ack_timeout = 10s;
+    auto reply = PostPull(request);
+    time_.Advance(8'900ms);
+    Send("orders", {"a"});
+    ASSERT_TRUE(*reply);
+    ASSERT_THAT(Bodies(**reply), ElementsAre("a"));
+    Member other = Join("orders", "billing", "other");
+    time_.Advance(9'999ms);
+    EXPECT_THAT(other.got(), IsEmpty());
+    EXPECT_EQ(Info("orders", "billing").suspect_count, 0U);
+    EXPECT_EQ(AckPulled(0, 0)->not_held_count(), 0U);
+    EXPECT_EQ(Info("orders", "billing").lag_count, 0U);
+}
+
+TEST_F(PullTest, WhoPullsWithoutAnAnswerForLongKeepsWhatItHolds) {
+    Open();
+    Send("orders", {"a"});
+    PullRequest request = Request();
+    request.consumer.ack_timeout = 10s;
+    ASSERT_THAT(Bodies(Pull(request)), ElementsAre("a"));
+    time_.Advance(5s);
+    request.max_wait = 4s;
+    auto reply = PostPull(request);
+    time_.Advance(4'500ms);
+    ASSERT_TRUE(*reply);
+    EXPECT_THAT(Bodies(**reply), IsEmpty());
+    EXPECT_EQ(AckPulled(0, 0)->not_held_count(), 0U);
+    time_.Advance(9'900ms);
+    EXPECT_EQ(Info("orders", "billing").consumer_count, 1U);
+    time_.Advance(200ms);
+    EXPECT_EQ(Info("orders", "billing").consumer_count, 0U);
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing
