@@ -25,7 +25,9 @@ std::uint64_t Positive(std::int64_t value) {
 // ---- The line.
 
 bool Delivery::IsHungry(const Consumer& consumer, std::uint32_t most_in_flight) {
-    return consumer.has_room() && consumer.held.count() < most_in_flight;
+    // What is sent again is held already.
+    return consumer.has_room() &&
+           (consumer.resend_next < consumer.resend_end || consumer.held.count() < most_in_flight);
 }
 
 void Delivery::MarkReady(Group& group) {
@@ -203,8 +205,11 @@ Delivery::Outcome Delivery::ServeConsumer(Consumer& consumer) {
         return outcome;
     }
     // What was handed out anew counts against the limit; what was sent again did already.
-    plan.messages = std::min<std::uint64_t>(
-        plan.messages, core_.options.max_in_flight_per_consumer - consumer.held.count());
+    const std::uint32_t most = core_.options.max_in_flight_per_consumer;
+    if (consumer.held.count() >= most) {
+        return Outcome::kNothing;
+    }
+    plan.messages = std::min<std::uint64_t>(plan.messages, most - consumer.held.count());
     switch (suspects_.TurnOf(consumer)) {
         case Suspects::Turn::kNothing:
             return Outcome::kNothing;

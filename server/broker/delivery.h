@@ -44,7 +44,7 @@ public:
     void Forget(Group& group);
     void Forget(Consumer& consumer);
 
-    /// Whether `consumer` could take a message now.
+    /// Whether `consumer` could take a message now, or be sent one again.
     static bool IsHungry(const Consumer& consumer, std::uint32_t most_in_flight);
 
 private:

@@ -346,5 +346,29 @@ TEST_F(ConsumerTest, ManyConsumersOfAGroupShareItAndNoMessageIsTwice) {
     EXPECT_THAT(all, ::testing::UnorderedElementsAreArray(bodies));
 }
 
+// To a consumer that held as much as it may nothing was sent again: it waited for the end of leases
+// of messages that it did not have, and deaths were counted.
+TEST_F(ConsumerTest, WhoHoldsAsMuchAsItMayIsSentAgainWhatDidNotArrive) {
+    options_.max_in_flight_per_consumer = 2;
+    Open();
+    Member first = Join("orders", "billing");
+    Send("orders", {"a", "b", "c"});
+    ASSERT_THAT(first.bodies(), ElementsAre("a", "b"));
+    SubscribeRequest request = MakeRequest("orders", "billing");
+    request.resume = ResumePoint{first.sink->subscribed->incarnation, 1};
+    first.session.reset();  // The connection is lost, and "b" with it.
+    time_.Settle();
+    Member again = Join(request);
+    EXPECT_EQ(again.sink->subscribed->held_below, 1U);
+    ASSERT_THAT(again.bodies(), ElementsAre("b"));
+    EXPECT_EQ(again.got()[0].pull, 1U);
+    again.session.reset();
+    time_.Settle();
+    request.resume->next_pull_sequence = 0;
+    Member third = Join(request);
+    EXPECT_THAT(third.bodies(), ElementsAre("a", "b"));
+    EXPECT_EQ(Info("orders", "billing").suspect_count, 0U);
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing
