@@ -243,6 +243,9 @@ Delivery::Outcome Delivery::PlanAndCommit(Consumer& consumer, Plan& plan) {
         status = planner_.PlanWaiting(consumer, plan);
         status = status.ok() ? BuryDue(group, plan) : status;
     }
+        if (!status.ok()) {
+            plan.waiting_look_from.reset();  // What could not be buried is looked at again.
+        }
     if (status.ok() && Takes(consumer.source, Origin::kSubject)) {
         status = planner_.PlanNew(consumer, plan);
         NoteStop(group, plan);

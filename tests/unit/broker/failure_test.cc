@@ -380,5 +380,38 @@ TEST_F(FailureTest, WhatIsSetAsideIsKeptWhenAReadFailsInItsMidst) {
     EXPECT_THAT(wants.bodies(), ElementsAre(unlike, like));
 }
 
+// What could not be buried on the way to something else was noted as looked at, and never looked at
+// again.
+TEST_F(FailureTest, ARetryThatFoundNoRoomForItsDeadLetterIsBuriedLater) {
+    options_.store.segment_bytes = 64U << 10U;
+    Open();
+    const auto retry = [](std::uint64_t pull, std::chrono::milliseconds delay) {
+        return AckItem{AckVerdict::kRetry, pull, pull, delay, "why"};
+    };
+    SubscribeRequest request = MakeRequest("orders", "billing");
+    request.retry.max_attempts = 10;
+    Member member = Join(request);
+    Send("orders", {"small"});
+    Send("orders", {std::string(40'000, 'x')});  // Half of a segment, so the next is made ahead.
+    ASSERT_THAT(member.got(), SizeIs(2));
+    ASSERT_TRUE(Judge(member, {retry(1, 1s)}).ok());
+    time_.Advance(2s);
+    ASSERT_THAT(member.got(), SizeIs(3));
+    faulty_.allocate_error = Full();  // The third segment is there, and will be the last.
+    ASSERT_TRUE(Judge(member, {retry(member.got()[2].pull, 10s)}).ok());
+    ASSERT_TRUE(Judge(member, {retry(0, 10s)}).ok());
+    ASSERT_EQ(Info("orders", "billing").waiting_retry_count, 2U);
+    request.retry.max_attempts = 2;  // Too few for the large one, which would be at its third.
+    Member lower = Join(request);
+    time_.Advance(11s);
+    ASSERT_THAT(lower.bodies(), ElementsAre("small"));
+    ASSERT_EQ(Info("orders", "billing").dead_letter_count, 0U);
+    ASSERT_TRUE(Ack(lower, lower.got()[0].pull).ok());
+    faulty_.allocate_error = {};
+    time_.Advance(1min);
+    EXPECT_EQ(Info("orders", "billing").waiting_retry_count, 0U);
+    EXPECT_EQ(Info("orders", "billing").dead_letter_count, 1U);
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing
