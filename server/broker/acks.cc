@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <span>
 
 #include "server/env/planted_bug.h"
@@ -178,6 +179,18 @@ Result<AckReply> Acks::Apply(Consumer& consumer, const std::vector<AckItem>& ite
     const bool was_alone =
         consumer.held.suspect_count() > 0 && !env::Planted(env::PlantedBug::kSuspectEndsSilently);
     AckReply reply;
+    const Status status = ApplyItems(consumer, items, reply);
+    // Also where one failed: those before it are done.
+    const bool may_take_suspect = consumer.held.count() == 0 && consumer.group->has_suspects();
+    if ((was_full && consumer.held.count() < core_.options.max_in_flight_per_consumer) ||
+        (was_alone && consumer.held.suspect_count() == 0) || may_take_suspect) {
+        delivery_.MarkReady(*consumer.group);
+    }
+    return status.ok() ? Result<AckReply>(std::move(reply)) : Result<AckReply>(status);
+}
+
+/// One after another, until one fails.
+Status Acks::ApplyItems(Consumer& consumer, const std::vector<AckItem>& items, AckReply& reply) {
     std::vector<PullRange> acks;
     for (std::size_t i = 0; i < items.size(); ++i) {
         const AckItem& item = items[i];
@@ -210,12 +223,7 @@ Result<AckReply> Acks::Apply(Consumer& consumer, const std::vector<AckItem>& ite
             return status;
         }
     }
-    const bool may_take_suspect = consumer.held.count() == 0 && consumer.group->has_suspects();
-    if ((was_full && consumer.held.count() < core_.options.max_in_flight_per_consumer) ||
-        (was_alone && consumer.held.suspect_count() == 0) || may_take_suspect) {
-        delivery_.MarkReady(*consumer.group);
-    }
-    return reply;
+    return {};
 }
 
 Status Acks::ApplyAcks(Consumer& consumer, std::vector<PullRange> ranges, AckReply* reply) {
@@ -279,29 +287,32 @@ Status Acks::Retry(Consumer& consumer, const AckItem& item) {
     if (!group.in_place()) {
         return mover_.MoveHeld(consumer, range, {false, item.delay, item.error});
     }
-    std::vector<PullRange> held;
-    CollectHeld(consumer, range, held);
-    if (held.empty()) {
-        return {};
-    }
-    const std::uint32_t attempt = consumer.held.Find(held.front().first)->attempt();
-    const std::int64_t due =
-        core_.RunningMs() + item.delay.value_or(Mover::Backoff(consumer.policy, attempt)).count();
-    for (std::vector<PullRange>& piece : Cut(held)) {
-        const Action logged(Deferred{NamesOf(consumer), due, std::move(piece)});
-        Result<store::LogOffset> end = core_.Append(logged);
-        if (!end.ok()) {
-            return end.status();
+    // Each waits as its own attempts say, as its copy in a retry subject would.
+    std::map<std::chrono::milliseconds, std::vector<PullRange>> by_delay;
+    consumer.held.ForEach(range, [&](std::uint64_t pull, const Held& held) {
+        const std::chrono::milliseconds delay =
+            item.delay.value_or(Mover::Backoff(consumer.policy, held.attempt()));
+        AddPull(by_delay[delay], pull);
+    });
+    delivery_.MarkReady(group);  // Also where the next piece cannot be logged.
+    for (const auto& [delay, held] : by_delay) {
+        const std::int64_t due = core_.RunningMs() + delay.count();
+        for (std::vector<PullRange>& piece : Cut(held)) {
+            const Action logged(Deferred{NamesOf(consumer), due, std::move(piece)});
+            Result<store::LogOffset> end = core_.Append(logged);
+            if (!end.ok()) {
+                return end.status();
+            }
+            for (const PullRange& part : std::get<Deferred>(logged).ranges) {
+                core_.state.Defer(consumer, part, due);
+            }
         }
-        for (const PullRange& part : std::get<Deferred>(logged).ranges) {
-            core_.state.Defer(consumer, part, due);
-        }
     }
-    delivery_.MarkReady(group);
     return {};
 }
 
 Status Acks::GiveBack(Consumer& consumer, PullRange range, ReleaseCause cause) {
+    delivery_.MarkReady(*consumer.group);  // Also where the next piece cannot be logged.
     // First what handlers have begun, so that each record says one thing of all that it names.
     if (cause == ReleaseCause::kLost) {
         for (const std::vector<PullRange>& piece : Cut(BegunOf(consumer, range))) {
@@ -317,7 +328,6 @@ Status Acks::GiveBack(Consumer& consumer, PullRange range, ReleaseCause cause) {
             return status;
         }
     }
-    delivery_.MarkReady(*consumer.group);
     return {};
 }
 

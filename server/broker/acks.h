@@ -50,6 +50,7 @@ private:
     void Answer(Waiting& waiting, const Status& status);
     Result<AckReply> Judge(Consumer* consumer, const std::vector<AckItem>& items);
     Result<AckReply> Apply(Consumer& consumer, const std::vector<AckItem>& items);
+    Status ApplyItems(Consumer& consumer, const std::vector<AckItem>& items, AckReply& reply);
     /// What of `ranges` was not held is added to `reply`, unless that is null.
     Status ApplyAcks(Consumer& consumer, std::vector<PullRange> ranges, AckReply* reply);
     Status ApplyOther(Consumer& consumer, const AckItem& item);

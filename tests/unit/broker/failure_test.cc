@@ -413,5 +413,23 @@ TEST_F(FailureTest, ARetryThatFoundNoRoomForItsDeadLetterIsBuriedLater) {
     EXPECT_EQ(Info("orders", "billing").dead_letter_count, 1U);
 }
 
+// A request whose later item failed woke nobody for what its earlier ones had done.
+TEST_F(FailureTest, WhatARequestThatFailsHasAckedMakesRoomAllTheSame) {
+    options_.store.segment_bytes = 64U << 10U;
+    options_.max_in_flight_per_consumer = 2;
+    Open();
+    faulty_.allocate_error = Full();
+    Member member = Join("orders", "billing");
+    Send("orders", {"a"});
+    Send("orders", {std::string(40'000, 'x')});
+    Send("orders", {"c"});
+    ASSERT_THAT(member.got(), SizeIs(2));
+    const AckItem ack{AckVerdict::kAck, 0, 0, {}, {}};
+    const AckItem retry{AckVerdict::kRetry, 1, 1, 1s, "why"};  // Its copy needs another segment.
+    EXPECT_EQ(Judge(member, {ack, retry}).status().code(), StatusCode::kResourceExhausted);
+    ASSERT_THAT(member.got(), SizeIs(3));
+    EXPECT_EQ(member.got()[2].body, "c");
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing

@@ -237,5 +237,35 @@ TEST_F(RetryTest, AJumpOfTheWallClockNeitherHurriesARetryNorKeepsItWaiting) {
     }
 }
 
+// All of a range that failed in place waited as its first message did.
+TEST_F(RetryTest, EachOfARangeThatFailsWaitsAsItsOwnAttemptsSay) {
+    for (const std::string& subject : {std::string("orders"), dead_}) {
+        SCOPED_TRACE(subject);
+        memory_ = env::MakeMemoryFileSystem();
+        files_ = memory_.get();
+        Open();
+        SubscribeRequest request = MakeRequest(subject, "billing");
+        request.ack_timeout = 12h;
+        request.retry.max_attempts = 10;
+        request.retry.initial_backoff = 1s;
+        request.retry.multiplier = 10.0;
+        request.retry.max_backoff = 1'000s;
+        Member member = Join(request);
+        Send(subject, {"young", "old"});
+        for (const std::uint64_t pull : {1U, 2U}) {
+            ASSERT_TRUE(Judge(member, {Retry(pull)}).ok());
+            time_.Advance(1ms);
+        }
+        ASSERT_THAT(member.bodies(), ElementsAre("young", "old", "old", "old"));
+        ASSERT_TRUE(Judge(member, {AckItem{AckVerdict::kRetry, 0, 3, {}, {}}}).ok());
+        time_.Advance(50s);
+        ASSERT_THAT(member.got(), SizeIs(5));
+        EXPECT_EQ(member.got().back().body, "young");
+        time_.Advance(60s);
+        EXPECT_THAT(member.got(), SizeIs(6));
+        Crash();
+    }
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing
