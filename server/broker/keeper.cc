@@ -305,6 +305,7 @@ Status Keeper::GiveUp(Group& group,
         }
     }
     core_.Lose(group, cause, count, why);
+    delivery_.MarkReady(group);  // Who held it may have room now.
     return {};
 }
 

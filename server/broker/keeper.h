@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "server/broker/delivery.h"
 #include "server/broker/shard_core.h"
 
 namespace qmq::broker {
@@ -18,7 +19,7 @@ namespace qmq::broker {
 /// for as long as somebody may still take it.
 class Keeper {
 public:
-    explicit Keeper(ShardCore& core) : core_(core) {}
+    Keeper(ShardCore& core, Delivery& delivery) : core_(core), delivery_(delivery) {}
 
     /// Whether all that is kept below `going` is appended anew, and as safe as it will be. False:
     /// some of it was appended now, or has to wait; ask again soon. Appends a bounded number of
@@ -71,6 +72,7 @@ private:
     bool full() const { return messages_left_ == 0 || bytes_left_ == 0 || reads_left_ == 0; }
 
     ShardCore& core_;
+    Delivery& delivery_;
     std::uint64_t messages_left_ = 0;
     std::uint64_t bytes_left_ = 0;
     std::uint64_t reads_left_ = 0;

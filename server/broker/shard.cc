@@ -39,7 +39,7 @@ Shard::Shard(std::uint32_t index,
       core_(index, options, environment),
       mover_(core_),
       delivery_(core_, mover_),
-      keeper_(core_),
+      keeper_(core_, delivery_),
       acks_(core_, mover_, delivery_),
       members_(core_, delivery_, acks_),
       sends_(core_) {

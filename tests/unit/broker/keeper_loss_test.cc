@@ -311,5 +311,36 @@ TEST_F(KeeperLossTest, MovesNotSyncedLosesWhatFailsWhenItsSegmentGoes) {
 }
 #endif
 
+// It made room for its holder, and nobody was told.
+TEST_F(KeeperLossTest, WhoHeldWhatIsGivenUpIsHandedTheNext) {
+    env::SimulatedFileSystem disk(1);
+    files_ = &disk;
+    Open();
+    Member member = Join(Patient("orders"));
+    Send("orders", {"first-body"});
+    Send("orders", {"second-body"});
+    Send("orders", {"third-body"});
+    ASSERT_TRUE(Ack(member, 0).ok());
+    ASSERT_TRUE(Ack(member, 2).ok());
+    SubscribeRequest request = Patient("orders");
+    request.resume = ResumePoint{member.sink->subscribed->incarnation, 3};
+    Crash();
+    ASSERT_TRUE(Damage(disk, "second-body"));
+    options_.max_in_flight_per_consumer = 1;
+    Open();
+    Member again = Join(request);
+    ASSERT_EQ(Info("orders", "billing").in_flight_count, 1U);
+    time_.Advance(1s);
+    Send("other", {std::string(50'000, 'x')});  // Most of the first segment.
+    time_.Advance(14s);
+    Send("orders", {"fourth-body" + std::string(20'000, 'x')});  // In the second one.
+    EXPECT_THAT(again.got(), SizeIs(0));
+    time_.Advance(9s);  // The first segment is due to go, and the second one not yet.
+    ASSERT_EQ(Info("orders", "billing").lost_to_damage_count, 1U);
+    EXPECT_THAT(again.got(), SizeIs(1));
+    Crash();
+    files_ = memory_.get();
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing
