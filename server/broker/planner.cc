@@ -497,6 +497,7 @@ Result<Planner::Taken> Planner::Take(Consumer& consumer,
     request.max_messages =
         static_cast<std::uint32_t>(std::min<std::uint64_t>(plan.messages, UINT32_MAX));
     request.max_bytes = plan.bytes;
+    request.max_runs = Plan::kMostRuns - plan.runs.size();
     const TagMatcher matcher(consumer.filter);
     if (filtered && TagMatcher::IsActive(consumer.filter)) {
         request.matcher = &matcher;

@@ -53,7 +53,8 @@ public:
 
 private:
     bool IsFull() const {
-        return full_ || messages_ >= request_.max_messages || scanned_ >= request_.max_scanned;
+        return full_ || messages_ >= request_.max_messages || scanned_ >= request_.max_scanned ||
+               reply_.runs.size() >= request_.max_runs;
     }
 
     Status Step() {

@@ -123,6 +123,7 @@ struct ReadRequest {
     std::uint32_t max_messages = 1;
     /// Stops once this is reached; the first message is given however large.
     std::uint64_t max_bytes = 1U << 20;
+    std::size_t max_runs = 65'536;
     /// Most messages looked at, matching or not.
     std::uint32_t max_scanned = 65'536;
     const MessageMatcher* matcher = nullptr;
