@@ -150,6 +150,8 @@ void State::EraseGroup(Group& group) {
     Subject& subject = *group.subject;
     std::erase(touched_.groups, &group);
     gaps_.erase(&group);
+    // Should it be made again, it must not begin anew below what it has given.
+    least_pull_ = std::max(least_pull_, group.pull_floor);
     subject.groups.erase(subject.groups.find(group.name));
 }
 

@@ -231,5 +231,34 @@ TEST_F(GroupTest, AnAckedSubjectMayBeDroppedAndAnUnackedOneNot) {
     EXPECT_GT(first(), 5U);
 }
 
+// It began anew with pull sequence 0, and the ack meant another message.
+TEST_F(GroupTest, ALateAckOfAGroupThatWasForgottenHitsNothingElse) {
+    options_.idle_group_retention = 1min;
+    Open();
+    SubscribeRequest request = MakeRequest("orders", "billing");
+    Member first = Join(request);
+    Send("orders", {"a"});
+    ASSERT_THAT(first.got(), SizeIs(1));
+    const std::uint64_t late = first.got()[0].pull;
+    first.session->Close();  // Its handler of "a" goes on, and will ack.
+    Member second = Join("orders", "billing", "c2");
+    ASSERT_THAT(second.got(), SizeIs(1));
+    ASSERT_TRUE(Ack(second, second.got()[0].pull).ok());
+    second.session->Close();
+    time_.Advance(2min);
+    std::size_t count = 1;
+    broker_->ListGroups("", [&count](Result<std::vector<GroupInfo>> r) { count = r->size(); });
+    time_.Settle();
+    ASSERT_EQ(count, 0U);
+    request.start = StartPosition::kLatest;
+    Member again = Join(request);
+    Send("orders", {"b"});
+    ASSERT_THAT(again.bodies(), ElementsAre("b"));
+    Result<AckReply> reply = AckByKey(request.key, {AckItem{AckVerdict::kAck, late, late, {}, {}}});
+    ASSERT_TRUE(reply.ok());
+    EXPECT_EQ(reply->not_held_count(), 1U);
+    EXPECT_EQ(Info("orders", "billing").in_flight_count, 1U);
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing
