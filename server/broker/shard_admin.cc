@@ -165,8 +165,12 @@ std::uint64_t Shard::ConsumedBelow(const store::SubjectLog& log) {
     }
     std::optional<std::uint64_t> lowest;
     for (const auto& [name, group] : subject->groups) {
-        const std::uint64_t next = group->placed ? group->next_sequence : 0;
-        const std::uint64_t needed = LowestNeeded(*group, Origin::kSubject, next);
+        // One whose first subscriber was refused, or whose retries another client sends, needs
+        // nothing: where it begins is still to be said.
+        if (!group->placed) {
+            continue;
+        }
+        const std::uint64_t needed = LowestNeeded(*group, Origin::kSubject, group->next_sequence);
         lowest = lowest ? std::min(*lowest, needed) : needed;
     }
     if (subject->kind == SubjectKind::kRetry) {

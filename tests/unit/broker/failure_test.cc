@@ -431,5 +431,27 @@ TEST_F(FailureTest, WhatARequestThatFailsHasAckedMakesRoomAllTheSame) {
     EXPECT_EQ(member.got()[2].body, "c");
 }
 
+// The group was there without a place, and kept everything from sequence 0 on.
+TEST_F(FailureTest, AGroupWhoseFirstSubscriberWasRefusedKeepsNothing) {
+    options_.store.segment_bytes = 64U << 10U;
+    options_.store.drop_consumed = true;
+    Open();
+    Member member = Join("orders", "billing");
+    for (int i = 0; i < 10; ++i) {
+        Send("orders", {std::string(30'000, 'o')});
+    }
+    faulty_.write_error = Full();
+    Member refused = Join("orders", "other");
+    ASSERT_TRUE(refused.sink->closed);
+    faulty_.write_error = {};
+    ASSERT_TRUE(Ack(member, 0, 9).ok());
+    time_.Advance(1min);
+    std::uint64_t first = 0;
+    broker_->ListSubjects(
+        [&first](Result<std::vector<SubjectInfo>> r) { first = (*r)[0].first_sequence; });
+    time_.Settle();
+    EXPECT_GT(first, 5U);
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing
