@@ -50,13 +50,13 @@ void Delivery::Refresh(Consumer& consumer) {
     } else {
         std::erase(group.members, &consumer);
         group.idle_since_ms = core_.Now();
-        // Another one may take the suspect that it was to take.
-        if (!consumer.settings.sessionless && Suspects::Forget(consumer)) {
         if (consumer.settings.sessionless) {
             // What it was answered last is its own for as long as a lease.
             core_.timers.Set(
                 consumer, TimerKind::kGone, core_.Now() + consumer.settings.ack_timeout.count());
         }
+        // Another one may take the suspect that it was to take.
+        if (!consumer.settings.sessionless && Suspects::Forget(consumer)) {
             MarkReady(group);
         }
     }
@@ -120,6 +120,7 @@ Delivery::Outcome Delivery::ServeGroup(Group& group) {
     for (std::size_t i = 0; i < group.members.size(); ++i) {
         group.turn = (group.turn + 1) % group.members.size();
         Consumer& consumer = *group.members[group.turn];
+        consumer.pull_had_turn = true;
         if (!IsHungry(consumer, core_.options.max_in_flight_per_consumer)) {
             continue;
         }
@@ -242,10 +243,10 @@ Delivery::Outcome Delivery::PlanAndCommit(Consumer& consumer, Plan& plan) {
     if (status.ok() && Takes(consumer.source, group.waiting_origin())) {
         status = planner_.PlanWaiting(consumer, plan);
         status = status.ok() ? BuryDue(group, plan) : status;
-    }
         if (!status.ok()) {
             plan.waiting_look_from.reset();  // What could not be buried is looked at again.
         }
+    }
     if (status.ok() && Takes(consumer.source, Origin::kSubject)) {
         status = planner_.PlanNew(consumer, plan);
         NoteStop(group, plan);

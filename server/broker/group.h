@@ -77,6 +77,8 @@ struct Consumer {
     std::int64_t credit_messages = 0;
     std::int64_t credit_bytes = 0;
     Ring<PullWaiter> pulls;
+    /// Since the last of `pulls` came, the group has looked what there is for it.
+    bool pull_had_turn = false;
     /// Held entries from here to `resend_end` did not arrive: they go again before anything else.
     std::uint64_t resend_next = 0;
     std::uint64_t resend_end = 0;

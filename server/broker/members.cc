@@ -315,7 +315,7 @@ void Members::Pull(const ResolvedKey& key,
                                         core_.Now() + request.max_wait.count(),
                                         reply,
                                         std::move(done)});
-    Touch(consumer);
+    consumer.pull_had_turn = false;
     delivery_.Refresh(consumer);
     if (consumer.group->durable) {
         Announce(consumer);
@@ -370,9 +370,15 @@ void Members::ArmPull(Consumer& consumer) {
 void Members::ExpirePulls() {
     for (Consumer* consumer : std::exchange(due_pulls_, {})) {
         // Before its group is durable it is not answered at all; `Announce` lists it again.
-        if (consumer->announced) {
-            AnswerPulls(*consumer);
+        if (!consumer->announced) {
+            continue;
         }
+        // Others have filled the round: nobody has looked yet what there is for it.
+        if (!consumer->pull_had_turn && consumer->group->listed_ready) {
+            due_pulls_.push_back(consumer);
+            continue;
+        }
+        AnswerPulls(*consumer);
     }
 }
 

@@ -230,5 +230,51 @@ TEST_F(PullTest, WhoPullsWithoutAnAnswerForLongKeepsWhatItHolds) {
     EXPECT_EQ(Info("orders", "billing").consumer_count, 0U);
 }
 
+// While others filled the rounds it was answered before anybody had looked for it.
+TEST_F(PullTest, WithoutAWaitItIsAnsweredWithWhatThereIsHoweverBusyOthersAre) {
+    Open();
+    std::vector<Member> busy;
+    for (int i = 0; i < 40; ++i) {
+        busy.push_back(Join("bulk", "g" + std::to_string(i), "c1", {0, 0}));
+    }
+    for (int i = 0; i < 20; ++i) {
+        Send("bulk", {std::string(250'000, 'x')});
+    }
+    Send("orders", {"a"});
+    ASSERT_THAT(Bodies(Pull(Request())), ElementsAre("a"));
+    ASSERT_TRUE(
+        AckByKey(Request().consumer.key, {AckItem{AckVerdict::kRelease, 0, 0, {}, {}}}).ok());
+    for (Member& member : busy) {
+        member.session->Grant(Plenty());
+    }
+    auto reply = PostPull(Request());
+    time_.Settle();
+    ASSERT_TRUE(*reply);
+    EXPECT_THAT(Bodies(**reply), ElementsAre("a"));
+}
+
+// But one that its group has nothing for does not wait until all others have all.
+TEST_F(PullTest, WithoutAWaitItIsAnsweredOnceItHadItsTurnInABusyGroup) {
+    Open();
+    SubscribeRequest bulk = MakeRequest("orders", "billing", "bulk");
+    bulk.filter = {TagMode::kAny, {"bulk"}};
+    Member busy = Join(bulk, {0, 0});
+    for (int i = 0; i < 40; ++i) {
+        Send("orders", {std::string(250'000, 'x')}, {"bulk"});
+    }
+    busy.session->Grant(Plenty());
+    PullRequest request = Request();
+    request.consumer.filter = {TagMode::kAny, {"other"}};
+    std::size_t before = 0;
+    broker_->Pull(request, [&](Result<PullReply> reply) {
+        EXPECT_THAT(Bodies(reply), IsEmpty());
+        before = busy.got().size();
+    });
+    time_.Settle();
+    EXPECT_THAT(busy.got(), SizeIs(40));
+    EXPECT_GT(before, 0U);
+    EXPECT_LT(before, 40U);
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing
