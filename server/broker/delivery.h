@@ -44,6 +44,10 @@ public:
     void Forget(Group& group);
     void Forget(Consumer& consumer);
 
+    /// Aborts, in builds with planted bugs and none planted, when a member with room would be given
+    /// something by a visit that nobody will make. At the end of a round.
+    void CheckNobodyIsForgotten() const;
+
     /// Whether `consumer` could take a message now, or be sent one again.
     static bool IsHungry(const Consumer& consumer, std::uint32_t most_in_flight);
 
@@ -69,6 +73,7 @@ private:
     void DropGone(Group& group, const Plan& plan);
     void CountDamage(Group& group, const Plan& plan, std::uint64_t from);
     void ArmDue(Group& group);
+    bool HasDue(const Consumer& consumer) const;
 
     ShardCore& core_;
     Mover& mover_;

@@ -277,6 +277,9 @@ void Shard::EndOfRound() {
         RetainIfDue();
         SyncIfWanted();
         Arm();
+        if (core_.stopped.ok()) {
+            delivery_.CheckNobodyIsForgotten();
+        }
     }
     const bool more = delivery_.unfinished() || !core_.more_readable.empty();
     if (more && core_.stopped.ok()) {
