@@ -186,6 +186,21 @@ TEST_F(FilterEndTest, ADeliveryLostInAnExceptionThatAFilterCaughtIsRetriedAtOnce
     EXPECT_EQ(broker().acked_count(), 1U);
 }
 
+// It was counted as a failure of the handler, which was not called, and not among the losses.
+TEST_F(FilterEndTest, AtMostOnceWhatNoHandlerGotSinceTheClientStoppedHasNotFailed) {
+    options.at_most_once = true;
+    Add([this](DeliveryContext&, Filter::Next& next) {
+        client.Shutdown(milliseconds(0));
+        return next();
+    });
+    const Subscription subscription = Subscribe(Note("handled"));
+    Append(1);
+    Advance(seconds(1));
+    EXPECT_THAT(notes, SizeIs(0));
+    EXPECT_EQ(broker().acked_count(), 1U);
+    EXPECT_EQ(subscription.stats().failed_count, 0U);
+}
+
 TEST_F(FilterEndTest, FiltersHearOfTheEndBeforeTheBroker) {
     std::vector<std::uint64_t> heard;
     Add(nullptr, [&](DeliveryContext&, const HandlerOutcome&) {

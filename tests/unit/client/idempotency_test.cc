@@ -14,6 +14,7 @@
 
 #include "tests/unit/client/client_fixture.h"
 #include "tests/unit/client/decisions.h"
+#include "tests/unit/client/filter_fixture.h"
 
 namespace qmq {
 namespace {
@@ -384,9 +385,106 @@ TEST_F(IdempotencyTest, TheKeyIsTheApplications) {
     EXPECT_THAT(seen, ElementsAre("a", "c"));
 }
 
+// All messages whose function found no key had one: the first was handled, the others only acked.
+TEST_F(IdempotencyTest, AMessageWithoutAKeyIsKnownByItsId) {
+    std::vector<std::string> seen;
+    SubscriptionOptions options = Idempotent();
+    options.idempotency_key = [](const Message& message) {
+        return message.GetOr<std::string>("order", "");
+    };
+    Subscription subscription =
+        Subscribe(options, [&](const Message& message) { seen.push_back(Body(message)); });
+    broker().Append(Message("s").SetId("1").SetBody("a"));
+    broker().Append(Message("s").SetId("2").SetBody("b"));
+    broker().Append(Message("s").SetId("1").SetBody("a"));
+    Advance(seconds(1));
+    EXPECT_EQ(broker().acked_count(), 3U);
+    EXPECT_THAT(seen, ElementsAre("a", "b"));
+}
+
 TEST_F(IdempotencyTest, AManualHandlerCannotHaveAStore) {
     EXPECT_EQ(client.Subscribe(Idempotent(), [](Delivery) {}).status().code(),
               StatusCode::kInvalidArgument);
+}
+
+class IdempotencyFilterTest : public testing::FilterFixture {
+protected:
+    IdempotencyFilterTest() {
+        options.idempotency = store;
+        options.ack_timeout = seconds(3);
+    }
+    std::shared_ptr<ScriptedStore> store = std::make_shared<ScriptedStore>(time.clock);
+    int handled = 0;
+};
+
+// The work was recorded as done before the filter around it had committed it: what was rolled back
+// was delivered again, found done, and acked.
+TEST_F(IdempotencyFilterTest, WorkThatAFilterCouldNotCommitIsNotDone) {
+    int open = 0;
+    int committed = 0;
+    Add([&](DeliveryContext&, Filter::Next& next) {
+        HandlerOutcome outcome = next();
+        const int work = std::exchange(open, 0);
+        if (handled == 1) {
+            throw std::runtime_error("commit failed");
+        }
+        committed += work;
+        return outcome;
+    });
+    const Subscription subscription = Subscribe([&](const Message&) {
+        ++handled;
+        ++open;
+    });
+    Append(1);
+    Advance(minutes(1));
+    EXPECT_EQ(handled, 2);
+    EXPECT_EQ(committed, 1);
+    EXPECT_EQ(broker().acked_count(), 1U);
+}
+
+TEST_F(IdempotencyFilterTest, NorIsWorkThatAFilterWantsAgain) {
+    Add([&](DeliveryContext&, Filter::Next& next) {
+        HandlerOutcome outcome = next();
+        return handled == 1 ? HandlerOutcome::Retry("conflict") : outcome;
+    });
+    const Subscription subscription = Subscribe([&](const Message&) { ++handled; });
+    Append(1);
+    Advance(minutes(1));
+    EXPECT_EQ(handled, 2);
+    EXPECT_EQ(store->abandons, 1);
+    EXPECT_EQ(broker().acked_count(), 1U);
+}
+
+TEST_F(IdempotencyFilterTest, AClaimIsRenewedUntilTheFiltersHaveReturned) {
+    Add([&](DeliveryContext&, Filter::Next& next) {
+        HandlerOutcome outcome = next();
+        Advance(milliseconds(2'500));
+        return outcome;
+    });
+    const Subscription subscription = Subscribe([&](const Message&) { ++handled; });
+    Append(1);
+    Advance(seconds(10));
+    EXPECT_EQ(handled, 1);
+    EXPECT_EQ(store->renewals, 2);
+}
+
+TEST_F(IdempotencyFilterTest, AFailureThatAFilterAcksIsDone) {
+    Add([](DeliveryContext&, Filter::Next& next) {
+        try {
+            return next();
+        } catch (const std::runtime_error&) {
+            return HandlerOutcome::Ack();
+        }
+    });
+    const Subscription subscription = Subscribe([&](const Message&) {
+        ++handled;
+        throw std::runtime_error("not wanted any more");
+    });
+    broker().Append(Message("s").SetId("same").SetBody("x"));
+    broker().Append(Message("s").SetId("same").SetBody("x"));
+    Advance(seconds(10));
+    EXPECT_EQ(handled, 1);
+    EXPECT_EQ(broker().acked_count(), 2U);
 }
 
 }  // namespace

@@ -30,12 +30,13 @@ struct IdempotencyClaim {
 /// Remembers which messages were handled, by key. A key is unknown, claimed under a lease, or done;
 /// never "insert first, delete on failure": the claim of a process that dies runs out.
 ///
-/// The client calls `Start` before a handler, `Renew` every third of the lease while the handler
-/// runs (for at most `SubscriptionOptions::max_processing_time`), and then `Finish` when the
-/// outcome is ack, else `Abandon`. So two copies of a message run at the same time only when
-/// the store cannot be reached for a whole lease, or when a handler takes longer than that maximum.
-/// A handler that takes its `Delivery` has no store, nor has a subscription with `at_most_once`:
-/// `Subscribe` refuses them together.
+/// The client calls `Start` inside the filters, before a handler, and `Renew` every third of the
+/// lease (for at most `SubscriptionOptions::max_processing_time`) until the handler and all filters
+/// have returned. Then it calls `Finish` when the outcome, as the filters left it, is ack, else
+/// `Abandon`: what a filter failed to commit is not done. So two copies of a message run at the
+/// same time only when the store cannot be reached for a whole lease, or when a handler takes
+/// longer than that maximum. A handler that takes its `Delivery` has no store, nor has a
+/// subscription with `at_most_once`: `Subscribe` refuses them together.
 ///
 /// Thread-safe. May block: `Renew` is called on a thread of the client's that does nothing else,
 /// the others on the handler's thread. What a function throws counts as kUnavailable.

@@ -187,7 +187,8 @@ struct SubscriptionOptions {
     std::vector<std::shared_ptr<Filter>> filters;
     /// Refused with a handler that takes its `Delivery`, and with `at_most_once`.
     std::shared_ptr<IdempotencyStore> idempotency;
-    /// The idempotency key of a message; its id when empty. Stores are given "subject%group%key".
+    /// The idempotency key of a message; its id when this is empty or answers an empty key. Stores
+    /// are given "subject%group%key".
     std::function<std::string(const Message&)> idempotency_key;
     bool start_paused = false;
 };

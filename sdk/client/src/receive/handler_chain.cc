@@ -50,10 +50,6 @@ auto Guarded(Call&& call) -> decltype(call()) {
     }
 }
 
-HandlerOutcome ClientStopped() {
-    return HandlerOutcome::Later(std::chrono::milliseconds(0), "the client was shut down");
-}
-
 bool IsPowerOfTwo(std::uint64_t number) {
     return (number & (number - 1)) == 0;
 }
@@ -87,9 +83,10 @@ HandlerChain::HandlerChain(std::shared_ptr<ClientRuntime> runtime,
 HandlerChain::Ended HandlerChain::Run(DeliveryContext& context,
                                       const std::function<Delivery()>* make_delivery) noexcept {
     Ended ended;
+    Pass pass{context, make_delivery};
     CheckNoLockHeld("a handler");
     try {
-        ended.outcome = FromFilter(0, context, make_delivery);
+        ended.outcome = FromFilter(0, pass);
     } catch (...) {
         Caught caught = CatchAny();
         ended = {std::move(caught.outcome), true};
@@ -97,43 +94,54 @@ HandlerChain::Ended HandlerChain::Run(DeliveryContext& context,
             NoteThrown(context.message(), ended.outcome.error);
         }
     }
-    if (ended.outcome.kind != HandlerOutcome::Kind::kAck && !at_most_once_) {
+    EndClaim(pass, ended.outcome);
+    if (ended.outcome.kind == HandlerOutcome::Kind::kAck) {
+        return ended;
+    }
+    if (at_most_once_) {
+        ended.dropped = pass.turned_away;
+    } else {
         NoteDeadLetter(context.message(), ended.outcome);
     }
     return ended;
 }
 
-HandlerOutcome HandlerChain::FromFilter(std::size_t index,
-                                        DeliveryContext& context,
-                                        const std::function<Delivery()>* make_delivery) {
+HandlerOutcome HandlerChain::TurnAway(Pass& pass) {
+    pass.turned_away = true;
+    return HandlerOutcome::Later(std::chrono::milliseconds(0), "the client was shut down");
+}
+
+HandlerOutcome HandlerChain::FromFilter(std::size_t index, Pass& pass) {
     if (index == filters_.size()) {
-        return Checked(context, make_delivery);
+        return Checked(pass);
     }
     if (runtime_->stopped()) {
-        return ClientStopped();
+        return TurnAway(pass);
     }
     bool called = false;
     Filter::Next next = [&] {
         if (std::exchange(called, true)) {
             return HandlerOutcome::Retry("a filter called the next one twice");
         }
-        return FromFilter(index + 1, context, make_delivery);
+        return FromFilter(index + 1, pass);
     };
-    return filters_[index]->Handle(context, next);
+    return filters_[index]->Handle(pass.context, next);
 }
 
-HandlerOutcome HandlerChain::Checked(DeliveryContext& context,
-                                     const std::function<Delivery()>* make_delivery) {
+HandlerOutcome HandlerChain::Checked(Pass& pass) {
     if (idempotency_ == nullptr) {
-        return Call(context, make_delivery);
+        return Call(pass);
     }
     if (runtime_->stopped()) {
-        return ClientStopped();
+        return TurnAway(pass);
+    }
+    const Message& message = pass.context.message();
+    std::string own = idempotency_key_ ? idempotency_key_(message) : std::string();
+    if (own.empty()) {
+        own = message.id();  // What has no key is not the same as all else that has none.
     }
     // Groups that share a store handle the same message, each once.
-    const std::string key = subject_ + "%" + group_ + "%" +
-                            (idempotency_key_ ? idempotency_key_(context.message())
-                                              : std::string(context.message().id()));
+    const std::string key = subject_ + "%" + group_ + "%" + own;
     Result<IdempotencyClaim> claim =
         Guarded([&]() -> Result<IdempotencyClaim> { return idempotency_->Start(key, lease_); });
     if (!claim.ok()) {
@@ -157,42 +165,38 @@ HandlerOutcome HandlerChain::Checked(DeliveryContext& context,
     // Whatever else it fills in: what is renewed and finished is this key.
     claim->key = key;
     claim->lease = lease_;
-    return Claimed(*claim, context);
+    pass.claim = std::move(*claim);
+    pass.kept.emplace(*keeper_, *pass.claim);
+    return Call(pass);
 }
 
-/// The work of a message whose key is claimed, and what becomes of the claim.
-HandlerOutcome HandlerChain::Claimed(const IdempotencyClaim& claim, DeliveryContext& context) {
-    const auto abandon = [this, &claim] {
+/// What becomes of the claim. Only here, where the outermost filter has returned, is it known
+/// whether the work was done: a filter may have rolled it back.
+void HandlerChain::EndClaim(Pass& pass, const HandlerOutcome& outcome) {
+    if (!pass.claim.has_value()) {
+        return;
+    }
+    pass.kept.reset();
+    const IdempotencyClaim& claim = *pass.claim;
+    if (outcome.kind == HandlerOutcome::Kind::kAck) {
+        // A record that failed must not make the work be done again.
+        LogStore(
+            "finish", claim.key, Guarded([&]() -> Status { return idempotency_->Finish(claim); }));
+    } else {
         LogStore("abandon", claim.key, Guarded([&]() -> Status {
                      return idempotency_->Abandon(claim);
                  }));
-    };
-    HandlerOutcome outcome;
-    try {
-        const ClaimKeeper::Kept kept(*keeper_, claim);
-        outcome = Call(context, nullptr);
-    } catch (...) {
-        abandon();
-        throw;
     }
-    if (outcome.kind != HandlerOutcome::Kind::kAck) {
-        abandon();
-        return outcome;
-    }
-    // The work is done: a record that failed must not make it be done again.
-    LogStore("finish", claim.key, Guarded([&]() -> Status { return idempotency_->Finish(claim); }));
-    return outcome;
 }
 
-HandlerOutcome HandlerChain::Call(DeliveryContext& context,
-                                  const std::function<Delivery()>* make_delivery) {
+HandlerOutcome HandlerChain::Call(Pass& pass) {
     if (runtime_->stopped()) {
-        return ClientStopped();
+        return TurnAway(pass);
     }
     if (auto* call = std::get_if<Handler::MessageCall>(&handler_.call_)) {
-        return (*call)(context.message(), context);
+        return (*call)(pass.context.message(), pass.context);
     }
-    std::get<Handler::DeliveryCall>(handler_.call_)((*make_delivery)());
+    std::get<Handler::DeliveryCall>(handler_.call_)((*pass.make_delivery)());
     return HandlerOutcome::Ack();
 }
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,8 @@ public:
     struct Ended {
         HandlerOutcome outcome;
         bool threw = false;
+        /// At most once: the client had stopped before the handler, so nobody handles it.
+        bool dropped = false;
     };
     /// Runs the whole chain. `make_delivery` is called when a manual handler is reached; the
     /// outcome then only counts when no delivery was made or something was thrown.
@@ -40,13 +43,20 @@ public:
     void Settle(DeliveryContext& context, const HandlerOutcome& verdict) const noexcept;
 
 private:
-    HandlerOutcome FromFilter(std::size_t index,
-                              DeliveryContext& context,
-                              const std::function<Delivery()>* make_delivery);
-    HandlerOutcome Checked(DeliveryContext& context,
-                           const std::function<Delivery()>* make_delivery);
-    HandlerOutcome Claimed(const IdempotencyClaim& claim, DeliveryContext& context);
-    HandlerOutcome Call(DeliveryContext& context, const std::function<Delivery()>* make_delivery);
+    /// One message on its way through the chain.
+    struct Pass {
+        DeliveryContext& context;
+        const std::function<Delivery()>* make_delivery = nullptr;
+        std::optional<IdempotencyClaim> claim = std::nullopt;
+        std::optional<ClaimKeeper::Kept> kept = std::nullopt;  // Renews `claim`.
+        bool turned_away = false;
+    };
+
+    HandlerOutcome FromFilter(std::size_t index, Pass& pass);
+    HandlerOutcome Checked(Pass& pass);
+    HandlerOutcome Call(Pass& pass);
+    static HandlerOutcome TurnAway(Pass& pass);
+    void EndClaim(Pass& pass, const HandlerOutcome& outcome);
     void LogFilter(const char* what) const;
     void NoteThrown(const Message& message, const std::string& what);
     void NoteDeadLetter(const Message& message, const HandlerOutcome& outcome);

@@ -47,11 +47,13 @@ bool MessageHandling::Handle(const RunPtr& run,
         HandleManual(run, claim, facts);
     } else {
         DeliveryContext context(claim.message, facts);
-        const HandlerOutcome outcome = chain_->Run(context, nullptr).outcome;
-        chain_->Settle(context, outcome);
-        acked = outcome.kind == HandlerOutcome::Kind::kAck;
-        if (!acked) {
-            Fail(run, claim.sequence, outcome);
+        const HandlerChain::Ended ended = chain_->Run(context, nullptr);
+        chain_->Settle(context, ended.outcome);
+        acked = ended.outcome.kind == HandlerOutcome::Kind::kAck;
+        if (ended.dropped) {
+            turned_away_.fetch_add(1);
+        } else if (!acked) {
+            Fail(run, claim.sequence, ended.outcome);
         }
     }
     // The message may be the last to hold what its handler captured in it: gone before the runner
@@ -106,7 +108,9 @@ void MessageHandling::RunManual(const RunPtr& run,
         const Decision::HandlerCall call(*decision);
         ended = chain_->Run(context, &make_delivery);
     }
-    if (made && !ended.threw && decision->orphaned()) {
+    if (ended.dropped) {
+        turned_away_.fetch_add(1);
+    } else if (made && !ended.threw && decision->orphaned()) {
         // It was dropped while an exception passed that the handler then caught itself.
         Fail(run, claim.sequence, Forgotten(), decision.get());
     } else if (ended.threw || !made) {
