@@ -165,5 +165,45 @@ TEST_F(AtMostOnceTest, WhereNoReceiptWasRecordedTheMessageComesAgainAndIsHandled
     EXPECT_EQ(broker().acked_count(), 2U);
 }
 
+/// Its credit is that of one message.
+class AtMostOnceCreditTest : public testing::ClientFixture {
+protected:
+    AtMostOnceCreditTest() : client(MakeClient()) {
+        SubscriptionOptions options = Consumer();
+        options.at_most_once = true;
+        options.parallelism = 1;
+        options.prefetch_count = 1;
+        subscription = MakeSubscription(
+            client, options, [this](const Message& message) { seen.push_back(Body(message)); });
+    }
+    Client client;
+    Subscription subscription;
+    std::vector<std::string> seen;
+};
+
+// The credit of a message whose receipt was refused was free, but nobody granted it: the consumer
+// never got a message again.
+TEST_F(AtMostOnceCreditTest, AReceiptThatIsRefusedForGoodGivesItsCreditBack) {
+    broker().SetAckError(Status::PermissionDenied("not yours"));
+    Append(1);
+    Advance(seconds(1));
+    ASSERT_TRUE(Logged("acks were refused"));
+    broker().SetAckError(Status::Ok());
+    broker().EndLeases(0, 0);
+    Append(1);
+    Advance(seconds(10));
+    EXPECT_THAT(seen, UnorderedElementsAre("0", "1"));
+}
+
+TEST_F(AtMostOnceCreditTest, SoDoesAReceiptThatCameTooLate) {
+    broker().SetAckError(Status::Unavailable("not now"));
+    Append(1);
+    Advance(seconds(1));
+    broker().EndLeases(0, 0);  // Others may have it, and we are the only one.
+    broker().SetAckError(Status::Ok());
+    Advance(seconds(10));
+    EXPECT_THAT(seen, ElementsAre("0"));
+}
+
 }  // namespace
 }  // namespace qmq

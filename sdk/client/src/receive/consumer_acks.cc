@@ -222,9 +222,13 @@ void ConsumerStream::OnAckReply(std::uint64_t generation,
                                 const Result<AckReply>& reply) {
     News news;
     bool repeat = false;
+    bool ended = false;
     {
         MutexLock lock(mutex_);
+        const std::int64_t held = books_.credit().held_messages();
         repeat = books_.OnReply(token, reply, &news) && generation == generation_;
+        // What had waited for a receipt and is not handled here ends with the answer.
+        ended = books_.credit().held_messages() < held;
     }
     Tell(std::move(news));
     if (!reply.ok() && !reply.status().IsRetryable()) {
@@ -234,6 +238,10 @@ void ConsumerStream::OnAckReply(std::uint64_t generation,
     }
     if (repeat) {
         ArmLinger(kRepeatPause);
+    }
+    if (ended) {
+        Flush();
+        TellRoom();
     }
     if (auto owner = owner_.lock()) {
         owner->OnAcksConfirmed();
