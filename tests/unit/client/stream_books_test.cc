@@ -150,6 +150,61 @@ TEST_F(StreamBooksTest, AtMostOnceHandlesNothingOfWhichNothingWasHeld) {
     EXPECT_TRUE(careful.empty());
 }
 
+// The answer for the part of a run that was still ours let handlers have the rest of it, too, which
+// came again and was handled twice.
+TEST_F(StreamBooksTest, AtMostOnceHandlesOfARunThatAResumptionCutWhatIsStillOurs) {
+    auto run = Run(0, 4);
+    careful.Enter(run, &news);
+    ASSERT_TRUE(careful.TakeRequest().has_value());
+    careful.OnLost();
+    careful.OnResumed(2, &news);
+    EXPECT_THAT(news.ready, IsEmpty());
+    const auto request = careful.TakeRequest();
+    ASSERT_TRUE(request.has_value());
+    ASSERT_THAT(request->items, SizeIs(1));
+    EXPECT_EQ(request->items[0].last, 1U);
+    (void)careful.OnReply(request->token, AckReply{}, &news);
+    ASSERT_THAT(news.ready, SizeIs(1));
+    EXPECT_THAT(ClaimAll(*run), ElementsAre(0U, 1U));
+    EXPECT_EQ(careful.acked_count(), 2U);
+    EXPECT_EQ(careful.credit().held_messages(), 2);
+}
+
+TEST_F(StreamBooksTest, AtMostOnceHandlesNothingOfACutRunOfWhichNothingWasHeld) {
+    careful.Enter(Run(0, 4), &news);
+    ASSERT_TRUE(careful.TakeRequest().has_value());
+    careful.OnLost();
+    careful.OnResumed(2, &news);
+    const auto request = careful.TakeRequest();
+    ASSERT_TRUE(request.has_value());
+    (void)careful.OnReply(request->token, AckReply{{PullRange{0, 1}}}, &news);
+    EXPECT_THAT(news.ready, IsEmpty());
+    EXPECT_EQ(careful.credit().held_messages(), 0);
+    EXPECT_TRUE(careful.empty());
+}
+
+// What was not held, and so is for others, was counted among the losses.
+TEST_F(StreamBooksTest, AtMostOnceWhatWasNotHeldIsNotReleasedOnceMore) {
+    auto run = Run(0, 4);
+    careful.Enter(run, &news);
+    const auto request = careful.TakeRequest();
+    ASSERT_TRUE(request.has_value());
+    (void)careful.OnReply(request->token, AckReply{{PullRange{2, 3}}}, &news);
+    DeliveryRun::Claim claim;
+    ASSERT_TRUE(run->Next(std::nullopt, &claim));
+    EXPECT_EQ(careful.ReleaseUnclaimed(), 1U);
+    EXPECT_EQ(careful.credit().held_messages(), 1);
+}
+
+// Also the other way round: what was lost is none of those that are kept.
+TEST_F(StreamBooksTest, WhatIsKeptIsStillOurs) {
+    auto run = Run(0, 6);
+    books.Enter(run, &news);
+    EXPECT_EQ(books.Lose({{0, 1}}), 2U);
+    EXPECT_EQ(books.GiveBack(kNow, 2), 2U);
+    EXPECT_THAT(ClaimAll(*run), ElementsAre(2U, 3U));
+}
+
 TEST_F(StreamBooksTest, AtMostOnceGivesNothingBack) {
     auto run = Run(0, 4);
     careful.Enter(run, &news);

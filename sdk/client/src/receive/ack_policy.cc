@@ -45,7 +45,9 @@ public:
         return count;
     }
 
-    std::uint64_t OnReleased(AckLedger& ledger, SequenceRange range) const override {
+    std::uint64_t OnReleased(AckLedger& ledger,
+                             const DeliveryRun::Unclaimed& unclaimed) const override {
+        const SequenceRange& range = unclaimed.range;
         return ledger.window.Decide(
             {AckVerdict::kRelease, range.first, range.last, std::nullopt, {}}, nullptr, nullptr);
     }
@@ -93,8 +95,9 @@ public:
     }
 
     /// It is acked: what nobody handles here is lost, as this mode allows.
-    std::uint64_t OnReleased(AckLedger& /*ledger*/, SequenceRange range) const override {
-        return range.count();
+    std::uint64_t OnReleased(AckLedger& /*ledger*/,
+                             const DeliveryRun::Unclaimed& unclaimed) const override {
+        return unclaimed.count;
     }
 
     std::uint64_t OnResumed(AckLedger& /*ledger*/,

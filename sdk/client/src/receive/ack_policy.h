@@ -45,9 +45,10 @@ public:
                                     AckItem item,
                                     AckCallback done,
                                     Answers* answers) const = 0;
-    /// Nobody here will handle `range`: others do where there are leases, and else nobody. As
+    /// Nobody here will handle `unclaimed`: others do where there are leases, and else nobody. As
     /// above.
-    virtual std::uint64_t OnReleased(AckLedger& ledger, SequenceRange range) const = 0;
+    virtual std::uint64_t OnReleased(AckLedger& ledger,
+                                     const DeliveryRun::Unclaimed& unclaimed) const = 0;
     /// After a reconnection only what is below `held_below` is still the consumer's. Returns how
     /// many messages of `run` end by it.
     virtual std::uint64_t OnResumed(AckLedger& ledger,

@@ -251,9 +251,12 @@ void AckWindow::AnswerAll(std::vector<Waiter> waiters,
     }
 }
 
-/// The broker has recorded everything but `not_held`.
+/// The broker has recorded everything that was still ours but `not_held`.
 AckWindow::Answer AckWindow::AnswerTo(Waiter waiter, const RangeSet& not_held) {
-    Answer answer{std::move(waiter.done), Status::Ok(), std::move(waiter.receipt)};
+    Answer answer{std::move(waiter.done),
+                  Status::Ok(),
+                  std::move(waiter.receipt),
+                  std::move(waiter.not_held)};
     if (!not_held.Intersects(waiter.range)) {
         return answer;
     }
@@ -329,6 +332,10 @@ void AckWindow::OnResumed(std::uint64_t held_below, std::vector<Answer>* answers
     std::vector<Waiter> waiting;
     for (Waiter& waiter : pending_waiters_) {
         if (waiter.range.first < held_below) {
+            if (waiter.range.last >= held_below) {
+                waiter.not_held.push_back({held_below, waiter.range.last});
+                waiter.range.last = held_below - 1;
+            }
             waiting.push_back(std::move(waiter));
         } else {
             answers->push_back({std::move(waiter.done),

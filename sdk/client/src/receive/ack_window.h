@@ -107,6 +107,7 @@ private:
         AckCallback done;
         std::shared_ptr<DeliveryRun> receipt;
         bool resent = false;
+        std::vector<SequenceRange> not_held = {};  // Cut off `range` by a resumption.
     };
     struct Sent {
         std::vector<AckItem> items;

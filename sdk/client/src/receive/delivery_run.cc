@@ -70,8 +70,12 @@ void DeliveryRun::RecordAck(std::uint64_t sequence) {
 
 std::uint64_t DeliveryRun::unclaimed_count() {
     MutexLock lock(mutex_);
-    std::uint64_t count = end_ - next_;
-    for (std::uint64_t sequence = next_; sequence < end_ && !gone_.empty(); ++sequence) {
+    return CountOurs(next_, end_);
+}
+
+std::uint64_t DeliveryRun::CountOurs(std::uint64_t first, std::uint64_t end) const {
+    std::uint64_t count = end - first;
+    for (std::uint64_t sequence = first; sequence < end && !gone_.empty(); ++sequence) {
         count -= IsGone(sequence) ? 1U : 0U;
     }
     return count;
@@ -92,13 +96,17 @@ void DeliveryRun::ReportClaimsAgain() {
     reported_ = range_.first;
 }
 
-std::optional<SequenceRange> DeliveryRun::TakeUnclaimed(std::uint64_t keep) {
+std::optional<DeliveryRun::Unclaimed> DeliveryRun::TakeUnclaimed(std::uint64_t keep) {
     MutexLock lock(mutex_);
-    if (next_ >= end_ || end_ - next_ <= keep) {
+    std::uint64_t from = next_;
+    for (; from < end_ && keep > 0; ++from) {
+        keep -= IsGone(from) ? 0U : 1U;
+    }
+    if (from >= end_) {
         return std::nullopt;
     }
-    const SequenceRange unclaimed{next_ + keep, end_ - 1};
-    end_ = next_ + keep;
+    const Unclaimed unclaimed{{from, end_ - 1}, CountOurs(from, end_)};
+    end_ = from;
     return unclaimed;
 }
 

@@ -60,8 +60,12 @@ public:
     Progress TakeProgress();
     /// The next `TakeProgress` reports all that was claimed once more.
     void ReportClaimsAgain();
+    struct Unclaimed {
+        SequenceRange range;
+        std::uint64_t count = 0;  ///< Of those that were not disowned one by one.
+    };
     /// Takes away what nobody has claimed, but for the first `keep`; nothing when there is no more.
-    std::optional<SequenceRange> TakeUnclaimed(std::uint64_t keep);
+    std::optional<Unclaimed> TakeUnclaimed(std::uint64_t keep);
     /// From now on, sequences from `from` are not ours: their acks are ignored, and what is
     /// unclaimed of them is never handled.
     void Disown(std::uint64_t from);
@@ -82,6 +86,7 @@ public:
 private:
     void AddAcked(std::uint64_t sequence) QMQ_REQUIRES(mutex_);
     bool IsGone(std::uint64_t sequence) const QMQ_REQUIRES(mutex_);
+    std::uint64_t CountOurs(std::uint64_t first, std::uint64_t end) const QMQ_REQUIRES(mutex_);
 
     const std::shared_ptr<ConsumerStream> stream_;
     const SequenceRange range_;

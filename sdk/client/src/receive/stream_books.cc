@@ -97,16 +97,16 @@ bool StreamBooks::PutOff(DeliveryRun& run, TimePoint until, AckItem& item, AckCa
 std::uint64_t StreamBooks::ReleaseUnclaimed() {
     std::uint64_t released = 0;
     for (const auto& [number, run] : runs_) {
-        if (const auto range = run->TakeUnclaimed(0)) {
-            released += Release(*run, *range);
+        if (const auto unclaimed = run->TakeUnclaimed(0)) {
+            released += Release(*run, *unclaimed);
         }
     }
     DropFinished();
     return released;
 }
 
-std::uint64_t StreamBooks::Release(DeliveryRun& run, SequenceRange range) {
-    const std::uint64_t count = policy_.OnReleased(ledger_, range);
+std::uint64_t StreamBooks::Release(DeliveryRun& run, const DeliveryRun::Unclaimed& unclaimed) {
+    const std::uint64_t count = policy_.OnReleased(ledger_, unclaimed);
     End(run, count);
     return count;
 }
@@ -123,8 +123,8 @@ std::uint64_t StreamBooks::GiveBack(TimePoint arrived_before, std::uint64_t keep
         if (unclaimed == kept || run->arrived() > arrived_before) {
             continue;
         }
-        if (const auto range = run->TakeUnclaimed(kept)) {
-            given_back += Release(*run, *range);
+        if (const auto rest = run->TakeUnclaimed(kept)) {
+            given_back += Release(*run, *rest);
         }
     }
     DropFinished();

@@ -102,7 +102,7 @@ private:
     void Keep(const RunPtr& run);
     RunPtr Find(const DeliveryRun& run) const;
     void End(DeliveryRun& run, std::uint64_t count);
-    std::uint64_t Release(DeliveryRun& run, SequenceRange range);
+    std::uint64_t Release(DeliveryRun& run, const DeliveryRun::Unclaimed& unclaimed);
     void GiveUp(const SequenceRange& range);
     void DropFinished();
     void TakeReceipts(News* news);
