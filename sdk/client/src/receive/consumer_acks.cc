@@ -84,7 +84,7 @@ std::string ConsumerStream::Receive(const DeliveredBatch& batch,
     if (resume_.has_value()) {
         resume_->next_pull_sequence = range.last + 1;
     }
-    if (!accepting_) {
+    if (!TakesMore()) {
         books_.TurnAway({AckVerdict::kRelease, range.first, range.last, std::nullopt, {}}, bytes);
         return {};
     }
@@ -195,7 +195,7 @@ void ConsumerStream::Flush() {
         Collect();
         stream = stream_;
         generation = generation_;
-        if (stream != nullptr && accepting_ && !config_.on_demand) {
+        if (stream != nullptr && TakesMore() && !config_.on_demand) {
             books_.credit().OnWaited(
                 std::chrono::nanoseconds(longest_wait_.exchange(-1, std::memory_order_relaxed)));
             half_window_.store(std::max<std::uint64_t>(books_.credit().window() / 2, 1),

@@ -244,7 +244,7 @@ void ConsumerStream::SetAccepting(std::uint64_t version, bool accepting) {
             return;
         }
         accepting_version_ = version;
-        accepting_ = accepting && !closing_;
+        accepting_ = accepting;
     }
     Flush();
 }
@@ -261,13 +261,20 @@ void ConsumerStream::BeginClose(Task closed) {
     std::vector<DelayedReleases::Entry> delayed;
     {
         MutexLock lock(mutex_);
-        accepting_ = false;
         closing_ = true;
         on_closed_ = std::move(closed);
         delayed = books_.TakeDelayed(TimePoint::max());
     }
     Release(std::move(delayed));
     Flush();
+}
+
+void ConsumerStream::CancelClose() {
+    MutexLock lock(mutex_);
+    if (!closed_) {
+        closing_ = false;
+        on_closed_ = nullptr;
+    }
 }
 
 /// The end of `BeginClose`, when nothing is held, decided or unconfirmed.
@@ -305,7 +312,6 @@ std::uint64_t ConsumerStream::Abort(const Status& why) {
     std::uint64_t unconfirmed = 0;
     {
         MutexLock lock(mutex_);
-        accepting_ = false;
         closing_ = closed_ = true;
         on_closed_ = nullptr;
         Collect();

@@ -76,6 +76,7 @@ public:
     ~ConsumerStream() override;
 
     void Start();
+    const std::shared_ptr<BrokerLink>& link() const { return link_; }
     const std::string& broker_group() const { return link_->name(); }
     const ProcessMark& process() const { return runtime_->process(); }
 
@@ -149,6 +150,9 @@ public:
     /// Takes no more, and leaves the group when everything held has ended and is confirmed; then
     /// calls `closed`, once.
     void BeginClose(Task closed);
+    /// It stays after all, unless it has left by now: then `closed` has been or will be called.
+    /// Calls nothing; what it takes from now on is granted by the next flush.
+    void CancelClose();
     /// Leaves now. Callbacks that wait are told `why`. Returns how many acks were unconfirmed.
     std::uint64_t Abort(const Status& why);
 
@@ -210,6 +214,7 @@ private:
     void ArmDelayed() QMQ_REQUIRES(mutex_);
     void OnDelayedDue();
     void Release(std::vector<DelayedReleases::Entry> entries);
+    bool TakesMore() const QMQ_REQUIRES(mutex_) { return accepting_ && !closing_; }
     void SetLeasesUntil(TimePoint until) {
         leases_until_.store(until.time_since_epoch().count(), std::memory_order_relaxed);
     }

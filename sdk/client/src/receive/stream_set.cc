@@ -72,6 +72,11 @@ StreamSet::Change StreamSet::Apply(const std::vector<BrokerGroup>& groups,
             streams_.insert(before.extract(found));
             continue;
         }
+        if (StreamPtr leaving = TakeLeaving(groups[i].name)) {
+            change.kept.push_back(leaving);
+            streams_.emplace(groups[i].name, std::move(leaving));
+            continue;
+        }
         auto stream = std::make_shared<ConsumerStream>(runtime_, links[i], share, owner_);
         streams_.emplace(groups[i].name, stream);
         change.added.push_back(std::move(stream));
@@ -81,6 +86,21 @@ StreamSet::Change StreamSet::Apply(const std::vector<BrokerGroup>& groups,
         change.removed.push_back(std::move(stream));
     }
     return change;
+}
+
+/// The stream of a broker group that has come back while it was leaving: it stays. If it has closed
+/// already, `OnLeft` puts a new one in its place.
+StreamSet::StreamPtr StreamSet::TakeLeaving(const std::string& name) {
+    const auto found = std::find_if(leaving_.begin(), leaving_.end(), [&](const StreamPtr& stream) {
+        return stream->broker_group() == name;
+    });
+    if (found == leaving_.end()) {
+        return nullptr;
+    }
+    StreamPtr stream = std::move(*found);
+    leaving_.erase(found);
+    stream->CancelClose();
+    return stream;
 }
 
 void StreamSet::OnRoute(const RouteKey& /*key*/, const std::vector<BrokerGroup>& groups) {
@@ -135,15 +155,41 @@ void StreamSet::Leave(const StreamPtr& stream) {
 }
 
 void StreamSet::OnLeft(const StreamPtr& stream) {
-    MutexLock lock(mutex_);
-    gone_.acked += stream->acked_count();
-    gone_.failed += stream->failed_count();
-    gone_.later += stream->later_count();
-    std::erase(leaving_, stream);
+    StreamPtr next;
+    std::uint64_t version = 0;
+    bool now_accepting = false;
+    {
+        MutexLock lock(mutex_);
+        const auto found = streams_.find(stream->broker_group());
+        const bool is_back = found != streams_.end() && found->second == stream;
+        if (std::erase(leaving_, stream) == 0 && !is_back) {
+            return;  // It was told before.
+        }
+        gone_.acked += stream->acked_count();
+        gone_.failed += stream->failed_count();
+        gone_.later += stream->later_count();
+        if (!is_back) {
+            return;
+        }
+        if (stopped_) {
+            streams_.erase(found);
+            return;
+        }
+        next = std::make_shared<ConsumerStream>(
+            runtime_, stream->link(), Share(streams_.size()), owner_);
+        found->second = next;
+        version = accepting_version_;
+        now_accepting = accepting();
+    }
+    next->SetAccepting(version, now_accepting);
+    next->Start();
+    if (const auto owner = Owner()) {
+        owner->OnRoom();
+        owner->OnReadinessChanged();
+    }
 }
 
-std::vector<StreamSet::StreamPtr> StreamSet::current() const {
-    MutexLock lock(mutex_);
+std::vector<StreamSet::StreamPtr> StreamSet::CurrentLocked() const {
     std::vector<StreamPtr> streams;
     for (const auto& [name, stream] : streams_) {
         streams.push_back(stream);
@@ -151,13 +197,20 @@ std::vector<StreamSet::StreamPtr> StreamSet::current() const {
     return streams;
 }
 
+std::vector<StreamSet::StreamPtr> StreamSet::AllLocked() const {
+    std::vector<StreamPtr> streams = CurrentLocked();
+    streams.insert(streams.end(), leaving_.begin(), leaving_.end());
+    return streams;
+}
+
+std::vector<StreamSet::StreamPtr> StreamSet::current() const {
+    MutexLock lock(mutex_);
+    return CurrentLocked();
+}
+
 std::vector<StreamSet::StreamPtr> StreamSet::all() const {
     MutexLock lock(mutex_);
-    std::vector<StreamPtr> streams = leaving_;
-    for (const auto& [name, stream] : streams_) {
-        streams.push_back(stream);
-    }
-    return streams;
+    return AllLocked();
 }
 
 void StreamSet::SetHold(Hold hold, std::uint64_t order, bool on) {
@@ -240,13 +293,16 @@ StreamSet::Left StreamSet::Abort(const Status& why) {
 }
 
 StreamSet::Totals StreamSet::totals() const {
-    const std::vector<StreamPtr> streams = all();
+    std::vector<StreamPtr> streams;
+    std::vector<StreamPtr> of_route;
     Totals totals;
     {
+        // In one: a stream that leaves is among the streams or among those that are gone.
         MutexLock lock(mutex_);
+        streams = AllLocked();
+        of_route = CurrentLocked();
         totals = gone_;
     }
-    const std::vector<StreamPtr> of_route = current();
     totals.connected = !of_route.empty() &&
                        std::all_of(of_route.begin(), of_route.end(), [](const StreamPtr& stream) {
                            return stream->live();

@@ -17,8 +17,10 @@
 namespace qmq::internal {
 
 /// The streams of one consumer: one to each broker group of its route, and those that are leaving
-/// because their broker group has left it. What all of them are to do is said here once.
-/// Thread-safe; streams, router and owner are called without its lock.
+/// because their broker group has left it. A group that comes back while its stream is leaving has
+/// that one back: two streams to one broker group would be one consumer twice. What all of them are
+/// to do is said here once. Thread-safe; router and owner are called without its lock, and of the
+/// streams whatever may call back.
 class StreamSet final : public RouteWatcher, public std::enable_shared_from_this<StreamSet> {
 public:
     using StreamPtr = std::shared_ptr<ConsumerStream>;
@@ -94,8 +96,11 @@ private:
     };
 
     StreamConfig Share(std::size_t count) const;
+    std::vector<StreamPtr> CurrentLocked() const QMQ_REQUIRES(mutex_);
+    std::vector<StreamPtr> AllLocked() const QMQ_REQUIRES(mutex_);
     Change Apply(const std::vector<BrokerGroup>& groups,
                  const std::vector<std::shared_ptr<BrokerLink>>& links) QMQ_EXCLUDES(mutex_);
+    StreamPtr TakeLeaving(const std::string& name) QMQ_REQUIRES(mutex_);
     void Leave(const StreamPtr& stream);
     void OnLeft(const StreamPtr& stream);
     bool accepting() const QMQ_REQUIRES(mutex_);
