@@ -154,6 +154,7 @@ void HandlerPool::ArmGrowth() {
         return;
     }
     watched_begun_ = begun_count_;
+    timer_.Cancel();  // A time that was refused is over: it watches from now on.
     timer_.ArmBy(clock_.Now() + kWait, [this] {
         return [self = weak_from_this()] {
             if (auto pool = self.lock()) {

@@ -1,11 +1,15 @@
 #pragma once
 
+#include <algorithm>
+
 #include "qmq/clock.h"
 #include "qmq/executor.h"
 
 namespace qmq::internal {
 
 /// One timer of an owner that is kept alive by nobody but its users: setting it again replaces it.
+/// An executor may refuse a timer. Then nothing fires, but the time is remembered: the owner looks
+/// at `refused` whenever it is called, and asks again.
 /// Not thread-safe: used under its owner's lock.
 class TimerSlot {
 public:
@@ -15,20 +19,27 @@ public:
     TimerSlot& operator=(const TimerSlot&) = delete;
 
     bool armed() const { return timer_ != 0; }
+    /// Whether it should be armed for `when()` and the executor has refused that: to be asked for
+    /// again, by `ArmBy(when(), …)`.
+    bool refused() const { return refused_; }
     TimePoint when() const { return when_; }
-    /// Arms it for `when` unless it will fire sooner already.
+    /// Arms it for `when` unless it will fire sooner already; for the time that was refused, when
+    /// that is sooner.
     template <typename MakeTask>
     void ArmBy(TimePoint when, MakeTask&& make_task) {
         if (timer_ != 0 && when_ <= when) {
             return;
         }
+        when_ = refused_ ? std::min(when_, when) : when;
         Cancel();
-        when_ = when;
-        timer_ = executor_.PostAt(when, make_task());
+        timer_ = executor_.PostAt(when_, make_task());
+        refused_ = timer_ == 0;
     }
     /// The task runs: the slot is free.
     void OnFired() { timer_ = 0; }
+    /// It is not wanted any more.
     void Cancel() {
+        refused_ = false;
         if (timer_ != 0) {
             executor_.Cancel(timer_);
             timer_ = 0;
@@ -38,6 +49,7 @@ public:
 private:
     Executor& executor_;
     TimerId timer_ = 0;
+    bool refused_ = false;
     TimePoint when_{};
 };
 
