@@ -49,6 +49,9 @@ std::uint64_t ClaimKeeper::Add(const IdempotencyClaim& claim) {
 void ClaimKeeper::Remove(std::uint64_t number) {
     const MutexLock lock(mutex_);
     entries_.erase(number);
+    if (timer_.refused()) {
+        ArmLocked();
+    }
     // The timer stays: most handlers are quick, and the next one needs it.
 }
 

@@ -168,6 +168,7 @@ void ConsumerStream::RequestMessages(std::uint64_t count,
     Credit credit;
     {
         MutexLock lock(mutex_);
+        RearmRefused();
         const std::int64_t missing =
             static_cast<std::int64_t>(count) - books_.credit().granted_messages();
         if (missing <= 0) {
@@ -193,6 +194,7 @@ void ConsumerStream::Flush() {
     {
         MutexLock lock(mutex_);
         Collect();
+        RearmRefused();
         stream = stream_;
         generation = generation_;
         if (stream != nullptr && TakesMore() && !config_.on_demand) {
@@ -256,6 +258,9 @@ void ConsumerStream::ArmLinger(std::chrono::microseconds delay) {
     MutexLock lock(mutex_);
     if (!closed_) {
         Arm(&ConsumerStream::linger_timer_, runtime_->Now() + delay, &ConsumerStream::Flush);
+        if (linger_timer_.refused()) {
+            linger_armed_.store(false, std::memory_order_relaxed);  // The next ack tries again.
+        }
     }
 }
 

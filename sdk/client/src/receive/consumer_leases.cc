@@ -27,6 +27,9 @@ void ConsumerStream::ArmBegin() {
         Arm(&ConsumerStream::begin_timer_,
             runtime_->Now() + kBeginLinger,
             &ConsumerStream::OnBeginDue);
+        if (begin_timer_.refused()) {
+            begin_armed_.store(false, std::memory_order_relaxed);  // The next claim tries again.
+        }
     }
 }
 
@@ -56,6 +59,7 @@ void ConsumerStream::Renew() {
     {
         MutexLock lock(mutex_);
         Collect();
+        RearmRefused();
         released = leases_over(now) ? GiveUpLeases(now) : 0;
         renewals =
             books_.TakeRenewals(now - config_.max_processing_time,

@@ -1,6 +1,7 @@
 #include "sdk/client/src/receive/consumer_stream.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "qmq/subject.h"
@@ -103,6 +104,31 @@ void ConsumerStream::Arm(TimerSlot ConsumerStream::*slot,
             }
         };
     });
+}
+
+/// Those that the executor has refused, at whatever comes next: nothing else would.
+void ConsumerStream::RearmRefused() {
+    struct Timer {
+        TimerSlot ConsumerStream::*slot;
+        void (ConsumerStream::*fired)();
+    };
+    static constexpr std::array kTimers = {
+        Timer{&ConsumerStream::reopen_timer_, &ConsumerStream::Sync},
+        Timer{&ConsumerStream::linger_timer_, &ConsumerStream::Flush},
+        Timer{&ConsumerStream::begin_timer_, &ConsumerStream::OnBeginDue},
+        Timer{&ConsumerStream::renew_timer_, &ConsumerStream::Renew},
+        Timer{&ConsumerStream::delayed_timer_, &ConsumerStream::OnDelayedDue},
+    };
+    for (const Timer& timer : kTimers) {
+        if ((this->*timer.slot).refused() && !closed_) {
+            Arm(timer.slot, (this->*timer.slot).when(), timer.fired);
+        }
+    }
+}
+
+void ConsumerStream::RetryTimers() {
+    MutexLock lock(mutex_);
+    RearmRefused();
 }
 
 /// Subscribes when the link is up and nothing is open.

@@ -142,6 +142,8 @@ public:
 
     /// Sends what is decided, and gives credit back.
     void Flush();
+    /// Asks for timers again that the executor has refused. So does whatever flushes.
+    void RetryTimers();
     /// As `StreamBooks::ReleaseUnclaimed`.
     std::uint64_t ReleaseUnclaimed();
     /// As `StreamBooks::GiveBack`.
@@ -190,6 +192,7 @@ private:
     void CancelTimers() QMQ_REQUIRES(mutex_);
     void Arm(TimerSlot ConsumerStream::*slot, TimePoint when, void (ConsumerStream::*fired)())
         QMQ_REQUIRES(mutex_);
+    void RearmRefused() QMQ_REQUIRES(mutex_);
 
     // consumer_acks.cc: messages in, decisions out.
     void OnDelivery(std::uint64_t generation, std::vector<DeliveredBatch> batches);

@@ -74,10 +74,25 @@ bool Dispatcher::Add(std::vector<RunPtr> runs) {
         for (RunPtr& run : runs) {
             queue_.push_back({std::move(run), 0});
         }
+        RearmRefused();
         BeginWatch();
     }
     StartRunners(messages);
     return true;
+}
+
+void Dispatcher::RetryTimers() {
+    MutexLock lock(mutex_);
+    RearmRefused();
+}
+
+void Dispatcher::RearmRefused() {
+    if (refused_timer_.refused()) {
+        ArmRefused(refused_timer_.when());
+    }
+    if (watch_timer_.refused()) {
+        ArmWatchAt(watch_timer_.when());
+    }
 }
 
 void Dispatcher::BeginDrain() {
@@ -144,18 +159,22 @@ void Dispatcher::OnRefused(const RunnerPtr& runner) {
         owner = Waiting();
         if (!closed_) {
             ++refused_;
-            refused_timer_.ArmBy(runtime_->Now() + refused_backoff_.Next(random_), [this] {
-                return [self = weak_from_this()] {
-                    if (auto dispatcher = self.lock()) {
-                        dispatcher->OnRefusedTimer();
-                    }
-                };
-            });
+            ArmRefused(runtime_->Now() + refused_backoff_.Next(random_));
         }
     }
     if (owner != nullptr) {
         owner->OnRunnerEnded();
     }
+}
+
+void Dispatcher::ArmRefused(TimePoint when) {
+    refused_timer_.ArmBy(when, [this] {
+        return [self = weak_from_this()] {
+            if (auto dispatcher = self.lock()) {
+                dispatcher->OnRefusedTimer();
+            }
+        };
+    });
 }
 
 void Dispatcher::OnRefusedTimer() {
@@ -216,6 +235,7 @@ void Dispatcher::EndRunner(const RunnerPtr& runner) {
     {
         MutexLock lock(mutex_);
         Forget(runner);
+        RearmRefused();
         more = !queue_.empty();
         owner = Waiting();
     }

@@ -56,6 +56,9 @@ public:
     void SetOwner(std::weak_ptr<DispatcherOwner> owner);
     /// False after `Close`: nobody will handle them.
     bool Add(std::vector<RunPtr> runs);
+    /// Asks for timers again that the executor has refused. So does whatever adds runs or ends
+    /// them.
+    void RetryTimers();
     /// The owner is told of runners that end; handlers go on.
     void BeginDrain();
     /// Asks handlers that run to end soon.
@@ -93,7 +96,9 @@ private:
     void StartRunners(std::size_t messages);
     void PostRunner(const RunnerPtr& runner);
     void OnRefused(const RunnerPtr& runner);
+    void ArmRefused(TimePoint when) QMQ_REQUIRES(mutex_);
     void OnRefusedTimer();
+    void RearmRefused() QMQ_REQUIRES(mutex_);
     void Run(const RunnerPtr& runner);
     bool RunOne(
         Runner& runner, const RunPtr& run, TimePoint until, TimePoint* now, std::uint32_t* budget);
@@ -108,6 +113,7 @@ private:
     TimePoint LastClaim() const QMQ_REQUIRES(mutex_);
     void BeginWatch() QMQ_REQUIRES(mutex_);
     void ArmWatch(TimePoint now) QMQ_REQUIRES(mutex_);
+    void ArmWatchAt(TimePoint due) QMQ_REQUIRES(mutex_);
     void OnWatch();
     bool AnyUnclaimed() const QMQ_REQUIRES(mutex_);
     std::string BusyLine(TimePoint now, bool any_waits) QMQ_REQUIRES(mutex_);

@@ -29,7 +29,7 @@ TimePoint Dispatcher::LastClaim() const {
 
 /// From the first message on until nothing is here any more.
 void Dispatcher::BeginWatch() {
-    if (watch_timer_.armed()) {
+    if (watch_timer_.armed() || watch_timer_.refused()) {
         return;
     }
     const TimePoint now = runtime_->Now();
@@ -52,6 +52,10 @@ void Dispatcher::ArmWatch(TimePoint now) {
                                 std::max(progress_at_, none_waited_at_) + options_.patience}) {
         due = one > now ? std::min(due, one) : due;
     }
+    ArmWatchAt(due);
+}
+
+void Dispatcher::ArmWatchAt(TimePoint due) {
     watch_timer_.ArmBy(due, [this] {
         return [self = weak_from_this()] {
             if (auto dispatcher = self.lock()) {
@@ -89,6 +93,7 @@ void Dispatcher::OnWatch() {
         if (any_waits && now - std::max(progress_at_, none_waited_at_) >= options_.patience) {
             begun = SetStalled(true);
         }
+        RearmRefused();
         ArmWatch(now);
     }
     if (begun.on) {

@@ -221,6 +221,9 @@ void PullCore::Ask() {
     const std::vector<StreamSet::StreamPtr> streams = streams_->current();
     {
         MutexLock lock(mutex_);
+        if (stale_timer_.refused() && !ready_.empty()) {
+            ArmStaleTimer();
+        }
         std::uint64_t wanted = 0;
         for (const Request& request : requests_) {
             wanted += request.max_messages;

@@ -238,6 +238,12 @@ void StreamSet::Flush() {
     }
 }
 
+void StreamSet::RetryTimers() {
+    for (const StreamPtr& stream : all()) {
+        stream->RetryTimers();
+    }
+}
+
 std::uint64_t StreamSet::ReleaseUnclaimed() {
     std::uint64_t released = 0;
     for (const StreamPtr& stream : all()) {

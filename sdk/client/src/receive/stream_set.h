@@ -46,6 +46,8 @@ public:
 
     void Flush();
     /// As in `ConsumerStream`, of all of them.
+    void RetryTimers();
+    /// As in `ConsumerStream`, of all of them.
     std::uint64_t ReleaseUnclaimed();
     std::uint64_t GiveBack(TimePoint arrived_before, std::uint64_t keep);
 

@@ -116,6 +116,8 @@ void SubscriptionCore::ReleaseUnclaimed() {
 }
 
 Subscription::Stats SubscriptionCore::stats() const {
+    streams_->RetryTimers();  // Whoever looks at one that stands still moves it.
+    dispatcher_->RetryTimers();
     const StreamSet::Totals totals = streams_->totals();
     Subscription::Stats stats;
     stats.delivered_count = dispatcher_->delivered_count();
