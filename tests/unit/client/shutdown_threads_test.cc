@@ -91,6 +91,40 @@ TEST_F(ShutdownThreadsTest, HandlersThatShutDownDoNotWaitForEachOther) {
     EXPECT_LT(steady_clock::now() - start, kSoon);
 }
 
+// It waited until the deadline for the answer to an ack that nobody would give any more.
+TEST_F(ShutdownThreadsTest, AHandlerThatShutsDownDoesNotWaitForAcksThatAResumptionDropped) {
+    broker().SetHoldAcks(true);
+    broker().SetKeepHeld(false);
+    Client client = MakeClient();
+    std::promise<void> acked;
+    const auto ended = std::make_shared<std::promise<void>>();
+    SubscriptionOptions options = Consumer();
+    options.parallelism = 1;
+    auto subscription = client.Subscribe(options, [&, ended](const Message& message) {
+        if (message.body() == "first") {
+            return;
+        }
+        while (broker().acks().empty()) {
+            std::this_thread::yield();
+        }
+        acked.set_value();
+        (void)client.Shutdown(kLong);
+        ended->set_value();
+    });
+    ASSERT_TRUE(subscription.ok());
+    broker().Append(Message("s").SetBody("first"));
+    broker().Append(Message("s").SetBody("second"));
+    acked.get_future().wait();
+    while (subscription->stats().last_error.code() != StatusCode::kCancelled) {
+        std::this_thread::yield();
+    }
+    const auto start = steady_clock::now();
+    broker().Cut();
+    ended->get_future().wait();
+    EXPECT_LT(steady_clock::now() - start, kSoon);
+    (void)client.Shutdown(kLong);
+}
+
 TEST_F(ShutdownThreadsTest, ALogSinkMayShutDown) {
     std::optional<Client> client;
     std::promise<void> made;

@@ -81,6 +81,30 @@ TEST_F(StoodStillTest, WithinItsLeasesItGoesOn) {
     EXPECT_EQ(broker().acked_count(), 200U);
 }
 
+// That the broker was back counted like a renewal that it had answered: what waited was handled,
+// though its leases had ended while the broker was away.
+TEST_F(StoodStillTest, WhatALostConnectionHasOutlastedIsReleased) {
+    Subscription subscription = Subscribe(Many(), [&](const Message& message) {
+        seen.push_back(Body(message));
+        Advance(seconds(15));
+    });
+    const TimePoint begun = time.clock.Now();
+    time.executor.PostAt(begun + seconds(41), [this] {  // The renewal of second 40 was answered.
+        broker().SetConnectable(false);
+        broker().Cut();
+    });
+    time.executor.PostAt(begun + seconds(102), [this] {
+        broker().EndLeases(0, 999);
+        broker().SetHoldAcks(true);
+        broker().SetConnectable(true);
+    });
+    Append(20);
+    Advance(minutes(10));
+    ASSERT_THAT(seen, SizeIs(25));
+    EXPECT_EQ(seen[6], "6") << "it began in second 90";
+    EXPECT_EQ(seen[7], "2") << "the first that is handed out anew";
+}
+
 TEST_F(StoodStillTest, RenewalsThatAreAnsweredKeepWhatWaits) {
     Subscription subscription = Subscribe(Many(), [&](const Message& message) {
         seen.push_back(Body(message));

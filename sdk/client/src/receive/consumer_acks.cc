@@ -45,6 +45,12 @@ void ConsumerStream::TellRoom() {
     }
 }
 
+void ConsumerStream::TellConfirmed() {
+    if (auto owner = owner_.lock()) {
+        owner->OnAcksConfirmed();
+    }
+}
+
 void ConsumerStream::OnDelivery(std::uint64_t generation, std::vector<DeliveredBatch> batches) {
     News news;
     std::vector<std::string> lines;
@@ -101,11 +107,12 @@ std::string ConsumerStream::Receive(const DeliveredBatch& batch,
         return "subject " + subject_ + ", " + std::to_string(batch.count) + " messages from " +
                std::to_string(batch.first_sequence) + ": " + why + "; to the dead letters";
     }
+    const bool first = !books_.any_leased();
     books_.Enter(
         std::make_shared<DeliveryRun>(
             shared_from_this(), std::move(reader).value(), range, batch.first_sequence, bytes, now),
         news);
-    ArmRenewal(now);
+    ArmRenewal(now, first);
     return {};
 }
 
@@ -245,9 +252,7 @@ void ConsumerStream::OnAckReply(std::uint64_t generation,
         Flush();
         TellRoom();
     }
-    if (auto owner = owner_.lock()) {
-        owner->OnAcksConfirmed();
-    }
+    TellConfirmed();
     CheckClosed();
 }
 

@@ -39,12 +39,15 @@ void ConsumerStream::OnBeginDue() {
     Flush();
 }
 
-/// From the first message that is under a lease until there is none.
-void ConsumerStream::ArmRenewal(TimePoint now) {
-    if (renew_timer_.armed() || closed_ || !books_.any_leased()) {
+/// From the first message that is under a lease until there is none. Only the first one says how
+/// long leases last: when others are here the oldest counts.
+void ConsumerStream::ArmRenewal(TimePoint now, bool first) {
+    if (closed_ || !books_.any_leased()) {
         return;
     }
-    SetLeasesUntil(now + config_.request.ack_timeout);
+    if (first) {
+        SetLeasesUntil(now + config_.request.ack_timeout);
+    }
     Arm(&ConsumerStream::renew_timer_,
         now + config_.request.ack_timeout / 3,
         &ConsumerStream::Renew);

@@ -198,6 +198,9 @@ void ConsumerStream::OnSubscribed(std::uint64_t generation, const SubscribeReply
         reconnect_.OnUp(now);
         Collect();
         books_.OnResumed(reply.held_below, &news);
+        if (leases_over(now)) {
+            (void)GiveUpLeases(now);
+        }
         if (books_.any_leased()) {
             // The broker has just said which numbers are still ours. Which of these it holds (some
             // leases may have ended meanwhile) a renewal tells.
@@ -213,6 +216,7 @@ void ConsumerStream::OnSubscribed(std::uint64_t generation, const SubscribeReply
     Tell(std::move(news));
     Flush();
     TellRoom();
+    TellConfirmed();
     TellReadiness();
 }
 

@@ -54,7 +54,7 @@ public:
     virtual void OnRuns(std::vector<std::shared_ptr<DeliveryRun>> runs) = 0;
     /// More may be asked for: something has ended, or a stream is new and nothing is granted.
     virtual void OnRoom() {}
-    /// The broker has answered acks.
+    /// The broker has answered acks, or a resumption has left none to be answered.
     virtual void OnAcksConfirmed() {}
     /// What `ready` answers, of a stream or of their set, may have changed.
     virtual void OnReadinessChanged() {}
@@ -205,11 +205,12 @@ private:
     void ArmLinger(std::chrono::microseconds delay);
     void Tell(News news);
     void TellRoom();
+    void TellConfirmed();
 
     // consumer_leases.cc: what keeps messages ours.
     void ArmBegin();
     void OnBeginDue();
-    void ArmRenewal(TimePoint now) QMQ_REQUIRES(mutex_);
+    void ArmRenewal(TimePoint now, bool first) QMQ_REQUIRES(mutex_);
     void Renew();
     void OnRenewed(std::uint64_t generation, TimePoint sent_at, const Result<AckReply>& reply);
     std::uint64_t GiveUpLeases(TimePoint now) QMQ_REQUIRES(mutex_);
