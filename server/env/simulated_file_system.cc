@@ -394,7 +394,7 @@ Status SimulatedFileSystem::SyncNode(const std::string& path, Node& node) {
         for (Write& write : node.unsynced) {
             write.is_doomed = write.is_doomed || random_.Chance(0.5);
         }
-        return Status::DataLoss(Where("sync", path) + "simulated I/O error");
+        return Status(sync_code_, Where("sync", path) + "simulated sync error");
     }
     if (node.durable.size() < node.allocated) {
         node.durable.resize(static_cast<std::size_t>(node.allocated), '\0');
@@ -502,8 +502,9 @@ void SimulatedFileSystem::SetFull(bool full) {
     full_ = full;
 }
 
-void SimulatedFileSystem::FailNextSyncs(std::uint32_t count) {
+void SimulatedFileSystem::FailNextSyncs(std::uint32_t count, StatusCode code) {
     const std::lock_guard lock(mutex_);
+    sync_code_ = code;
     syncs_to_fail_ = count;
 }
 

@@ -60,8 +60,9 @@ public:
     /// Every call that needs room fails with kResourceExhausted: allocations, and writes, even
     /// where room was reserved (as on a file system that copies on write).
     void SetFull(bool full);
-    /// The next `count` syncs of files fail.
-    void FailNextSyncs(std::uint32_t count);
+    /// The next `count` syncs of files fail, as on a broken device or with another code: one that
+    /// allocates late has no room only then.
+    void FailNextSyncs(std::uint32_t count, StatusCode code = StatusCode::kDataLoss);
     /// The next `count` writes fail, as a broken device does or with another code; some of each may
     /// have been done.
     void FailNextWrites(std::uint32_t count, StatusCode code = StatusCode::kDataLoss);
@@ -146,6 +147,7 @@ private:
     bool full_ = false;
     bool fail_reads_ = false;
     std::uint32_t syncs_to_fail_ = 0;
+    StatusCode sync_code_ = StatusCode::kDataLoss;
     std::uint32_t writes_to_fail_ = 0;
     StatusCode write_code_ = StatusCode::kDataLoss;
     std::uint32_t folder_changes_to_fail_ = 0;
