@@ -1,6 +1,5 @@
 #include "server/env/event_reporter.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace qmq::env {
@@ -17,14 +16,20 @@ std::string Grouped(std::uint64_t number) {
     return digits;
 }
 
-/// Names come from clients: none of them ends a line, or writes to a terminal.
-std::string OneLine(std::string text) {
-    std::replace_if(
-        text.begin(),
-        text.end(),
-        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; },
-        '?');
-    return text;
+/// Names come from clients: none of them ends a line, or writes to a terminal. Control characters
+/// are those of ASCII, and U+0080 to U+009F, which are 0xc2 and a byte of that value.
+std::string OneLine(std::string_view text) {
+    std::string line;
+    line.reserve(text.size());
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte >= 0x80 && byte <= 0x9f && line.ends_with('\xc2')) {
+            line.back() = '?';
+        } else {
+            line.push_back(byte < 0x20 || byte == 0x7f ? '?' : c);
+        }
+    }
+    return line;
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ public:
 
     /// Makes what was written before the call survive a power cut (data and the size needed to read
     /// it). After an error nothing may be assumed of what was written since the last success, and
-    /// trying again proves nothing.
+    /// trying again proves nothing: that holds for every code, kResourceExhausted too.
     virtual Status Sync() = 0;
 
     /// Grows the file to `bytes`, with room on the disk reserved, reading as zeros.
@@ -72,6 +72,7 @@ public:
     virtual Result<bool> Exists(const std::string& path) = 0;
     /// Names in a folder, sorted, without "." and "..".
     virtual Result<std::vector<std::string>> List(const std::string& directory) = 0;
+    /// The folder and those above it, where they do not exist yet. They survive a power cut.
     virtual Status MakeDirectories(const std::string& directory) = 0;
     /// Makes creations, renames and removals in it survive a power cut.
     virtual Status SyncDirectory(const std::string& directory) = 0;

@@ -13,6 +13,7 @@
 #include <charconv>
 #include <cstdio>
 #include <memory>
+#include <mutex>
 #include <system_error>
 #include <utility>
 
@@ -87,6 +88,10 @@ public:
                 }
                 return SystemError(At("write", offset), path_, errno);
             }
+            if (written == 0) {
+                return Status::Internal(At("write", offset) + " " + path_ +
+                                        ": the system took nothing, and gave no reason");
+            }
             offset += static_cast<std::uint64_t>(written);
             Advance(parts, part, inside, static_cast<std::size_t>(written));
         }
@@ -115,10 +120,12 @@ public:
     }
 
     Status Sync() override {
-        if (::fdatasync(fd_.get()) != 0) {
-            return SystemError("sync", path_, errno);
+        // The system tells an error once, to whichever call comes first: the others are told here.
+        const std::lock_guard lock(sync_mutex_);
+        if (sync_failure_.ok() && ::fdatasync(fd_.get()) != 0) {
+            sync_failure_ = SystemError("sync", path_, errno);
         }
-        return Status::Ok();
+        return sync_failure_;
     }
 
     Status Allocate(std::uint64_t bytes) override {
@@ -204,6 +211,8 @@ private:
 
     Descriptor fd_;
     const std::string path_;
+    std::mutex sync_mutex_;
+    Status sync_failure_;  // guarded by sync_mutex_
 };
 
 class RealLock final : public FileLock {
@@ -231,6 +240,16 @@ std::string ParentOf(const std::string& path) {
         return ".";
     }
     return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+/// For a folder that exists: the process that made it may have ended before it synced its name. Not
+/// every parent can be synced (no right to read it, another kind of file system): such a one is not
+/// where we made a folder. Only an error of the disk counts.
+Status SyncParentOf(const std::string& directory) {
+    Status status = SyncFolder(ParentOf(directory));
+    const bool disk_failed =
+        status.code() == StatusCode::kDataLoss || status.code() == StatusCode::kResourceExhausted;
+    return disk_failed ? status : Status::Ok();
 }
 
 /// "process 1234", from what the holder wrote into the lock file.
@@ -308,7 +327,7 @@ public:
     Status MakeDirectories(const std::string& directory) override {
         struct stat info {};
         if (::stat(directory.c_str(), &info) == 0) {
-            return S_ISDIR(info.st_mode) ? Status::Ok()
+            return S_ISDIR(info.st_mode) ? SyncParentOf(directory)
                                          : SystemError("make folder", directory, ENOTDIR);
         }
         const std::string parent = ParentOf(directory);

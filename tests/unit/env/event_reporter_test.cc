@@ -48,6 +48,17 @@ TEST_F(EventReporterTest, ALineStaysOneLine) {
     EXPECT_THAT(lines, ElementsAre("limit: group a?b: x?[2J"));
 }
 
+// U+009B does to some terminals what escape and a bracket do, and was let through.
+TEST_F(EventReporterTest, ControlCharactersAboveAsciiAreNotPrinted) {
+    reporter->OnEvent({EventKind::kLimit,
+                       "a\xc2\x9b"
+                       "2J",
+                       "\xc2\x80\xc2\xa0 \xe2\x80\x9b",
+                       0,
+                       0});
+    EXPECT_THAT(lines, ElementsAre("limit: a?2J: ?\xc2\xa0 \xe2\x80\x9b"));
+}
+
 TEST_F(EventReporterTest, OfAFloodTheFirstAreLinesAndTheRestIsCounted) {
     Tell(EventKind::kLoss, 1'244);
     ASSERT_THAT(lines, SizeIs(10));
