@@ -49,37 +49,40 @@ Result<std::shared_ptr<env::File>> Segments::FileOf(Segment& segment) {
         if (!file.ok()) {
             return file.status();
         }
-        segment.file = std::move(*file);
-        CloseLeastUsed(segment);
+        std::shared_ptr<env::File> opened = std::move(*file);
+        segment.file = opened;
+        CloseLeastUsed();
+        return opened;
     }
     return segment.file;
 }
 
-void Segments::CloseLeastUsed(const Segment& except) {
+void Segments::CloseLeastUsed() {
     std::size_t open = 0;
-    Segment* oldest = nullptr;
+    std::vector<Segment*> closable;
     for (auto& entry : all_) {
         Segment& segment = entry.second;
-        if (segment.file == nullptr) {
-            continue;
-        }
-        ++open;
+        open += segment.file != nullptr ? 1U : 0U;
         // What has no index file yet may still be written to.
-        if (segment.memory == nullptr && &segment != &except &&
-            (oldest == nullptr || segment.last_use < oldest->last_use)) {
-            oldest = &segment;
+        if (segment.file != nullptr && segment.memory == nullptr) {
+            closable.push_back(&segment);
         }
     }
-    if (open > kMostOpen && oldest != nullptr) {
-        oldest->file = nullptr;
+    std::sort(closable.begin(), closable.end(), [](const Segment* a, const Segment* b) {
+        return a->last_use < b->last_use;
+    });
+    for (std::size_t i = 0; i < closable.size() && open > kMostOpen; ++i, --open) {
+        closable[i]->file = nullptr;
     }
 }
 
 IndexNames NamesOf(const MemoryIndex& index, const SubjectTable& subjects) {
     IndexNames names;
     names.reserve(index.size());
-    for (const auto& entry : index) {
-        names.emplace_back(entry.first, subjects.all()[entry.first]->name());
+    for (const auto& [id, subject] : index) {
+        if (!subject.batches.empty()) {
+            names.emplace_back(id, subjects.all()[id]->name());
+        }
     }
     std::sort(names.begin(), names.end());  // The same log gives the same file.
     return names;

@@ -64,13 +64,14 @@ public:
     bool IsDamagedIn(LogOffset begin, LogOffset end) const;
     LogOffset FirstBase() const { return all_.empty() ? 0 : BaseOf(all_.begin()->first); }
 
-    /// The segment's file, opened when it is not. Few stay open: the one that was used longest ago
-    /// and is not being written is closed first.
+    /// The segment's file, opened when it is not.
     Result<std::shared_ptr<env::File>> FileOf(Segment& segment);
+    /// Few files stay open: of those that are not written any more, the ones that were used longest
+    /// ago are closed. To be called when one was opened, or is not written any more.
+    void CloseLeastUsed();
 
 private:
     static constexpr std::size_t kMostOpen = 24;
-    void CloseLeastUsed(const Segment& except);
 
     env::FileSystem& files_;
     const std::string directory_;
@@ -80,7 +81,8 @@ private:
     std::uint64_t uses_ = 0;
 };
 
-/// Ids and names of the subjects in `index`, by id. The names live as long as the table.
+/// Ids and names of the subjects that have messages in `index`, by id. The names live as long as
+/// the table.
 using IndexNames = std::vector<std::pair<std::uint32_t, std::string_view>>;
 IndexNames NamesOf(const MemoryIndex& index, const SubjectTable& subjects);
 

@@ -54,7 +54,7 @@ ShardLog::ShardLog(const StoreOptions& options,
               environment.events,
               options.index_cache_bytes),
       log_clock_(options.retention),
-      move_budget_(static_cast<std::int64_t>(options.retention_bytes / 2)),
+      budget_{static_cast<std::int64_t>(options.retention_bytes / 2), 0, {}},
       syncs_(environment.io, environment.strand),
       upkeep_(environment.io, environment.strand) {}
 
@@ -99,8 +99,8 @@ Status ShardLog::Begin(RecoveredLog recovered) {
     snapshots_ = std::move(recovered.snapshots);
     incarnation_ = recovered.incarnation + 1;
     recovery_.incarnation = incarnation_;
-    end_ = written_ = synced_ = budget_end_ = recovered.end;
-    budget_time_ = clock_.Now();
+    end_ = written_ = synced_ = budget_.end = recovered.end;
+    budget_.time = clock_.Now();
     const WallTime wall = clock_.WallNow();
     const WallTime newest = recovered.clock.date;
     downtime_ = std::max(wall - (newest == WallTime{} ? wall : newest), WallTime::duration(0));
@@ -253,12 +253,6 @@ Result<ShardStore::Appended> ShardLog::Append(Record& record,
         record.first_sequence = subject->next_sequence();
         record.stored = log_clock_.date();
     }
-    if (!leftovers_.empty()) {
-        Status status = EraseLeftovers();
-        if (!status.ok()) {
-            return failure_.ok() ? status : Stopped();
-        }
-    }
     const std::uint64_t bytes = EncodedBytes(record);
     if (bytes > options_.segment_bytes) {
         return Status::InvalidArgument("a record of " + std::to_string(bytes) +
@@ -305,17 +299,31 @@ Status ShardLog::SayJump() {
 }
 
 Status ShardLog::EnsureRoom(std::uint64_t bytes) {
-    BeginRound();
+    Status status = BeginRound();
+    if (!status.ok()) {
+        return status;
+    }
     const std::uint64_t position = end_ - open_->base();
     return position + bytes <= options_.segment_bytes ? Status::Ok() : Roll();
 }
 
-void ShardLog::BeginRound() {
-    if (!round_has_begun_) {
+Status ShardLog::BeginRound() {
+    if (round_has_begun_) {
+        return Status::Ok();
+    }
+    Status status = EraseLeftovers();
+    if (status.ok()) {
         round_has_begun_ = true;
         round_segment_ = open_->number;
         kind_before_round_ = last_kind_;
+        newest_before_round_ = open_->summary.newest;
+        budget_before_round_ = budget_;
     }
+    return status;
+}
+
+bool ShardLog::IsSealed(std::uint32_t number) const {
+    return number < (round_has_begun_ ? round_segment_ : open_->number);
 }
 
 Status ShardLog::Roll() {

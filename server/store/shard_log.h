@@ -93,6 +93,13 @@ private:
         /// The end of what the owner has appended when it was asked.
         LogOffset appended_end = 0;
     };
+    /// What the owner may still append anew of segments that go by size: without, they stay.
+    struct MoveBudget {
+        std::int64_t bytes = 0;
+        /// Up to where, and when, it has grown.
+        LogOffset end = 0;
+        TimePoint time{};
+    };
 
     // shard_log.cc: opening, and gathering a round.
     Status Begin(RecoveredLog recovered);
@@ -102,7 +109,9 @@ private:
                             const BatchView* batch,
                             Slice kept);
     Status EnsureRoom(std::uint64_t bytes);
-    void BeginRound();
+    Status BeginRound();
+    /// Whether the segment is behind for good: no round that is taken back opens it again.
+    bool IsSealed(std::uint32_t number) const;
     Status Roll();
     Result<std::shared_ptr<env::File>> TakeFile(std::uint32_t number);
     void Add(Record& record, SubjectState* subject, const BatchView* batch, Slice kept);
@@ -192,6 +201,8 @@ private:
     bool round_has_begun_ = false;
     std::uint32_t round_segment_ = 0;  // Where the round begins.
     RecordKind kind_before_round_ = RecordKind::kStart;
+    RunningTime newest_before_round_{};
+    MoveBudget budget_before_round_;
 
     std::vector<std::shared_ptr<env::File>>
         dirty_;  // Written since the last sync began; oldest first.
@@ -200,11 +211,7 @@ private:
     bool sync_is_wanted_ = false;
 
     std::optional<Candidate> candidate_;
-    /// Bytes that the owner may still append anew of segments that go by size: without, they stay.
-    std::int64_t move_budget_ = 0;
-    /// Up to where, and when, it has grown.
-    LogOffset budget_end_ = 0;
-    TimePoint budget_time_{};
+    MoveBudget budget_;
     bool budget_is_told_ = false;
     bool room_was_needed_ = false;  ///< The last `Retain` dropped what had no room elsewhere.
     bool disk_was_full_ = false;    ///< The last attempt to get room found none.
@@ -215,6 +222,10 @@ private:
     bool moves_are_refused_ = false;
     std::deque<std::uint32_t> dropped_;  // Segments whose files are still to be removed, in order.
     bool is_removing_ = false;
+
+    /// No index file is due before the log is synced so far.
+    LogOffset next_index_at_ = 0;
+    TimePoint indexes_rest_until_{};
 
     std::vector<LogOffset> snapshots_;  // On the disk and good, ascending.
     bool snapshot_is_wanted_ = false;

@@ -20,6 +20,8 @@ constexpr std::size_t kKeptSnapshots = 2;
 constexpr std::chrono::milliseconds kJustNow{100};
 /// A disk that refuses for so long is full.
 constexpr std::chrono::seconds kFullFor{1};
+/// A disk that has no room for an index file is not asked with each sync.
+constexpr std::chrono::seconds kRestsAfterFailure{1};
 /// In which a segment's worth may be appended anew though nothing else is.
 constexpr std::chrono::seconds kSegmentOfMoves{60};
 
@@ -151,10 +153,17 @@ void ShardLog::SaveSnapshot() {
 }
 
 void ShardLog::WriteDueIndexes() {
+    const bool rests = clock_.Now() < indexes_rest_until_ && !close_done_;
+    if (synced_ < next_index_at_ || rests) {
+        return;
+    }
     for (auto& [number, segment] : segments_.all()) {
-        const bool is_due = segment.memory != nullptr && number < open_->number &&
-                            segments_.BaseOf(number + 1) <= synced_;
-        if (is_due && !segment.index_is_being_written) {
+        const LogOffset end = segments_.BaseOf(number + 1);
+        if (!IsSealed(number) || end > synced_) {
+            next_index_at_ = end;
+            return;
+        }
+        if (segment.memory != nullptr && !segment.index_is_being_written) {
             WriteIndex(segment);
         }
     }
@@ -185,12 +194,17 @@ void ShardLog::WriteIndex(Segment& segment) {
             if (written != nullptr) {
                 written->index_is_being_written = false;
             }
-            // On an error the index stays in memory, and the next sync tries again.
             if (status.ok() && written != nullptr) {
                 ApplyIndexPositions(*subjects_, number, *positions);
                 written->memory = nullptr;
-            } else if (!status.ok() && close_done_) {
-                close_status_ = status.WithContext("writing an index file");
+                segments_.CloseLeastUsed();
+            } else if (!status.ok()) {
+                // The index stays in memory, and a later sync tries again.
+                next_index_at_ = 0;
+                indexes_rest_until_ = clock_.Now() + kRestsAfterFailure;
+                if (close_done_) {
+                    close_status_ = status.WithContext("writing an index file");
+                }
             }
             StepClose();
         });
@@ -210,7 +224,7 @@ Result<bool> ShardLog::Retain() {
     bool must_stay = false;
     while (segments_.all().size() > 1) {
         const Segment& oldest = segments_.all().begin()->second;
-        if (oldest.number == open_->number || oldest.index_is_being_written) {
+        if (!IsSealed(oldest.number) || oldest.index_is_being_written) {
             break;
         }
         const bool is_by_size = IsTooMuch();
@@ -231,6 +245,7 @@ Result<bool> ShardLog::Retain() {
         DropOldest();
     }
     RemoveDropped();
+    next_index_at_ = 0;  // Reading may have found an index file that is to be made anew.
     WriteDueIndexes();
     return must_stay;
 }
@@ -263,7 +278,7 @@ bool ShardLog::MayGo(const Segment& oldest, bool is_by_size) {
     // Whatever the disk says afterwards, of the next segment.
     room_was_needed_ = room_was_needed_ || is_forced;
     bool may_go = candidate_->going.empty() || is_forced;
-    if (!may_go && is_by_size && move_budget_ <= 0) {
+    if (!may_go && is_by_size && budget_.bytes <= 0) {
         TellTooMuchIsNeeded();
         return false;
     }
@@ -273,8 +288,8 @@ bool ShardLog::MayGo(const Segment& oldest, bool is_by_size) {
         disk_was_full_ = false;
         may_go = listener_.MayDrop(candidate_->going);
         if (end_ != before) {
-            candidate_->appended_end = budget_end_ = end_;
-            move_budget_ -= is_by_size ? static_cast<std::int64_t>(end_ - before) : 0;
+            candidate_->appended_end = budget_.end = end_;
+            budget_.bytes -= is_by_size ? static_cast<std::int64_t>(end_ - before) : 0;
         }
         // What it wanted to append found no room, and only what goes makes some.
         room_was_needed_ = room_was_needed_ || (!may_go && disk_was_full_);
@@ -290,14 +305,14 @@ void ShardLog::GrowMoveBudget() {
     const auto segment_bytes = static_cast<std::int64_t>(options_.segment_bytes);
     const auto most = static_cast<std::int64_t>(options_.retention_bytes / 2);
     const auto passed = std::chrono::duration_cast<std::chrono::milliseconds>(
-        std::min<TimePoint::duration>(clock_.Now() - budget_time_, kSegmentOfMoves));
+        std::min<TimePoint::duration>(clock_.Now() - budget_.time, kSegmentOfMoves));
     const std::int64_t by_time = segment_bytes / kSegmentOfMoves.count() * passed.count() / 1'000;
     const std::int64_t by_others =
-        end_ > budget_end_ ? static_cast<std::int64_t>(end_ - budget_end_) : 0;
+        end_ > budget_.end ? static_cast<std::int64_t>(end_ - budget_.end) : 0;
     if (by_time + by_others > 0) {
-        budget_end_ = std::max(budget_end_, end_);
-        budget_time_ = clock_.Now();
-        move_budget_ = std::min(move_budget_ + by_time + by_others, most);
+        budget_.end = std::max(budget_.end, end_);
+        budget_.time = clock_.Now();
+        budget_.bytes = std::min(budget_.bytes + by_time + by_others, most);
     }
     budget_is_told_ = budget_is_told_ && IsTooMuch();
 }
@@ -349,14 +364,28 @@ bool ShardLog::IsConsumed(std::uint32_t number) {
 /// The segment that is written to cannot go; when nothing has come for so long that its messages
 /// should, the log moves on to the next one.
 void ShardLog::RetireOpenSegment() {
-    if (open_->memory->empty() || !round_.empty() || !IsOld(*open_)) {
+    const bool has_messages =
+        std::any_of(open_->memory->begin(), open_->memory->end(), [](const auto& entry) {
+            return !entry.second.batches.empty();
+        });
+    if (!has_messages || !round_.empty() || !IsOld(*open_)) {
         return;
     }
-    BeginRound();
-    Record mark;
-    // On an error the next message, or the next call, tries again.
-    if (Roll().ok() && Append(mark, nullptr, nullptr, {}).ok() && Write().ok()) {
+    Status status = BeginRound();
+    if (status.ok()) {
+        status = Roll();
+    }
+    if (status.ok()) {
+        Record mark;
+        status = Append(mark, nullptr, nullptr, {}).status();
+    }
+    if (status.ok()) {
+        status = Write();
+    }
+    if (status.ok()) {
         Sync();
+    } else {
+        DropRound();  // The next message, or the next call, tries again.
     }
 }
 
@@ -426,10 +455,14 @@ std::uint64_t ShardLog::stored_bytes(const SubjectLog& subject) const {
 
 void ShardLog::Close(UniqueFunction<void(Status)> done) {
     Status status = failure_.ok() ? Write() : Stopped();
+    if (status.ok()) {
+        status = EraseLeftovers();
+    }
     close_done_ = std::move(done);
     close_status_ = status;
     snapshot_is_wanted_ = true;
     DropSpareSegment();
+    next_index_at_ = 0;
     WriteDueIndexes();
     Sync();
     StepClose();

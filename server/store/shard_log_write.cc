@@ -83,7 +83,7 @@ Status ShardLog::OnWriteError(const Status& error) {
     Rollback();
     Status status = EraseLeftovers();
     if (!failure_.ok()) {
-        return Stopped();
+        return status;
     }
     // Nobody may be told "refused" of what a crash would bring back.
     return status.ok() ? error
@@ -101,25 +101,30 @@ void ShardLog::NoteLeftovers() {
 }
 
 /// Makes the leftovers invalid for good, so that they may be called refused. Until that is done
-/// nothing is appended. kResourceExhausted: the disk is too full even for this.
+/// no round begins. kResourceExhausted: the disk is too full even for this, and it may be tried
+/// again; after all else the store has stopped.
 Status ShardLog::EraseLeftovers() {
-    Status status;
-    for (std::size_t i = 0; status.ok() && i < leftovers_.size(); ++i) {
-        status = Erase(leftovers_[i]);
+    for (std::size_t i = 0; i < leftovers_.size(); ++i) {
+        Status status = Erase(leftovers_[i]);
+        if (status.code() == StatusCode::kResourceExhausted) {
+            return status;
+        }
         const bool is_last_in_file =
             i + 1 == leftovers_.size() || leftovers_[i + 1].file != leftovers_[i].file;
         // Also where nothing had to be written: what makes a record invalid may be an older write
         // that a power cut can still take.
         if (status.ok() && is_last_in_file) {
+            // A failed one is final, for want of room too: records that were written before may
+            // have gone with it, and the next one would say that all is well.
             status = leftovers_[i].file->Sync();
         }
+        if (!status.ok()) {
+            Fail(status.WithContext("taking back what a full disk had no room for"));
+            return Stopped();
+        }
     }
-    if (status.ok()) {
-        leftovers_.clear();
-    } else if (status.code() != StatusCode::kResourceExhausted) {
-        Fail(status.WithContext("taking back what a full disk had no room for"));
-    }
-    return status;
+    leftovers_.clear();
+    return Status::Ok();
 }
 
 /// A header is enough to be written over: what is missing behind it may come with a later record
@@ -139,15 +144,14 @@ Status ShardLog::Erase(const Leftover& left) {
 void ShardLog::Rollback() {
     for (auto undo = undo_.rbegin(); undo != undo_.rend(); ++undo) {
         SubjectState& subject = *undo->subject;
-        MemoryIndex& indexes = *segments_.Find(undo->segment)->memory;
-        SubjectIndex& index = indexes.at(subject.id());
+        // It stays when nothing is left in it: its memory is only given back with the segment's.
+        SubjectIndex& index = segments_.Find(undo->segment)->memory->at(subject.id());
         Extent& extent = subject.extents.back();
         extent.stored_units -=
             index.batches.back().record_bytes / static_cast<std::uint32_t>(kAlignment);
         index.RemoveLast();
         subject.open_index = nullptr;
         if (index.batches.empty()) {
-            indexes.erase(subject.id());
             subject.extents.pop_back();
         } else {
             extent.span = static_cast<std::uint32_t>(index.end_sequence() - extent.first_sequence);
@@ -157,8 +161,11 @@ void ShardLog::Rollback() {
     undo_.clear();
     round_.Clear();
     round_has_begun_ = false;
-    candidate_.reset();  // What its owner has appended for it may be among what is taken back.
     end_ = written_;
+    if (candidate_) {
+        // What is left of what its owner has appended for it must still be synced before it goes.
+        candidate_->appended_end = std::min(candidate_->appended_end, end_);
+    }
     log_clock_.TakeBack(end_);
     said_pending_from_ = 0;
     batches_.RemoveFrom(end_);
@@ -170,6 +177,8 @@ void ShardLog::Rollback() {
         open_ = segments_.Find(number - 1);
     }
     open_->summary.used_end = end_;
+    open_->summary.newest = newest_before_round_;
+    budget_ = budget_before_round_;
 }
 
 void ShardLog::Sync() {

@@ -103,7 +103,8 @@ private:
 };
 
 /// The index of a segment while it is in memory: of the one that is written, and of those whose
-/// index file is not there yet. By subject id.
+/// index file is not there yet. By subject id; of a subject whose messages were all taken back an
+/// empty one stays.
 class MemoryIndex : private IndexMemory,
                     public std::pmr::unordered_map<std::uint32_t, SubjectIndex> {
 public:

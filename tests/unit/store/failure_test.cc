@@ -1,11 +1,15 @@
+#include <memory_resource>
+
 #include "server/env/planted_bug.h"
 #include "server/env/simulated_file_system.h"
 #include "server/store/log_inspector.h"
+#include "server/store/record.h"
 #include "tests/unit/store/store_fixture.h"
 
 namespace qmq::store {
 namespace {
 
+using testing::Contains;
 using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -363,6 +367,140 @@ TEST_F(FailureTest, WhatAFailedSyncLostIsWrittenAgainByTheNextStart) {
     disk_.CutPower();
     ASSERT_TRUE(test_.Open().ok());
     EXPECT_THAT(test_.BodiesIn("orders"), SizeIs(20)) << "the start said that they are durable";
+}
+
+// The sync of what is taken back was tried again when it had no room, and then believed, and with
+// it all that was written to the file before: messages that were promised to be durable were lost.
+TEST_F(FailureTest, ASyncThatHasNoRoomStopsTheStoreToo) {
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"written"}).ok());
+    ASSERT_TRUE(test_.Append("orders", {"taken back"}).ok());
+    disk_.FailNextWrites(1, StatusCode::kResourceExhausted);
+    disk_.FailNextSyncs(1, StatusCode::kResourceExhausted);
+    EXPECT_EQ(test_.store->Write().code(), StatusCode::kUnavailable);
+    EXPECT_EQ(test_.Act("later").code(), StatusCode::kUnavailable);
+    test_.SyncAll();
+    EXPECT_THAT(test_.listener->failures, SizeIs(1));
+    EXPECT_THAT(test_.listener->syncs, IsEmpty());
+}
+
+// The open segment was ended although what a full disk had taken back still lay behind its last
+// record: its last mark came over the first of these records, and the others stayed behind it.
+TEST(TakeBackTest, TheOpenSegmentIsNotEndedWhileWhatWasTakenBackIsThere) {
+    for (std::uint64_t seed = 0; seed < 50; ++seed) {
+        env::SimulatedFileSystem disk(seed);
+        TestStore test(disk);
+        test.options.retention = std::chrono::seconds(10);
+        ASSERT_TRUE(test.Open().ok());
+        for (int i = 0; i < 40; ++i) {  // More than half: the next segment is made ahead.
+            ASSERT_TRUE(test.Put("orders", {std::string(900, 'x')}).ok());
+        }
+        test.SyncAll();
+        for (int i = 0; i < 10; ++i) {
+            ASSERT_TRUE(test.Append("orders", {std::string(300, 'u')}).ok());
+        }
+        disk.SetFull(true);
+        EXPECT_FALSE(test.store->Write().ok());
+        test.clock.elapsed += std::chrono::seconds(20);
+        static_cast<void>(test.store->Retain());
+        disk.SetFull(false);
+        static_cast<void>(test.Close());
+        test.Kill();
+        const auto verified = VerifyStore(disk, "/data", AnyAction);
+        ASSERT_TRUE(verified.ok());
+        ASSERT_THAT(verified.value().problems, IsEmpty()) << "seed " << seed;
+    }
+}
+
+class FullSegmentTest : public FailureTest {
+protected:
+    /// Fills segment 0 to its last byte, and begins segment 1 while a sync of it is under way.
+    void FillAndBeginTheNext() {
+        ASSERT_TRUE(test_.Open().ok());
+        ASSERT_TRUE(test_.Put("orders", {"x"}).ok());
+        constexpr std::uint64_t kFront = RecordHeader::kBytes + 8;  // Of an action's record.
+        const std::uint64_t room = test_.options.segment_bytes - test_.store->written();
+        ASSERT_TRUE(test_.Act(std::string(room - kFront, 'a')).ok());
+        ASSERT_EQ(test_.store->written(), test_.options.segment_bytes);
+        test_.store->Sync();
+        ASSERT_TRUE(test_.Append("orders", {"refused"}).ok());
+    }
+    void TakeBack() {
+        disk_.FailNextWrites(1, StatusCode::kResourceExhausted);
+        ASSERT_EQ(test_.store->Write().code(), StatusCode::kResourceExhausted);
+    }
+};
+
+// The index of a segment without room for a last mark was written, and forgotten in memory, while
+// the round that had begun the next one could still be taken back: the next append crashed.
+TEST_F(FullSegmentTest, ARoundThatIsTakenBackBehindItLeavesItUsable) {
+    FillAndBeginTheNext();
+    test_.Settle();  // The sync returns; the index of segment 0 would be due.
+    TakeBack();
+    ASSERT_TRUE(test_.Put("orders", {"again"}).ok());
+    EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("x", "again"));
+    test_.SyncAll();
+    EXPECT_TRUE(disk_.Exists("/data/00000000000000000000.index").value());
+    ASSERT_TRUE(test_.Reopen().ok());
+    EXPECT_THAT(test_.BodiesIn("orders"), ElementsAre("x", "again"));
+}
+
+TEST_F(FullSegmentTest, AnIndexThatIsDoneAfterTheRoundWasTakenBackDoesNoHarm) {
+    FillAndBeginTheNext();
+    while (test_.store->synced() < test_.options.segment_bytes) {
+        ASSERT_TRUE(test_.io.RunOne() || test_.executor.RunOne());
+    }
+    TakeBack();
+    test_.Settle();
+    test_.clock.elapsed += test_.options.retention * 2;
+    EXPECT_TRUE(test_.store->Retain().ok());  // Crashed when it moved on from the full segment.
+    ASSERT_TRUE(test_.Put("orders", {"again"}).ok());
+    EXPECT_THAT(test_.BodiesIn("orders"), Contains("again"));
+}
+
+/// Counts what is allocated with it and not yet freed.
+class CountingMemory final : public std::pmr::memory_resource {
+public:
+    CountingMemory() : before_(std::pmr::set_default_resource(this)) {}
+    ~CountingMemory() override { std::pmr::set_default_resource(before_); }
+    std::uint64_t bytes = 0;
+
+private:
+    void* do_allocate(std::size_t count, std::size_t alignment) override {
+        bytes += count;
+        return std::pmr::new_delete_resource()->allocate(count, alignment);
+    }
+    void do_deallocate(void* piece, std::size_t count, std::size_t alignment) override {
+        bytes -= count;
+        std::pmr::new_delete_resource()->deallocate(piece, count, alignment);
+    }
+    bool do_is_equal(const memory_resource& other) const noexcept override {
+        return this == &other;
+    }
+    std::pmr::memory_resource* const before_;
+};
+
+// Each refused round left some 600 bytes in the memory of the open segment's index.
+TEST(TakeBackTest, RoundsThatAreTakenBackCostNoMemory) {
+    CountingMemory memory;
+    env::SimulatedFileSystem disk(7);
+    TestStore test(disk);
+    ASSERT_TRUE(test.Open().ok());
+    const std::uint64_t before = memory.bytes;
+    for (int i = 0; i < 1'000; ++i) {
+        ASSERT_TRUE(test.Append("orders", {"refused"}).ok());
+        disk.FailNextWrites(1, StatusCode::kResourceExhausted);
+        ASSERT_EQ(test.store->Write().code(), StatusCode::kResourceExhausted);
+    }
+    EXPECT_LT(memory.bytes - before, 64U << 10);
+    // A subject that has nothing in the segment any more is not in its index file.
+    for (int i = 0; i < 80; ++i) {
+        ASSERT_TRUE(test.Put("others", {std::string(900, 'x')}).ok());
+    }
+    test.SyncAll();
+    ASSERT_TRUE(test.Close().ok());
+    test.Kill();
+    EXPECT_THAT(VerifyStore(disk, "/data", AnyAction).value().problems, IsEmpty());
 }
 
 TEST_F(FailureTest, AWriteErrorStopsTheStoreAndTheRoundIsGone) {

@@ -10,8 +10,8 @@
 
 namespace qmq::store {
 
-/// Another file system, with a hook before each allocation that needs room: it may do what another
-/// thread would do just then, and say that there is no room.
+/// Another file system, with hooks before an allocation that needs room and before a rename: they
+/// may do what another thread would do just then, and refuse. Counts the files that are open.
 class HookedFiles final : public env::FileSystem {
 public:
     explicit HookedFiles(env::FileSystem& files) : files_(files) {}
@@ -19,6 +19,10 @@ public:
     std::function<Status(const std::string& path)> before_allocate = [](const std::string&) {
         return Status::Ok();
     };
+    std::function<Status(const std::string& to)> before_rename = [](const std::string&) {
+        return Status::Ok();
+    };
+    int open_count = 0;
 
     Result<std::unique_ptr<env::File>> Open(const std::string& path, env::OpenMode mode) override {
         auto file = files_.Open(path, mode);
@@ -30,7 +34,8 @@ public:
     }
     Status Remove(const std::string& path) override { return files_.Remove(path); }
     Status Rename(const std::string& from, const std::string& to) override {
-        return files_.Rename(from, to);
+        Status status = before_rename(to);
+        return status.ok() ? files_.Rename(from, to) : status;
     }
     Result<bool> Exists(const std::string& path) override { return files_.Exists(path); }
     Result<std::vector<std::string>> List(const std::string& directory) override {
@@ -53,7 +58,10 @@ private:
     class HookedFile final : public env::File {
     public:
         HookedFile(HookedFiles& owner, std::string path, std::unique_ptr<env::File> file)
-            : owner_(owner), path_(std::move(path)), file_(std::move(file)) {}
+            : owner_(owner), path_(std::move(path)), file_(std::move(file)) {
+            ++owner_.open_count;
+        }
+        ~HookedFile() override { --owner_.open_count; }
         Status WriteAt(std::uint64_t offset, std::span<const std::string_view> parts) override {
             return file_->WriteAt(offset, parts);
         }

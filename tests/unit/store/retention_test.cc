@@ -119,6 +119,19 @@ TEST_F(RetentionTest, MessagesOfAnIdleShardGoToo) {
     EXPECT_EQ(test_.Append("orders", {"new"}).value().first_sequence, 1U);
 }
 
+// A message that was refused made the segment young again.
+TEST_F(RetentionTest, ARefusedMessageDoesNotKeepAnIdleShardFromForgetting) {
+    test_.options.retention = std::chrono::seconds(1'000);
+    ASSERT_TRUE(test_.Open().ok());
+    ASSERT_TRUE(test_.Put("orders", {"old"}).ok());
+    test_.clock.elapsed += std::chrono::seconds(1'001);
+    ASSERT_TRUE(test_.Append("orders", {"refused"}).ok());
+    disk_.FailNextWrites(1, StatusCode::kResourceExhausted);
+    ASSERT_EQ(test_.store->Write().code(), StatusCode::kResourceExhausted);
+    ASSERT_TRUE(test_.store->Retain().ok());
+    EXPECT_GT(test_.store->written(), test_.options.segment_bytes) << "the log has moved on";
+}
+
 TEST_F(RetentionTest, SegmentsThatAStartStillNeedsStay) {
     test_.options.retention = std::chrono::seconds(1);
     ASSERT_TRUE(test_.Open().ok());
@@ -430,6 +443,29 @@ TEST_F(MayDropTest, ASegmentGoesOnlyOnceWhatWasAppendedForItIsSynced) {
     Retain();
     EXPECT_GT(Log("orders").first_sequence(), first);
     EXPECT_EQ(test_.BodiesIn("copies").size(), 1U);
+}
+
+// It went at once: the round that was taken back took along that a sync was waited for.
+TEST_F(MayDropTest, ARoundThatIsTakenBackDoesNotLetItGoBeforeThatSync) {
+    Fill("orders", 200);
+    Retain();
+    const std::uint64_t first = Log("orders").first_sequence();
+    test_.clock.elapsed += std::chrono::seconds(600);
+    bool is_first = true;
+    test_.listener->may_drop = [&](auto) {
+        if (std::exchange(is_first, false)) {
+            AppendCopy("copies");
+        }
+        return true;
+    };
+    EXPECT_TRUE(RetainOnce().value());
+    ASSERT_TRUE(test_.Append("orders", {"dropped"}).ok());
+    test_.store->DropRound();
+    EXPECT_TRUE(RetainOnce().value());
+    EXPECT_EQ(Log("orders").first_sequence(), first) << "no sync has returned";
+    test_.Settle();
+    Retain();
+    EXPECT_GT(Log("orders").first_sequence(), first);
 }
 
 TEST_F(MayDropTest, AboveTheHighWaterMarkNobodyIsAskedAndThatIsTold) {

@@ -1,3 +1,4 @@
+#include "tests/unit/store/hooked_files.h"
 #include "tests/unit/store/store_fixture.h"
 
 namespace qmq::store {
@@ -73,6 +74,53 @@ TEST_F(ShardLogTest, OnSyncedSaysHowFar) {
     test_.SyncAll();
     EXPECT_THAT(test_.listener->syncs, ElementsAre(appended.value().end));
     EXPECT_EQ(test_.store->synced(), appended.value().end);
+}
+
+// It was tried again with each sync.
+TEST(IndexRestTest, ADiskWithoutRoomForAnIndexFileIsAskedOnceASecond) {
+    const auto memory = env::MakeMemoryFileSystem();
+    HookedFiles files(*memory);
+    TestStore test(files);
+    int attempts = 0;
+    Status room = Status::ResourceExhausted("no space left on device");
+    files.before_rename = [&](const std::string& to) {
+        if (!to.ends_with(".index")) {
+            return Status::Ok();
+        }
+        ++attempts;
+        return room;
+    };
+    ASSERT_TRUE(test.Open().ok());
+    const auto put = [&](int count) {
+        for (int i = 0; i < count; ++i) {
+            ASSERT_TRUE(test.Put("orders", {std::string(15'000, 'x')}).ok());
+            test.SyncAll();
+        }
+    };
+    put(8);  // Four to a segment.
+    EXPECT_EQ(attempts, 1);
+    test.clock.elapsed += std::chrono::seconds(1);
+    room = Status::Ok();
+    put(1);
+    EXPECT_EQ(attempts, 3) << "of both segments";
+    EXPECT_EQ(test.BodiesIn("orders").size(), 9U);
+}
+
+// A segment that was written and never read stayed open for as long as it existed.
+TEST(OpenFilesTest, SegmentsThatWereWrittenDoNotStayOpen) {
+    constexpr int kMostOpen = 24 + 4;  // 24 segments, and the few that are written or made ahead.
+    const auto memory = env::MakeMemoryFileSystem();
+    HookedFiles files(*memory);
+    TestStore test(files);
+    ASSERT_TRUE(test.Open().ok());
+    for (int i = 0; i < 200; ++i) {  // Four to a segment.
+        ASSERT_TRUE(test.Put("orders", {std::string(15'000, 'x')}).ok());
+        test.SyncAll();
+    }
+    ASSERT_GT(test.store->stored_bytes() / test.options.segment_bytes, 40U);
+    EXPECT_LE(files.open_count, kMostOpen);
+    EXPECT_EQ(test.BodiesIn("orders").size(), 200U);
+    EXPECT_LE(files.open_count, kMostOpen);
 }
 
 }  // namespace
