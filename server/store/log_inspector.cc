@@ -23,6 +23,7 @@ struct StoreFiles {
     std::vector<LogOffset> logs;
     std::vector<LogOffset> indexes;
     std::vector<LogOffset> snapshots;
+    std::vector<std::string> strays;  ///< That begin where no segment can begin.
 };
 
 Result<StoreFiles> ListStore(env::FileSystem& files, const std::string& directory) {
@@ -43,6 +44,11 @@ Result<StoreFiles> ListStore(env::FileSystem& files, const std::string& director
     for (const std::string& name : names.value()) {
         const std::optional<NamedFile> file = ParseFileName(name);
         if (!file) {
+            continue;
+        }
+        const bool is_of_segment = file->kind == FileKind::kLog || file->kind == FileKind::kIndex;
+        if (is_of_segment && file->offset % found.settings.segment_bytes != 0) {
+            found.strays.push_back(name);
             continue;
         }
         switch (file->kind) {
@@ -119,8 +125,7 @@ private:
                 continue;
             }
             const RecordHeader& header = step.record.header;
-            is_sealed = header.kind == RecordKind::kMark &&
-                        (header.flags & RecordHeader::kLastInSegment) != 0;
+            is_sealed = header.ends_segment();
             stopped_ = !visitor_.OnRecord(step.record, {path, step.position});
         }
         return Status::Ok();
@@ -132,9 +137,14 @@ private:
                bool is_sealed,
                const std::string& path) {
         const bool is_full = segment_bytes - step.position < RecordHeader::kBytes;
-        if (!is_sealed && !is_full && !tail_) {
+        if (is_sealed || is_full) {
+            return;
+        }
+        if (!tail_) {
             tail_ = LogDamage{
                 base + step.position, base + step.end, {path, step.position}, step.reason};
+        } else if (step.end > step.position) {
+            tail_->end = base + step.end;
         }
     }
 
@@ -170,6 +180,14 @@ public:
         settings_ = store.value().settings;
         report_.segment_count = store.value().logs.size();
         report_.begin = store.value().logs.empty() ? 0 : store.value().logs.front();
+        for (const std::string& name : store.value().strays) {
+            Problem({directory_ + "/" + name, 0},
+                    "no segment of " + std::to_string(settings_.segment_bytes) +
+                        " bytes begins there: it is not of this store; move it away");
+        }
+        for (const LogOffset base : store.value().logs) {
+            CheckFront(base);
+        }
         Status status = Walk(files_, directory_, *this).Run(store.value());
         if (!status.ok()) {
             return status;
@@ -180,6 +198,8 @@ public:
         for (const LogOffset position : store.value().snapshots) {
             CheckSnapshot(position);
         }
+        CheckBegin(store.value().logs);
+        CheckEnd(store.value().logs);
         report_.subject_count = subjects_.size();
         return std::move(report_);
     }
@@ -187,6 +207,15 @@ public:
     bool OnRecord(const Record& record, const LogPlace& place) override {
         ++report_.record_count;
         report_.end = record.end();
+        watermark_ = std::max(watermark_, record.header.committed);
+        const LogOffset base = record.header.offset - place.file_offset;
+        const LogOffset next_base = base + settings_.segment_bytes;
+        const bool ends_segment = record.header.ends_segment();
+        const bool is_full = next_base - record.end() < RecordHeader::kBytes;
+        used_end_ = ends_segment || is_full ? next_base : record.end();
+        if (ends_segment) {
+            last_sealed_ = base;
+        }
         bool is_set_aside = false;
         if (record.has_action()) {
             ++report_.action_count;
@@ -203,6 +232,7 @@ public:
 
     bool OnDamage(const LogDamage& damage) override {
         if (damage.is_tail) {
+            torn_end_ = damage.end;
             report_.torn_tail_bytes = damage.end - damage.begin;
             return true;
         }
@@ -224,25 +254,50 @@ private:
                  const LogPlace& place,
                  const BatchView& batch,
                  bool is_set_aside) {
-            const std::size_t count = indexes_.size();
-            if (is_set_aside) {
-                indexes_.push_back(indexes_.back());
-            }
-            for (std::size_t i = 0; i < count; ++i) {
-                indexes_[i].Add(record.first_sequence,
-                                static_cast<std::uint32_t>(place.file_offset),
-                                static_cast<std::uint32_t>(record.header.record_bytes()),
-                                batch);
+            if (index_.Add(record.first_sequence,
+                           static_cast<std::uint32_t>(place.file_offset),
+                           static_cast<std::uint32_t>(record.header.record_bytes()),
+                           batch)) {
+                is_set_aside_.push_back(is_set_aside);
             }
         }
         bool Has(const SubjectIndex& index) const {
-            return std::find(indexes_.begin(), indexes_.end(), index) != indexes_.end();
+            if (index.batches.size() > index_.batches.size()) {
+                return false;
+            }
+            std::size_t missing = index_.batches.size() - index.batches.size();
+            auto batch = index.batches.begin();
+            auto message = index.messages.begin();
+            std::uint64_t stored_bytes = 0;
+            for (std::size_t i = 0; i < index_.batches.size(); ++i) {
+                if (is_set_aside_[i] && missing > 0) {
+                    --missing;
+                    continue;
+                }
+                BatchEntry expected = index_.batches[i];
+                const auto messages = index_.messages.begin() + expected.first_message;
+                const auto place = message - index.messages.begin();
+                expected.first_message = static_cast<std::uint32_t>(place);
+                if (batch == index.batches.end() || *batch != expected ||
+                    expected.count > index.messages.end() - message ||
+                    !std::equal(messages, messages + expected.count, message)) {
+                    return false;
+                }
+                ++batch;
+                message += expected.count;
+                stored_bytes += expected.record_bytes;
+            }
+            return message == index.messages.end() && stored_bytes == index.stored_bytes;
         }
         /// All that it has may have been set aside.
-        bool may_be_absent() const { return indexes_.back().batches.empty(); }
+        bool may_be_absent() const {
+            return std::find(is_set_aside_.begin(), is_set_aside_.end(), false) ==
+                   is_set_aside_.end();
+        }
 
     private:
-        std::vector<SubjectIndex> indexes_{SubjectIndex()};
+        SubjectIndex index_;
+        std::vector<bool> is_set_aside_;  ///< By batch of `index_`.
     };
     struct SubjectSoFar {
         std::uint64_t next_sequence = 0;
@@ -288,6 +343,9 @@ private:
             return;
         }
         ++report_.index_count;
+        // It was only written once the whole segment was synced.
+        watermark_ = std::max(watermark_, base + settings_.segment_bytes);
+        last_sealed_ = std::max(last_sealed_.value_or(0), base);
         CheckSeedOf(path, directory.value().seed);
         std::set<std::string_view> known;
         for (const IndexDirectoryEntry& entry : directory.value().subjects) {
@@ -355,19 +413,61 @@ private:
         if (snapshot.value().position != position) {
             Problem({path, 0},
                     "it is that of log offset " + std::to_string(snapshot.value().position));
+            return;
         }
-        if (position > RoundUpToRecord(report_.end)) {
-            Problem({path, 0},
-                    "it speaks of the log up to " + std::to_string(position) +
-                        ", and the last record ends at " + std::to_string(report_.end));
+        newest_snapshot_ = std::max(newest_snapshot_.value_or(0), position);
+        watermark_ = std::max(watermark_, position);
+    }
+
+    /// A segment that begins with a start says the seed by itself.
+    void CheckFront(LogOffset base) {
+        const std::string path = PathOf(directory_, base, FileKind::kLog);
+        const auto file = files_.Open(path, env::OpenMode::kRead);
+        const Result<Slice> front =
+            file.ok() ? file.value()->ReadAt(0, kStartRecordBytes) : Result<Slice>(file.status());
+        if (const auto seed =
+                front.ok() ? SeedOfStart(front.value().bytes(), base) : std::optional<LogSeed>()) {
+            CheckSeedOf(path, *seed);
         }
     }
 
-    /// A position may also be the base of the segment behind the last record.
-    LogOffset RoundUpToRecord(LogOffset end) const {
-        const std::uint64_t inside = end % settings_.segment_bytes;
-        const bool is_full = inside != 0 && settings_.segment_bytes - inside < RecordHeader::kBytes;
-        return is_full ? end + settings_.segment_bytes - inside : end;
+    /// As a start does: it refuses a log whose beginning is gone without a snapshot, and misses
+    /// what lies between the newest snapshot and the first segment.
+    void CheckBegin(const std::vector<LogOffset>& logs) {
+        if (logs.empty() || newest_snapshot_.value_or(0) >= logs.front()) {
+            return;
+        }
+        if (newest_snapshot_) {
+            Missing(*newest_snapshot_, logs.front(), "the files of these segments are missing");
+        } else {
+            Problem({directory_, 0},
+                    "there is no readable snapshot, and the log begins at " +
+                        std::to_string(logs.front()) +
+                        ": what its consumer groups have acked cannot be told");
+        }
+    }
+
+    /// As a start does: what was synced must be there.
+    void CheckEnd(const std::vector<LogOffset>& logs) {
+        const bool is_garbage = torn_end_ > kStartRecordBytes;
+        if (report_.record_count == 0 && watermark_ == 0 && is_garbage) {
+            Problem({directory_, 0},
+                    "no record in the log is valid with the seed " + ToString(settings_.seed) +
+                        " that store.json says");
+        }
+        const LogOffset next = logs.empty() ? 0 : logs.back() + settings_.segment_bytes;
+        if (!logs.empty() &&
+            (watermark_ > next || (watermark_ == next && last_sealed_ == logs.back()))) {
+            Missing(next,
+                    std::max(watermark_, next + settings_.segment_bytes),
+                    "the files of these segments are missing");
+        } else if (used_end_ < watermark_) {
+            Missing(used_end_, watermark_, "synced records are gone");
+        }
+    }
+
+    void Missing(LogOffset begin, LogOffset end, const std::string& what) {
+        OnDamage({begin, end, {directory_, 0}, what});
     }
 
     void CheckSeedOf(const std::string& path, LogSeed seed) {
@@ -386,6 +486,12 @@ private:
     const ActionCheck& check_action_;
     StoreSettings settings_;
     VerifyReport report_;
+    // As in recovery:
+    LogOffset watermark_ = 0;
+    LogOffset used_end_ = 0;
+    std::optional<LogOffset> last_sealed_;  ///< Its base.
+    std::optional<LogOffset> newest_snapshot_;
+    LogOffset torn_end_ = 0;
     std::map<std::string, SubjectSoFar, std::less<>> subjects_;
 };
 

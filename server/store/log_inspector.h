@@ -55,7 +55,7 @@ struct VerifyReport {
     std::uint64_t subject_count = 0;
     LogOffset begin = 0;
     LogOffset end = 0;
-    /// Log that no record can be read from, in the middle.
+    /// Log that no record can be read from, and that is no torn tail.
     std::vector<LogDamage> damage;
     std::uint64_t torn_tail_bytes = 0;
     /// Sequences missing between the messages of a subject: the messages of damaged records.
@@ -66,8 +66,9 @@ struct VerifyReport {
 };
 
 /// Reads everything in a shard's folder and checks it: the records and the batches in them, that
-/// sequences follow each other, the index files against the log, and the snapshots. Changes
-/// nothing. `check_action` says whether the owner of the log can read an action.
+/// sequences follow each other, the index files against the log, the snapshots, and that all is
+/// there which was synced: what a start would refuse or report is a problem. Changes nothing.
+/// `check_action` says whether the owner of the log can read an action.
 using ActionCheck = std::function<Status(std::string_view)>;
 Result<VerifyReport> VerifyStore(env::FileSystem& files,
                                  const std::string& directory,

@@ -1,5 +1,6 @@
 #include "server/store/record.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -17,6 +18,9 @@ constexpr std::size_t kMessageFixedBytes = 32;
 constexpr std::size_t kActionFixedBytes = 8;
 constexpr std::size_t kStartFixedBytes = 40;
 constexpr std::size_t kSeedInStart = 16;
+constexpr std::size_t kBatchBytesInMessages = 20;
+constexpr std::size_t kSubjectBytesInMessages = 24;
+constexpr std::size_t kActionBytesInMessages = 28;
 
 // Where fields lie in the header.
 constexpr std::size_t kLengthAt = 0;
@@ -53,6 +57,14 @@ std::string Hex(std::uint32_t value) {
 
 Status Damaged(LogOffset at, const std::string& what) {
     return Status::DataLoss("record at log offset " + std::to_string(at) + ": " + what);
+}
+
+Status CheckSum(const RecordHeader& header, std::uint32_t computed) {
+    if (computed == header.crc32c || env::Planted(env::PlantedBug::kSkipChecksum)) {
+        return Status::Ok();
+    }
+    return Damaged(header.offset,
+                   "stored crc " + Hex(header.crc32c) + ", computed " + Hex(computed));
 }
 
 Status ParseMessages(ByteReader& reader, Record& record) {
@@ -135,10 +147,10 @@ std::size_t EncodeFixed(const Record& record, LogSeed seed, char* out) {
             Store(out, std::int64_t{record.stored.time_since_epoch().count()});
             Store(out + 8, record.first_sequence);
             Store(out + 16, record.count);
-            Store(out + 20, static_cast<std::uint32_t>(record.batch.size()));
-            Store(out + 24, static_cast<std::uint16_t>(record.subject.size()));
+            Store(out + kBatchBytesInMessages, static_cast<std::uint32_t>(record.batch.size()));
+            Store(out + kSubjectBytesInMessages, static_cast<std::uint16_t>(record.subject.size()));
             Store(out + 26, std::uint16_t{0});
-            Store(out + 28, static_cast<std::uint32_t>(record.action.size()));
+            Store(out + kActionBytesInMessages, static_cast<std::uint32_t>(record.action.size()));
             return kMessageFixedBytes;
         case RecordKind::kAction:
             Store(out, static_cast<std::uint32_t>(record.action.size()));
@@ -171,6 +183,19 @@ std::size_t FixedBytes(RecordKind kind) {
             return 0;
     }
     return 0;
+}
+
+/// The checksum of a filling: of its header, and as many zeros as it says.
+std::uint32_t SumOfFilling(std::string_view header, std::uint32_t length, LogSeed seed) {
+    static constexpr std::array<char, 4096> kZeros{};
+    std::uint32_t crc = Crc32c(header.substr(kOffsetAt, RecordHeader::kBytes - kOffsetAt),
+                               StartOfSum(seed, length));
+    for (std::size_t left = length; left > 0;) {
+        const std::size_t count = std::min(left, kZeros.size());
+        crc = Crc32c({kZeros.data(), count}, crc);
+        left -= count;
+    }
+    return crc;
 }
 
 }  // namespace
@@ -214,6 +239,13 @@ std::string EncodeRecord(const Record& record, LogSeed seed) {
     return bytes;
 }
 
+std::string EncodeFilling(const Record& record, LogSeed seed) {
+    std::string bytes(RecordHeader::kBytes, '\0');
+    EncodeHeader(record, record.filling_bytes, bytes.data());
+    Store(bytes.data() + kCrcAt, SumOfFilling(bytes, record.filling_bytes, seed));
+    return bytes;
+}
+
 std::optional<RecordHeader> PeekHeader(std::string_view bytes,
                                        LogOffset at,
                                        std::uint64_t most_bytes) {
@@ -237,6 +269,44 @@ std::optional<RecordHeader> PeekHeader(std::string_view bytes,
     return header;
 }
 
+bool AddsUp(std::string_view bytes, const RecordHeader& header) {
+    const std::size_t fixed_bytes = FixedBytes(header.kind);
+    if (bytes.size() < RecordHeader::kBytes + fixed_bytes || header.length < fixed_bytes) {
+        return false;
+    }
+    const char* const fixed = bytes.data() + RecordHeader::kBytes;
+    switch (header.kind) {
+        case RecordKind::kMessages:
+        case RecordKind::kMove: {
+            const std::uint64_t batch_bytes = Load<std::uint32_t>(fixed + kBatchBytesInMessages);
+            const std::uint64_t subject_bytes =
+                Load<std::uint16_t>(fixed + kSubjectBytesInMessages);
+            const std::uint64_t action_bytes = Load<std::uint32_t>(fixed + kActionBytesInMessages);
+            return header.length ==
+                   RoundUp(fixed_bytes + subject_bytes + action_bytes) + RoundUp(batch_bytes);
+        }
+        case RecordKind::kAction:
+            return header.length ==
+                   RoundUp(fixed_bytes + std::uint64_t{Load<std::uint32_t>(fixed)});
+        case RecordKind::kStart:
+            return header.length == fixed_bytes;
+        case RecordKind::kMark:
+            return header.length == 0 || header.is_filling();
+    }
+    return false;
+}
+
+Result<Record> ParseFilling(std::string_view bytes, const RecordHeader& header, LogSeed seed) {
+    Status status = CheckSum(header, SumOfFilling(bytes, header.length, seed));
+    if (!status.ok()) {
+        return status;
+    }
+    Record record;
+    record.header = header;
+    record.filling_bytes = header.length;
+    return record;
+}
+
 Result<Record> ParseRecord(std::string_view bytes, LogOffset at, LogSeed seed) {
     const std::optional<RecordHeader> header = PeekHeader(bytes, at, bytes.size());
     if (!header) {
@@ -245,12 +315,13 @@ Result<Record> ParseRecord(std::string_view bytes, LogOffset at, LogSeed seed) {
     const auto size = static_cast<std::size_t>(header->record_bytes());
     const std::uint32_t crc =
         Crc32c(bytes.substr(kOffsetAt, size - kOffsetAt), StartOfSum(seed, header->length));
-    if (crc != header->crc32c && !env::Planted(env::PlantedBug::kSkipChecksum)) {
-        return Damaged(at, "stored crc " + Hex(header->crc32c) + ", computed " + Hex(crc));
+    Status status = CheckSum(*header, crc);
+    if (!status.ok()) {
+        return status;
     }
     Record record;
     record.header = *header;
-    Status status = ParseBody(bytes.substr(RecordHeader::kBytes, header->length), seed, record);
+    status = ParseBody(bytes.substr(RecordHeader::kBytes, header->length), seed, record);
     if (!status.ok()) {
         return status;
     }

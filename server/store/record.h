@@ -31,6 +31,8 @@ struct RecordHeader {
     RunningTime running{};  ///< When it was appended.
 
     std::uint64_t record_bytes() const { return kBytes + std::uint64_t{length}; }
+    bool is_filling() const { return kind == RecordKind::kMark && (flags & kFilling) != 0; }
+    bool ends_segment() const { return kind == RecordKind::kMark && (flags & kLastInSegment) != 0; }
 };
 
 /// What a record says. The views point into the bytes that it was read from; a record that is to be
@@ -81,6 +83,16 @@ std::string EncodeRecord(const Record& record, LogSeed seed);
 std::optional<RecordHeader> PeekHeader(std::string_view bytes,
                                        LogOffset at,
                                        std::uint64_t most_bytes);
+
+/// Whether the fixed part behind `header`, both at the front of `bytes`, says the same of the
+/// record's length. What does not is no record: nothing needs to be read or summed by its length.
+/// Looks at `kStartRecordBytes` at most.
+bool AddsUp(std::string_view bytes, const RecordHeader& header);
+
+/// The header of the filling `record`, of whose zeros there may be GiBs: they are written apart.
+std::string EncodeFilling(const Record& record, LogSeed seed);
+/// The filling with `header`, which is at the front of `bytes`, when zeros follow it.
+Result<Record> ParseFilling(std::string_view bytes, const RecordHeader& header, LogSeed seed);
 
 /// Reads the record that begins at the front of `bytes` and lies at `at` of the log. Every byte is
 /// suspect. kDataLoss says what is wrong, with the numbers.

@@ -13,6 +13,10 @@ Result<RecoveredLog> Recovery::Run() {
         status = LoadSnapshot();
     }
     std::uint32_t expected = logs_.empty() ? 0 : *logs_.begin();
+    if (status.ok() && !logs_.empty() && replay_from_ < segments_.BaseOf(expected)) {
+        // Retention leaves what lies behind the newest snapshot.
+        expected = segments_.NumberOf(replay_from_);
+    }
     for (const std::uint32_t number : logs_) {
         if (!status.ok()) {
             break;
@@ -298,14 +302,14 @@ void Recovery::NoteTime(const Record& record) {
 }
 
 void Recovery::OnMark(const Segment& segment, const Record& record) {
-    const bool ends_segment = (record.header.flags & RecordHeader::kLastInSegment) != 0;
+    const bool ends_segment = record.header.ends_segment();
     const LogOffset next_base = segments_.BaseOf(segment.number + 1);
     if (ends_segment) {
         sealed_ = true;
         last_sealed_ = segment.number;
         last_end_ = std::max(last_end_, next_base);
     }
-    if ((record.header.flags & RecordHeader::kFilling) != 0 && record.end() > replay_from_) {
+    if (record.header.is_filling() && record.end() > replay_from_) {
         // Found and reported by an earlier start; the sequences that went with it stay unused.
         holes_.push_back({record.header.offset, ends_segment ? next_base : record.end()});
     }
@@ -388,9 +392,6 @@ SubjectState* Recovery::IndexMessages(Segment& segment,
                      static_cast<std::uint32_t>(step.position),
                      static_cast<std::uint32_t>(record.header.record_bytes()),
                      BatchView::Trusted(record.batch))) {
-        if (index.batches.empty()) {
-            segment.memory->erase(subject->id());
-        }
         return nullptr;
     }
     subject->set_next_sequence(

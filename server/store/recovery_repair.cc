@@ -92,8 +92,7 @@ Status Recovery::FillHoles() {
             mark.header.flags |= RecordHeader::kLastInSegment;
         }
         mark.filling_bytes = static_cast<std::uint32_t>(bytes - RecordHeader::kBytes);
-        const std::string header =
-            EncodeRecord(mark, segments_.seed()).substr(0, RecordHeader::kBytes);
+        const std::string header = EncodeFilling(mark, segments_.seed());
         const std::string_view part(header);
         status = segment->file->WriteAt(position, {&part, 1});
         if (!status.ok()) {

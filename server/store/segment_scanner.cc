@@ -54,12 +54,20 @@ Result<std::string_view> SegmentScanner::Bytes(std::uint64_t position, std::uint
 
 Result<Record> SegmentScanner::RecordAt(std::uint64_t position, bool& unreadable) {
     unreadable = true;
-    Result<std::string_view> bytes = Bytes(position, RecordHeader::kBytes);
+    Result<std::string_view> bytes = Bytes(position, kStartRecordBytes);
     if (!bytes.ok()) {
         return bytes.status();
     }
     const std::uint64_t room = segment_bytes_ - position;
     if (const auto header = PeekHeader(*bytes, base_ + position, room)) {
+        if (!AddsUp(*bytes, *header)) {
+            unreadable = false;
+            return Status::DataLoss("record at log offset " + std::to_string(base_ + position) +
+                                    ": its parts do not fill its length");
+        }
+        if (header->is_filling()) {
+            return FillingAt(position, *header, unreadable);
+        }
         bytes = Bytes(position, header->record_bytes());
         if (!bytes.ok()) {
             return bytes.status();
@@ -67,6 +75,34 @@ Result<Record> SegmentScanner::RecordAt(std::uint64_t position, bool& unreadable
     }
     unreadable = false;
     return ParseRecord(*bytes, base_ + position, seed_);
+}
+
+Result<Record> SegmentScanner::FillingAt(std::uint64_t position,
+                                         const RecordHeader& header,
+                                         bool& unreadable) {
+    const std::uint64_t end = position + header.record_bytes();
+    for (std::uint64_t at = position + RecordHeader::kBytes; at < end;) {
+        const Result<std::string_view> bytes = Bytes(at, 1);
+        if (!bytes.ok()) {
+            return bytes.status();
+        }
+        if (bytes->empty()) {
+            break;  // A file that is too short reads as zeros.
+        }
+        const std::string_view zeros = bytes->substr(0, static_cast<std::size_t>(end - at));
+        if (!IsZero(zeros)) {
+            unreadable = false;
+            return Status::DataLoss("record at log offset " + std::to_string(header.offset) +
+                                    ": what it says is filled is not zero");
+        }
+        at += zeros.size();
+    }
+    const Result<std::string_view> bytes = Bytes(position, RecordHeader::kBytes);
+    if (!bytes.ok()) {
+        return bytes.status();
+    }
+    unreadable = false;
+    return ParseFilling(*bytes, header, seed_);
 }
 
 Result<SegmentScanner::Step> SegmentScanner::Next() {

@@ -46,6 +46,8 @@ private:
     Result<std::string_view> Bytes(std::uint64_t position, std::uint64_t count);
     /// The record at `position`; kDataLoss when there is none, other errors come from the file.
     Result<Record> RecordAt(std::uint64_t position, bool& unreadable);
+    /// The filling with `header` at `position`, whose zeros are looked at piece by piece.
+    Result<Record> FillingAt(std::uint64_t position, const RecordHeader& header, bool& unreadable);
     static constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
     /// Where in `window`, which begins at `window_at`, a record begins.
     Result<std::uint64_t> FindIn(std::string_view window, std::uint64_t window_at);

@@ -45,6 +45,10 @@ std::optional<std::uint64_t> NumberOf(std::string_view text, std::string_view na
 
 constexpr std::uint64_t kFormat = 2;
 constexpr std::uint64_t kLeastSegmentBytes = 64U << 10U;
+constexpr std::uint64_t kMostSegmentBytes = std::uint64_t{4} << 30U;
+constexpr std::uint64_t kSegmentUnit = 4096;
+/// More than any file has that is read whole: settings, index files, snapshots.
+constexpr std::uint64_t kMostWholeBytes = std::uint64_t{4} << 30U;
 
 }  // namespace
 
@@ -54,14 +58,14 @@ Status ValidateOptions(const StoreOptions& options) {
     if (options.directory.empty()) {
         return Status::InvalidArgument("store option directory is empty: name a folder");
     }
-    if (options.segment_bytes % 4096 != 0) {
+    if (options.segment_bytes % kSegmentUnit != 0) {
         return Status::InvalidArgument("store option segment_bytes is " +
                                        std::to_string(options.segment_bytes) +
-                                       ": use a multiple of 4096");
+                                       ": use a multiple of " + std::to_string(kSegmentUnit));
     }
     for (const Status& status :
          {CheckRange<std::uint64_t>(
-              "segment_bytes", options.segment_bytes, kLeastSegmentBytes, 4 * kKiB * kKiB * kKiB),
+              "segment_bytes", options.segment_bytes, kLeastSegmentBytes, kMostSegmentBytes),
           CheckRange<std::int64_t>("retention", options.retention.count(), 1, kTenYears),
           CheckRange<double>(
               "disk_high_water_percent", options.disk_high_water_percent, 50.0, 100.0),
@@ -97,6 +101,12 @@ Result<StoreSettings> ParseSettings(std::string_view text) {
     const std::optional<std::uint64_t> seed = NumberOf(text, "seed");
     if (!segment_bytes || !seed || *seed > std::numeric_limits<std::uint32_t>::max()) {
         return Status::DataLoss("it has no \"segment_bytes\" or no \"seed\" of 32 bits");
+    }
+    if (*segment_bytes < kLeastSegmentBytes || *segment_bytes > kMostSegmentBytes ||
+        *segment_bytes % kSegmentUnit != 0) {
+        return Status::DataLoss("its \"segment_bytes\" is " + std::to_string(*segment_bytes) +
+                                ", which no store was made with: segments have the size of the "
+                                "largest .log file");
     }
     return StoreSettings{*segment_bytes, LogSeed(static_cast<std::uint32_t>(*seed))};
 }
@@ -234,6 +244,10 @@ Result<Slice> ReadWhole(env::FileSystem& files, const std::string& path) {
     const Result<std::uint64_t> size = file.value()->Size();
     if (!size.ok()) {
         return size.status();
+    }
+    if (*size > kMostWholeBytes) {
+        return Status::DataLoss(path + " has " + std::to_string(*size) +
+                                " bytes, more than such a file can have");
     }
     return file.value()->ReadAt(0, static_cast<std::size_t>(*size));
 }

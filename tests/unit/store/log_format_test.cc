@@ -1,10 +1,12 @@
 // The worked example of docs/design/log-format.md, read out of the document.
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 
 #include "server/store/bytes.h"
 #include "server/store/log_inspector.h"
 #include "server/store/record.h"
+#include "server/store/segment_scanner.h"
 #include "tests/unit/store/store_fixture.h"
 
 namespace qmq::store {
@@ -99,6 +101,64 @@ TEST(LogFormatTest, AStoreReadsTheExample) {
     EXPECT_EQ(test.store->recovery().incarnation, 2U);
     EXPECT_EQ(test.store->recovery().end, 65'536U) << "the mark ends the segment";
     EXPECT_THAT(test.store->recovery().corruptions, IsEmpty());
+}
+
+/// Counts the bytes of its longest read.
+class CountingFile final : public env::File {
+public:
+    explicit CountingFile(std::string bytes) : bytes_(std::move(bytes)) {}
+    std::size_t longest_read = 0;
+
+    Result<Slice> ReadAt(std::uint64_t offset, std::size_t length) override {
+        longest_read = std::max(longest_read, length);
+        const std::size_t at = std::min<std::size_t>(offset, bytes_.size());
+        return Slice::Own(bytes_.substr(at, length));
+    }
+    Result<std::uint64_t> Size() override { return std::uint64_t{bytes_.size()}; }
+    Status WriteAt(std::uint64_t, std::span<const std::string_view>) override { return Refused(); }
+    Status Sync() override { return Refused(); }
+    Status Allocate(std::uint64_t) override { return Refused(); }
+    Status Truncate(std::uint64_t) override { return Refused(); }
+
+private:
+    static Status Refused() { return Status::Unimplemented("read only"); }
+    const std::string bytes_;
+};
+
+// A filling was read, and made, whole: as much memory as the hole that it lies over.
+TEST(LogFormatTest, AFillingCostsNoMemoryHoweverLongItIs) {
+    constexpr std::uint64_t kSegment = 8U << 20;
+    Record filling;
+    filling.header.flags = RecordHeader::kFilling | RecordHeader::kLastInSegment;
+    filling.filling_bytes = kSegment - RecordHeader::kBytes;
+    const std::string whole = EncodeRecord(filling, kSeed);
+    const std::string header = EncodeFilling(filling, kSeed);
+    ASSERT_EQ(header, whole.substr(0, RecordHeader::kBytes));
+    std::string damaged = whole;
+    damaged.back() = 'x';
+    for (const std::string& bytes : {whole, header, damaged}) {
+        CountingFile file(bytes);
+        const auto step = SegmentScanner(file, 0, kSegment, kSeed).Next();
+        ASSERT_TRUE(step.ok());
+        EXPECT_LE(file.longest_read, 1U << 20);
+        const bool is_damaged = bytes.back() == 'x';
+        EXPECT_EQ(step.value().kind,
+                  is_damaged ? SegmentScanner::StepKind::kEnd : SegmentScanner::StepKind::kRecord);
+        EXPECT_EQ(step.value().record.filling_bytes, is_damaged ? 0 : filling.filling_bytes);
+    }
+}
+
+// A damaged length was followed as far as it went.
+TEST(LogFormatTest, ALengthThatDoesNotAddUpIsNotFollowed) {
+    constexpr std::uint64_t kSegment = 8U << 20;
+    std::string bytes = ExampleBytes();
+    Store(bytes.data(), std::uint32_t{kSegment - RecordHeader::kBytes});
+    CountingFile file(bytes);
+    const auto step = SegmentScanner(file, 0, kSegment, kSeed).Next();
+    ASSERT_TRUE(step.ok());
+    EXPECT_EQ(step.value().kind, SegmentScanner::StepKind::kDamage);
+    EXPECT_EQ(step.value().end, kStartRecordBytes);
+    EXPECT_LE(file.longest_read, 1U << 20);
 }
 
 TEST(LogFormatTest, ZerosAreNoRecord) {

@@ -3,6 +3,7 @@
 #include "server/store/log_inspector.h"
 #include "server/store/record.h"
 #include "server/store/store_settings.h"
+#include "tests/unit/store/hooked_files.h"
 #include "tests/unit/store/store_fixture.h"
 
 namespace qmq::store {
@@ -112,6 +113,37 @@ TEST_F(RecoveryTest, ATailTornAtAnyByteIsCutAndAllBeforeItStays) {
     }
 }
 
+// Synced records between the newest snapshot and the first segment that is left were gone, and
+// nobody was told.
+TEST(MissingBeginTest, ASegmentThatIsGoneBehindTheSnapshotIsReported) {
+    env::SimulatedFileSystem disk(5);
+    HookedFiles files(disk);
+    TestStore test(files);
+    ASSERT_TRUE(test.Open().ok());
+    ASSERT_TRUE(test.Put("orders", {"x"}).ok());
+    ASSERT_TRUE(test.Close().ok());  // Its snapshot lies in segment 0.
+    ASSERT_TRUE(test.Reopen().ok());
+    // From now on there is no room for a snapshot …
+    files.before_rename = [](const std::string& to) {
+        return to.ends_with(".snapshot") ? Status::ResourceExhausted("no space left on device")
+                                         : Status::Ok();
+    };
+    for (int i = 0; i < 150; ++i) {
+        ASSERT_TRUE(test.Put("orders", {std::string(900, 'x')}).ok());
+    }
+    test.SyncAll();
+    test.Kill();
+    // … so somebody makes some.
+    ASSERT_TRUE(disk.Remove("/data/00000000000000000000.log").ok());
+    ASSERT_TRUE(disk.Remove("/data/00000000000000000000.index").ok());
+    EXPECT_THAT(VerifyStore(disk, "/data", AnyAction)->problems, Not(IsEmpty()));
+    ASSERT_TRUE(test.Open().ok());
+    ASSERT_EQ(test.store->recovery().corruptions.size(), 1U);
+    EXPECT_TRUE(test.store->recovery().corruptions[0].committed);
+    EXPECT_EQ(test.store->recovery().corruptions[0].end, test.options.segment_bytes);
+    EXPECT_THAT(test.events.Of(env::EventKind::kDamage), Not(IsEmpty()));
+}
+
 TEST_F(RecoveryTest, AnyBitOfTheLastRecordFlippedCutsItAndNothingElse) {
     ASSERT_TRUE(test_.Open().ok());
     ASSERT_TRUE(test_.Put("orders", {"kept"}).ok());
@@ -163,7 +195,7 @@ TEST_F(RecoveryTest, DamageOfTheLastSyncedRecordIsCorruptionAndNotATornTail) {
     ASSERT_TRUE(test_.store->Write().ok());
     test_.SyncAll();  // A mark follows that tells of the sync.
     const RecordPlace last = LastMessages();
-    ASSERT_TRUE(disk_.FlipBit(last.path, last.position + 70, 3).ok());
+    ASSERT_TRUE(disk_.FlipBit(last.path, last.position + 80, 3).ok());
     ASSERT_TRUE(test_.Reopen().ok());
     ASSERT_EQ(report().corruptions.size(), 1U);
     EXPECT_TRUE(report().corruptions[0].committed);
