@@ -28,9 +28,14 @@ public:
             written_before_ = test_.store->written();
             test_.Kill();
             power_cut ? disk_.CutPower() : disk_.CloseAll();
+            const auto verified = VerifyStore(disk_, "/data", AnyAction);
+            Expect(verified.ok(), "can be verified before it is opened");
             const Status status = test_.Open();
             Expect(status.ok(), "opens again: " + status.ToString());
             if (status.ok()) {
+                Expect(!verified.ok() || verified.value().problems.empty() ==
+                                             test_.store->recovery().corruptions.empty(),
+                       "verify and the start find the same");
                 Check(power_cut);
             }
         }
