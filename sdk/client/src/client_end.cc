@@ -105,24 +105,31 @@ void ClientEnd::Begin() {
         }
         stage_ = Stage::kConsumers;
         members_ = members;
-        // One more, so that it cannot reach zero before all have begun.
-        consumers_left_ = members.subscriptions.size() + members.pullers.size() + 1;
-    }
-    const auto one = [self = weak_from_this()] {
-        if (auto end = self.lock()) {
-            end->OneDrained(true);
+        for (const auto& subscription : members.subscriptions) {
+            consumers_left_.insert(subscription.get());
         }
+        for (const auto& puller : members.pullers) {
+            consumers_left_.insert(puller.get());
+        }
+        consumers_left_.insert(this);  // So that none is left only once all have begun.
+    }
+    const auto drained = [this](const void* consumer) {
+        return [self = weak_from_this(), consumer] {
+            if (auto end = self.lock()) {
+                end->ConsumerDrained(consumer);
+            }
+        };
     };
     for (const auto& waiting : members.waiting) {
         waiting->Cancel();
     }
     for (const auto& subscription : members.subscriptions) {
-        subscription->BeginClose(one);
+        subscription->BeginClose(drained(subscription.get()));
     }
     for (const auto& puller : members.pullers) {
-        puller->BeginClose(one);
+        puller->BeginClose(drained(puller.get()));
     }
-    OneDrained(true);
+    ConsumerDrained(this);
 }
 
 void ClientEnd::CloseProducers() {
@@ -139,25 +146,38 @@ void ClientEnd::CloseProducers() {
     for (const auto& producer : producers) {
         producer->BeginClose([self = weak_from_this()] {
             if (auto end = self.lock()) {
-                end->OneDrained(false);
+                end->ProducerDrained();
             }
         });
     }
-    OneDrained(false);
+    ProducerDrained();
 }
 
-void ClientEnd::OneDrained(bool consumer) {
+void ClientEnd::ConsumerDrained(const void* consumer) {
     {
         MutexLock lock(mutex_);
-        --(consumer ? consumers_left_ : producers_left_);
+        consumers_left_.erase(consumer);
         changed_.NotifyAll();
     }
     Settle();
 }
 
+void ClientEnd::ProducerDrained() {
+    {
+        MutexLock lock(mutex_);
+        --producers_left_;
+        changed_.NotifyAll();
+    }
+    Settle();
+}
+
+bool ClientEnd::ConsumersDrained() const {
+    return std::includes(
+        inside_.begin(), inside_.end(), consumers_left_.begin(), consumers_left_.end());
+}
+
 bool ClientEnd::Drained() const {
-    return stage_ == Stage::kProducers && producers_left_ == 0 &&
-           consumers_left_ <= waiting_inside_;
+    return stage_ == Stage::kProducers && producers_left_ == 0 && ConsumersDrained();
 }
 
 void ClientEnd::Settle() {
@@ -165,7 +185,7 @@ void ClientEnd::Settle() {
     bool end = false;
     {
         MutexLock lock(mutex_);
-        close_producers = stage_ == Stage::kConsumers && consumers_left_ == 0;
+        close_producers = stage_ == Stage::kConsumers && consumers_left_.empty();
         end = !calls_.empty() && (Drained() || stage_ == Stage::kEnded);
     }
     if (close_producers) {
@@ -198,10 +218,12 @@ void ClientEnd::WaitForDrain(TimePoint producers_by, TimePoint until) {
     }
     {
         MutexLock lock(mutex_);
-        waiting_inside_ += own.size();
+        for (const auto& subscription : own) {
+            inside_.insert(subscription.get());
+        }
         changed_.NotifyAll();
         (void)changed_.WaitUntil(mutex_, producers_by, [this]() QMQ_REQUIRES(mutex_) {
-            return stage_ > Stage::kConsumers || consumers_left_ <= waiting_inside_;
+            return stage_ > Stage::kConsumers || ConsumersDrained();
         });
     }
     CloseProducers();

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "qmq/client.h"
@@ -64,10 +65,13 @@ private:
     /// A call has less time than the one that ends the client: what that one waits for has no more.
     void Hurry(TimePoint until) QMQ_EXCLUDES(mutex_);
 
-    void OneDrained(bool consumer) QMQ_EXCLUDES(mutex_);
+    void ConsumerDrained(const void* consumer) QMQ_EXCLUDES(mutex_);
+    void ProducerDrained() QMQ_EXCLUDES(mutex_);
     /// Begins what the last change calls for. At the end of each entry.
     void Settle() QMQ_EXCLUDES(mutex_);
-    /// Nobody is left who has not drained, but for consumers whose handlers wait in here.
+    /// None is left but those whose handlers wait in here.
+    bool ConsumersDrained() const QMQ_REQUIRES(mutex_);
+    /// And no producer.
     bool Drained() const QMQ_REQUIRES(mutex_);
     void WaitForDrain(TimePoint producers_by, TimePoint until) QMQ_EXCLUDES(mutex_);
     ShutdownReport AwaitOther(TimePoint until) QMQ_EXCLUDES(mutex_);
@@ -87,9 +91,11 @@ private:
     Stage stage_ QMQ_GUARDED_BY(mutex_) = Stage::kRunning;
     std::shared_ptr<Transport> transport_ QMQ_GUARDED_BY(mutex_);  // Until step 3.
     Roster::Members members_ QMQ_GUARDED_BY(mutex_);               // Set once, by step 1.
-    std::size_t consumers_left_ QMQ_GUARDED_BY(mutex_) = 0;        // That have not drained.
+    // Consumers by their address: those that have not drained, and those whose handlers are here,
+    // however many handlers of one that are.
+    std::set<const void*> consumers_left_ QMQ_GUARDED_BY(mutex_);
+    std::set<const void*> inside_ QMQ_GUARDED_BY(mutex_);
     std::size_t producers_left_ QMQ_GUARDED_BY(mutex_) = 0;
-    std::size_t waiting_inside_ QMQ_GUARDED_BY(mutex_) = 0;  // Consumers whose handlers are here.
     std::vector<std::shared_ptr<AsyncCall>> calls_ QMQ_GUARDED_BY(mutex_);
     ShutdownReport report_ QMQ_GUARDED_BY(mutex_);
     TimePoint end_by_ QMQ_GUARDED_BY(mutex_) = TimePoint::max();  // Of all calls, in step 3.

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/unit/client/signal.h"
 #include "tests/unit/client/threads_fixture.h"
 
 namespace qmq {
@@ -232,6 +233,43 @@ TEST_F(ShutdownTogetherTest, WhatACallbackIsToldDoesNotSayDrainedWhileCallbacksA
     EXPECT_EQ(*called, 0);
     EXPECT_FALSE(inside.drained);
     LetGo();
+}
+
+// They counted as two consumers: the other subscription's handler, which ran, was not waited for,
+// and what it sent was refused.
+TEST_F(ShutdownTogetherTest, TwoHandlersOfOneSubscriptionWaitForTheHandlerOfAnother) {
+    std::atomic<int> inside{0};
+    testing::Signal began;
+    testing::Signal returned;
+    testing::Counter ended;
+    SubscriptionOptions two = Consumer();
+    two.parallelism = 2;
+    subscription = *client.Subscribe(two, [&](const Message&) {
+        ++inside;
+        while (inside < 2) {
+            std::this_thread::yield();
+        }
+        (void)began.Wait();
+        (void)client.Shutdown(kLong);
+        returned.Set();
+        ended.Add();
+    });
+    SubscriptionOptions one = Consumer("other");
+    one.subject = "other";
+    bool early = true;
+    Status sent = Status::Internal("not reached");
+    const Subscription other = *client.Subscribe(one, [&](const Message&) {
+        began.Set();
+        early = returned.Wait(milliseconds(200));
+        sent = producer.Send(Message("t"), [](const SendReceipt&) {});
+        ended.Add();
+    });
+    for (const char* subject : {"s", "s", "other"}) {
+        broker().Append(Message(subject));
+    }
+    ASSERT_TRUE(ended.WaitFor(3));
+    EXPECT_FALSE(early) << "it returned while a handler ran";
+    EXPECT_TRUE(sent.ok()) << sent;
 }
 
 }  // namespace
