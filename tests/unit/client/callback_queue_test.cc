@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/support/manual_executor.h"
@@ -172,6 +173,20 @@ TEST_F(CallbackQueueTest, WhatOneThrowsTouchesNoOther) {
     EXPECT_THAT(lines,
                 ElementsAre("a callback threw: first",
                             "a callback threw: something that is no std::exception"));
+}
+
+// The executor began as well: two callbacks ran at once, and one still ran after the end.
+TEST_F(CallbackQueueTest, WhatTheEndRunsItselfTheExecutorDoesNotRunBesideIt) {
+    const auto given = std::make_shared<CallbackQueue>(
+        &client, time.executor, time.executor, time.clock, *logger, true);
+    given->SetOwner(owner, [] {});
+    given->Post([this] {
+        std::thread([this] { time.Settle(); }).join();
+        ran.push_back(1);
+    });
+    given->Post(Append(2));
+    EXPECT_EQ(given->Finish(Now() + std::chrono::seconds(20)).dropped, 0U);
+    EXPECT_THAT(ran, ElementsAre(1, 2));
 }
 
 #ifdef QMQ_COUNT_LOCKS

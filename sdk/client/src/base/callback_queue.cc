@@ -196,9 +196,11 @@ CallbackQueue::End CallbackQueue::Finish(TimePoint deadline) {
     if (inside || (!draining_ && (inline_at_end_ || !scheduled_))) {
         runs_rest_ = true;
         SetRestUntil();
+        draining_ = true;  // Inside a callback it is: the executor keeps off meanwhile.
         lock.Unlock();
         RunRest();
         lock.Lock();
+        draining_ = inside;
     } else {
         end.stuck = !changed_.WaitUntil(
             mutex_,
