@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
 #include <thread>
 
 #include "tests/unit/client/client_fixture.h"
@@ -239,6 +242,25 @@ TEST_F(SendBudgetTest, ALargeMessageThatIsGoneTakesNoRoom) {
     while (broker().AnswerHeld()) {
         Settle();
     }
+}
+
+// It is the difference of two counters, and was 2^64 - 1 when both rose between the two looks.
+TEST(OwedTest, IsNeverLessThanNone) {
+    internal::Budget::Owed owed;
+    std::atomic<bool> over{false};
+    std::thread other([&] {
+        while (!over) {
+            owed.HandOut(1);
+            owed.Ran();
+        }
+    });
+    std::uint64_t most = 0;
+    for (int i = 0; i < 1'000'000; ++i) {
+        most = std::max(most, owed.callbacks());
+    }
+    over = true;
+    other.join();
+    EXPECT_LT(most, std::uint64_t{1} << 63);
 }
 
 }  // namespace

@@ -24,7 +24,11 @@ public:
         /// Whether somebody waits for room.
         bool awaited() const { return waiters_.load() > 0; }
         /// Handed out and not run.
-        std::uint64_t callbacks() const { return handed_out_.load() - ran_.load(); }
+        std::uint64_t callbacks() const {
+            // First the one that never overtakes the other.
+            const std::uint64_t ran = ran_.load();
+            return handed_out_.load() - ran;
+        }
 
     private:
         friend class Budget;
