@@ -90,15 +90,16 @@ Status Client::WaitReady(const std::string& subject, std::chrono::milliseconds t
     if (Status status = CheckHere(core_); !status.ok()) {
         return status;
     }
-    return core_->WaitReady(subject, timeout);
+    // Held, since a callback that runs meanwhile may move or destroy this handle.
+    const std::shared_ptr<internal::ClientCore> core = core_;
+    return core->WaitReady(subject, timeout);
 }
 
 ShutdownReport Client::Shutdown(std::chrono::milliseconds timeout) {
     if (Status status = CheckHere(core_); !status.ok()) {
         return RefusedReport(std::move(status));
     }
-    // Held, since a callback that runs meanwhile may move or destroy this handle.
-    const std::shared_ptr<internal::ClientCore> core = core_;
+    const std::shared_ptr<internal::ClientCore> core = core_;  // Held, as above.
     return core->Shutdown(timeout);
 }
 

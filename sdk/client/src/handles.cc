@@ -20,6 +20,13 @@ Core& Checked(const std::shared_ptr<Core>& core, const char* empty) {
     return *core;
 }
 
+/// Held for a call that waits, since a callback that runs meanwhile may move or destroy the handle.
+template <typename Core>
+std::shared_ptr<Core> Held(const std::shared_ptr<Core>& core, const char* empty) {
+    (void)Checked(core, empty);
+    return core;
+}
+
 constexpr char kNoProducer[] =
     "a Producer is used that is empty: made by its default constructor, or moved from";
 constexpr char kNoSubscription[] =
@@ -78,8 +85,9 @@ Status Producer::TrySend(Message&& message, SendCallback callback) {
 }
 
 Status Producer::Flush(std::chrono::milliseconds timeout) {
-    auto& core = Checked(core_, kNoProducer);
-    return core.process().foreign() ? core.process().Refusal("the producer") : core.Flush(timeout);
+    const auto core = Held(core_, kNoProducer);
+    return core->process().foreign() ? core->process().Refusal("the producer")
+                                     : core->Flush(timeout);
 }
 
 Producer::Stats Producer::stats() const {
@@ -102,15 +110,15 @@ void Subscription::Resume() {
 }
 
 Status Subscription::Close(std::chrono::milliseconds timeout) {
-    auto& core = Checked(core_, kNoSubscription);
-    return core.process().foreign() ? core.process().Refusal("the subscription")
-                                    : core.Close(timeout);
+    const auto core = Held(core_, kNoSubscription);
+    return core->process().foreign() ? core->process().Refusal("the subscription")
+                                     : core->Close(timeout);
 }
 
 Status Subscription::WaitReady(std::chrono::milliseconds timeout) {
-    auto& core = Checked(core_, kNoSubscription);
-    return core.process().foreign() ? core.process().Refusal("the subscription")
-                                    : core.WaitReady(timeout);
+    const auto core = Held(core_, kNoSubscription);
+    return core->process().foreign() ? core->process().Refusal("the subscription")
+                                     : core->WaitReady(timeout);
 }
 
 Subscription::Stats Subscription::stats() const {
@@ -132,11 +140,11 @@ std::vector<std::string> Subscription::warnings() const {
 }
 
 Result<std::vector<Delivery>> PullConsumer::Pull(const PullOptions& options) {
-    auto& core = Checked(core_, kNoPullConsumer);
-    if (core.process().foreign()) {
-        return core.process().Refusal("the pull consumer");
+    const auto core = Held(core_, kNoPullConsumer);
+    if (core->process().foreign()) {
+        return core->process().Refusal("the pull consumer");
     }
-    return core.Pull(options);
+    return core->Pull(options);
 }
 
 Status PullConsumer::PullAsync(const PullOptions& options, Callback callback) {
@@ -157,15 +165,15 @@ Awaitable<Result<std::vector<Delivery>>> PullConsumer::PullAsync(const PullOptio
 }
 
 Status PullConsumer::WaitReady(std::chrono::milliseconds timeout) {
-    auto& core = Checked(core_, kNoPullConsumer);
-    return core.process().foreign() ? core.process().Refusal("the pull consumer")
-                                    : core.WaitReady(timeout);
+    const auto core = Held(core_, kNoPullConsumer);
+    return core->process().foreign() ? core->process().Refusal("the pull consumer")
+                                     : core->WaitReady(timeout);
 }
 
 Status PullConsumer::Close(std::chrono::milliseconds timeout) {
-    auto& core = Checked(core_, kNoPullConsumer);
-    return core.process().foreign() ? core.process().Refusal("the pull consumer")
-                                    : core.Close(timeout);
+    const auto core = Held(core_, kNoPullConsumer);
+    return core->process().foreign() ? core->process().Refusal("the pull consumer")
+                                     : core->Close(timeout);
 }
 
 }  // namespace qmq

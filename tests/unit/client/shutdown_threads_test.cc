@@ -495,6 +495,26 @@ TEST_F(ShutdownThreadsTest, ShutdownEndsWaitReady) {
     waiter.join();
 }
 
+// The call went on with what was destroyed.
+TEST_F(ShutdownThreadsTest, ACallbackMayDestroyTheClientThatAnotherThreadWaitsIn) {
+    std::optional<Client> client = MakeClient();
+    Producer producer = *client->MakeProducer();
+    std::promise<void> began;
+    std::promise<void> destroyed;
+    (void)producer.Send(Message("s"), [&](const SendReceipt&) {
+        began.set_value();
+        while (cluster.last_discover().subject != "awaited") {
+            std::this_thread::yield();
+        }
+        client.reset();
+        destroyed.set_value();
+    });
+    began.get_future().wait();
+    cluster.SetDiscoverError(Status::Unavailable("away"));
+    EXPECT_EQ(client->WaitReady("awaited", kLong).code(), StatusCode::kCancelled);
+    destroyed.get_future().wait();
+}
+
 TEST_F(ShutdownThreadsTest, OfAClientThatHasEndedTheAnswerComesInsideTheCall) {
     Client client = MakeClient();
     (void)client.Shutdown(kLong);
