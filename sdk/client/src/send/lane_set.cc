@@ -229,6 +229,7 @@ std::shared_ptr<Frame> LaneSet::TakeFrame(const LanePtr& lane, TimePoint now) {
             batcher_.Prepare(*batch);
         }
         batch->machine.OnSent();
+        batch->frame = frame;
         bytes += batch->bytes;
         frame->batches.push_back(std::move(batch));
     };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -44,6 +45,8 @@ struct Frame {
     std::vector<BatchPtr> batches;
     /// Some of them have staged messages, and are "encoding" until these are moved.
     bool staged = false;
+    /// The circuit breaker has counted it: once, however many of its batches have no answer.
+    std::atomic<bool> counted_unanswered{false};
 };
 
 /// The lanes of a producer: which batch takes which, what becomes of batches when routes and links

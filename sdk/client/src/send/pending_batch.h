@@ -20,6 +20,7 @@
 /// but for what is said to need none.
 namespace qmq::internal {
 
+struct Frame;
 struct Lane;
 struct PendingBatch;
 struct SubjectQueue;
@@ -67,6 +68,7 @@ struct PendingBatch {
     BatchBuilder builder;
     std::string encoded;  ///< Once it has been in a frame.
     LanePtr lane;
+    std::weak_ptr<Frame> frame;  ///< The last one that it was in.
     SubjectQueue* subject = nullptr;
     TimePoint opened{};
     std::uint64_t id = 0;

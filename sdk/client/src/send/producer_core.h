@@ -33,7 +33,7 @@ struct ProducerAnswers {
     std::vector<Batch> batches;
     /// The batches of a frame, of which those that nobody holds any more are kept.
     std::vector<BatchPtr> used;
-    /// Whose answer did not come.
+    /// Whose answer did not come, once for each frame.
     std::vector<std::pair<std::shared_ptr<BrokerLink>, Status>> silent;
     std::vector<Task> drained;
     /// Of the hand-out, when there are batches.

@@ -16,9 +16,12 @@ const Status& MissingReceipt() {
     return status;
 }
 
-bool IsNoAnswer(const BatchReceipt& receipt) {
-    return receipt.outcome == SendOutcome::kUnknown ||
-           receipt.status.code() == StatusCode::kUnavailable;
+/// Whether the broker has said this. A frame without any such receipt was not answered: a broker
+/// that refuses some of its batches as kUnavailable, because a disk of several has stopped, is
+/// there.
+bool IsAnswer(const BatchReceipt& receipt) {
+    return receipt.outcome != SendOutcome::kUnknown &&
+           receipt.status.code() != StatusCode::kUnavailable;
 }
 
 }  // namespace
@@ -111,17 +114,17 @@ void ProducerCore::OnFrameDone(const std::shared_ptr<Frame>& frame,
     receipts.resize(frame->batches.size(),
                     {MissingReceipt(), SendOutcome::kUnknown, Durability::kDefault, 0});
     // Told without our lock, since it may be worth a line in the application's log.
-    const auto lost = std::find_if(receipts.begin(), receipts.end(), IsNoAnswer);
-    if (lost == receipts.end()) {
+    const bool answered = std::any_of(receipts.begin(), receipts.end(), IsAnswer);
+    if (answered) {
         frame->link->OnAnswered();
-    } else {
-        frame->link->OnUnanswered(lost->status);
+    } else if (!frame->counted_unanswered.exchange(true)) {
+        frame->link->OnUnanswered(receipts.front().status);
     }
     Turn turn(*this, Origin::kClient);
     // An answer that comes inside of the call that sent the frame, or overtakes its end.
     const bool overtook = frame->lane->pumping;
     turn.answers().from_wire = !overtook;
-    lanes_.OnFrameDone(*frame, lost == receipts.end());
+    lanes_.OnFrameDone(*frame, answered);
     if (!overtook) {
         lanes_.EndBurst();  // What gathered meanwhile goes.
     }
@@ -246,7 +249,10 @@ void ProducerCore::Expire(TimePoint now, Answers* answers) {
         ExplainWait(*batch);
         const SendStep step = batch->machine.OnDeadline(Status::Ok());
         if (batch->place == PendingBatch::Place::kInFlight) {
-            answers->silent.emplace_back(batch->lane->link, step.status);
+            const auto frame = batch->frame.lock();
+            if (frame != nullptr && !frame->counted_unanswered.exchange(true)) {
+                answers->silent.emplace_back(frame->link, step.status);
+            }
         }
         Finish(batch, step, nullptr, answers);
     }

@@ -46,6 +46,7 @@ void SpareParts::Clean(std::vector<BatchPtr>* batches) {
     });
     for (const BatchPtr& batch : *batches) {
         batch->lane.reset();
+        batch->frame.reset();
         batch->state.reset();
         batch->place = PendingBatch::Place::kOpen;
         batch->count = 0;
