@@ -123,6 +123,11 @@ public:
         return connection;
     }
 
+    /// A connection ends itself before that.
+    std::chrono::milliseconds connect_timeout() const override {
+        return options_.connect_timeout + std::chrono::seconds(10);
+    }
+
 private:
     const GrpcClientOptions options_;
     const Clock& clock_;

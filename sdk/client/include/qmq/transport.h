@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -115,6 +116,9 @@ public:
                           UniqueFunction<void(Result<Route>)> done) = 0;
     virtual std::unique_ptr<BrokerConnection> Connect(
         const BrokerGroup& group, std::shared_ptr<ConnectionListener> listener) = 0;
+    /// After this time a connection is ready or closed. One that is neither is thrown away, and
+    /// another one is made.
+    virtual std::chrono::milliseconds connect_timeout() const { return std::chrono::seconds(15); }
 };
 
 /// What a transport is given by the client that makes it.
