@@ -124,5 +124,21 @@ TEST_F(DroppedClientTest, CopiesOfAProducerAreOneProducer) {
     EXPECT_EQ(copy.stats().persisted_count, 3U);
 }
 
+// A link that came up had given its connection to a lane of it again, which kept it for ever.
+TEST_F(DroppedClientTest, AProducerThatHasEndedKeepsNoConnection) {
+    Producer producer = MakeProducer(*client);
+    Send(producer);
+    // What holds it, and not what ends it when the last handle goes.
+    const auto core = ProducerAccess::Core(producer)->shared_from_this();
+    (void)core->Abandon();
+    producer = {};  // The client ends without it.
+    Settle();
+    broker().Cut();
+    Advance(std::chrono::seconds(10));
+    EXPECT_EQ(broker().connection_count(), 1U);
+    client.reset();
+    EXPECT_EQ(broker().connection_count(), 0U);
+}
+
 }  // namespace
 }  // namespace qmq

@@ -304,12 +304,16 @@ void ProducerCore::Wake() {
 
 void ProducerCore::OnLinkUp(BrokerLink& link, std::shared_ptr<BrokerConnection> /*connection*/) {
     Turn turn(*this, Origin::kClient);
-    lanes_.OnLink(link);
+    if (!abandoned_) {
+        lanes_.OnLink(link);
+    }
 }
 
 void ProducerCore::OnLinkDown(BrokerLink& link, const Status& /*status*/) {
     Turn turn(*this, Origin::kClient);
-    lanes_.OnLink(link);
+    if (!abandoned_) {
+        lanes_.OnLink(link);
+    }
 }
 
 void ProducerCore::OnRouteError(const RouteKey& key, const Status& status) {
