@@ -8,6 +8,7 @@ namespace qmq {
 namespace {
 
 using std::chrono::milliseconds;
+using std::chrono::seconds;
 
 class Refusing final : public Executor {
 public:
@@ -52,13 +53,54 @@ TEST_F(RefusedTimerTest, WhatLingersIsSentAlthoughATimerWasRefusedOnce) {
     (void)producer.stats();  // The next entry.
     Advance(milliseconds(20));
     EXPECT_EQ(broker().held_frame_count(), 3U) << "it lies in its lane until its deadline";
-    Advance(std::chrono::seconds(60));
+    Advance(seconds(60));
     broker().SetHoldSends(false);
     while (broker().AnswerHeld()) {
         Settle();
     }
     ASSERT_TRUE(third.ready());
     EXPECT_NE(third.Get().outcome, SendOutcome::kRefused) << third.Get();
+}
+
+// Nobody ever connected again.
+TEST_F(RefusedTimerTest, ALostConnectionIsMadeAgainAlthoughATimerWasRefusedOnce) {
+    Producer producer = MakeProducer(*client);
+    producer.Send(Message("s")).Detach();
+    Settle();
+    executor.refuses = true;
+    broker().Cut();
+    Settle();
+    executor.refuses = false;
+    ASSERT_EQ(broker().connection_count(), 0U);
+    const SendFuture future = producer.Send(Message("s"));
+    Advance(seconds(20));
+    EXPECT_TRUE(future.ready());
+    EXPECT_EQ(broker().connection_count(), 1U);
+}
+
+TEST_F(RefusedTimerTest, AConsumerIsConnectedAgainWhenSomebodyLooksAtIt) {
+    const Subscription subscription = MakeSubscription(*client, Consumer(), [](const Message&) {});
+    executor.refuses = true;
+    broker().Cut();
+    Settle();
+    executor.refuses = false;
+    (void)subscription.stats();
+    Advance(seconds(20));
+    EXPECT_EQ(broker().connection_count(), 1U);
+}
+
+// Nobody ever asked again.
+TEST_F(RefusedTimerTest, ARouteThatFailedIsAskedForAgainAlthoughATimerWasRefusedOnce) {
+    cluster.SetDiscoverError(Status::Unavailable("meta is away"));
+    Producer producer = MakeProducer(*client);
+    const SendFuture future = producer.Send(Message("s"), std::chrono::minutes(30));
+    executor.refuses = true;
+    Settle();
+    executor.refuses = false;
+    cluster.SetDiscoverError(Status::Ok());
+    producer.Send(Message("s"), seconds(1)).Detach();  // In vain: at its deadline it asks why.
+    Advance(seconds(20));
+    EXPECT_TRUE(future.ready());
 }
 
 }  // namespace

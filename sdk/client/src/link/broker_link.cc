@@ -1,13 +1,14 @@
 #include "sdk/client/src/link/broker_link.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace qmq::internal {
 
 namespace {
-/// A connection that neither comes up nor fails in this time is thrown away: transports have
-/// time-outs of their own, but nothing here may hang because one of them does not work.
-constexpr std::chrono::seconds kConnectTimeout{15};
+Status Moved(const BrokerGroup& group) {
+    return Status::Unavailable("the broker group moved to " + group.address);
+}
 }  // namespace
 
 /// The transport's view of one connection: knows the link only while it lives, and which of its
@@ -34,11 +35,13 @@ private:
 
 BrokerLink::BrokerLink(std::shared_ptr<ClientRuntime> runtime,
                        std::shared_ptr<Transport> transport,
-                       BrokerGroup group)
+                       BrokerGroup group,
+                       std::uint64_t route_number)
     : runtime_(std::move(runtime)),
       name_(group.name),
       transport_(std::move(transport)),
       group_(std::move(group)),
+      route_number_(route_number),
       last_error_(Status::Unavailable("not connected yet")),
       reconnect_(runtime_->reconnect_backoff()),
       breaker_(CircuitBreakerOptions{}),
@@ -96,6 +99,7 @@ void BrokerLink::Open() {
     auto listener = std::make_shared<Listener>(weak_from_this(), generation);
     std::shared_ptr<BrokerConnection> connection = transport->Connect(group, std::move(listener));
     bool ready = false;
+    std::optional<Status> moved;
     {
         MutexLock lock(mutex_);
         if (generation != generation_) {
@@ -105,30 +109,61 @@ void BrokerLink::Open() {
         }
         connection_ = std::move(connection);
         ready = early_ready_;
-        if (!ready) {
-            timer_.ArmBy(runtime_->Now() + kConnectTimeout, [this, generation] {
-                return [self = weak_from_this(), generation] {
-                    if (auto link = self.lock()) {
-                        link->GiveUpConnecting(generation);
-                    }
-                };
-            });
+        if (group.address != group_.address) {
+            moved = Moved(group_);
+        } else if (!ready) {
+            // Transports have time-outs of their own, but nothing here may hang because one of
+            // them does not work.
+            Arm(runtime_->Now() + transport->connect_timeout());
         }
     }
-    if (ready) {
+    if (moved.has_value()) {
+        HandleClosed(generation, *moved);
+    } else if (ready) {
         HandleReady(generation);
     }
 }
 
-void BrokerLink::GiveUpConnecting(std::uint64_t generation) {
+void BrokerLink::Arm(TimePoint when) {
+    timer_.ArmBy(when, [this, generation = generation_] {
+        return [self = weak_from_this(), generation] {
+            if (auto link = self.lock()) {
+                link->OnTimer(generation);
+            }
+        };
+    });
+}
+
+void BrokerLink::RetryTimer() {
+    if (timer_.refused()) {
+        Arm(timer_.when());
+    }
+}
+
+void BrokerLink::Retry() {
+    MutexLock lock(mutex_);
+    RetryTimer();
+}
+
+void BrokerLink::OnTimer(std::uint64_t generation) {
+    std::chrono::milliseconds timeout{0};
+    bool connecting = false;
     {
         MutexLock lock(mutex_);
         if (generation != generation_ || ready_) {
             return;
         }
         timer_.OnFired();
+        connecting = connection_ != nullptr;
+        timeout = transport_->connect_timeout();
     }
-    HandleClosed(generation, Status::Unavailable("the connection did not come up in 15 s"));
+    if (connecting) {
+        HandleClosed(generation,
+                     Status::Unavailable("the connection did not come up in " +
+                                         std::to_string(timeout.count()) + " ms"));
+    } else {
+        Open();
+    }
 }
 
 std::vector<std::shared_ptr<LinkObserver>> BrokerLink::LiveObservers() {
@@ -198,17 +233,7 @@ void BrokerLink::HandleClosed(std::uint64_t generation, const Status& status) {
                    std::to_string(reconnect_.failures()) + "; trying again)";
         }
         timer_.Cancel();
-        timer_.ArmBy(when, [this] {
-            return [self = weak_from_this()] {
-                if (auto link = self.lock()) {
-                    {
-                        MutexLock fired(link->mutex_);
-                        link->timer_.OnFired();
-                    }
-                    link->Open();
-                }
-            };
-        });
+        Arm(when);
     }
     Discard(std::move(transport), std::move(old));
     if (!line.empty()) {
@@ -219,40 +244,53 @@ void BrokerLink::HandleClosed(std::uint64_t generation, const Status& status) {
     }
 }
 
-void BrokerLink::MoveTo(const BrokerGroup& group) {
+void BrokerLink::MoveTo(const BrokerGroup& group, std::uint64_t route_number) {
     std::uint64_t generation = 0;
     {
         MutexLock lock(mutex_);
+        RetryTimer();
+        if (route_number < route_number_) {
+            return;
+        }
+        route_number_ = route_number;
         const bool same = group_.address == group.address;
         group_ = group;
         if (same || connection_ == nullptr) {
-            return;
+            return;  // `Open`, when it is in Connect, sees to it afterwards.
         }
         generation = generation_;
     }
-    HandleClosed(generation, Status::Unavailable("the broker group moved to " + group.address));
+    HandleClosed(generation, Moved(group));
 }
 
 std::string BrokerLink::Describe() const {
     return name_ + " at " + group_.address;
 }
 
-std::shared_ptr<BrokerConnection> BrokerLink::connection() const {
+std::shared_ptr<BrokerConnection> BrokerLink::connection() {
     MutexLock lock(mutex_);
+    RetryTimer();
     return ready_ ? connection_ : nullptr;
 }
 
-Status BrokerLink::last_error() const {
+Status BrokerLink::last_error() {
     MutexLock lock(mutex_);
+    RetryTimer();
     return last_error_.WithContext("broker group " + Describe());
 }
 
 std::shared_ptr<BrokerConnection> BrokerLink::AddObserver(std::weak_ptr<LinkObserver> observer) {
     MutexLock lock(mutex_);
+    RetryTimer();
     if (observers_.size() == observers_.capacity()) {  // Before it takes more memory.
         std::erase_if(observers_, [](const auto& one) { return one.expired(); });
     }
-    observers_.push_back(std::move(observer));
+    const auto is_it = [&observer](const auto& one) {
+        return !one.owner_before(observer) && !observer.owner_before(one);
+    };
+    if (std::none_of(observers_.begin(), observers_.end(), is_it)) {
+        observers_.push_back(std::move(observer));
+    }
     return ready_ ? connection_ : nullptr;
 }
 
@@ -290,7 +328,7 @@ void BrokerLink::OnUnanswered(const Status& why) {
     }
 }
 
-std::shared_ptr<BrokerLink> LinkPool::Get(const BrokerGroup& group) {
+std::shared_ptr<BrokerLink> LinkPool::Get(const BrokerGroup& group, std::uint64_t route_number) {
     std::shared_ptr<BrokerLink> link;
     bool made = false;
     {
@@ -298,18 +336,20 @@ std::shared_ptr<BrokerLink> LinkPool::Get(const BrokerGroup& group) {
         if (stopped_) {
             return nullptr;
         }
-        std::weak_ptr<BrokerLink>& slot = links_[group.name];
-        link = slot.lock();
+        if (const auto found = links_.find(group.name); found != links_.end()) {
+            link = found->second.lock();
+        }
         if (link == nullptr) {
-            link = std::make_shared<BrokerLink>(runtime_, transport_, group);
-            slot = link;
+            std::erase_if(links_, [](const auto& entry) { return entry.second.expired(); });
+            link = std::make_shared<BrokerLink>(runtime_, transport_, group, route_number);
+            links_.emplace(group.name, link);
             made = true;
         }
     }
     if (made) {
         link->Start();
     } else {
-        link->MoveTo(group);
+        link->MoveTo(group, route_number);
     }
     return link;
 }

@@ -32,7 +32,8 @@ class BrokerLink : public std::enable_shared_from_this<BrokerLink> {
 public:
     BrokerLink(std::shared_ptr<ClientRuntime> runtime,
                std::shared_ptr<Transport> transport,
-               BrokerGroup group);
+               BrokerGroup group,
+               std::uint64_t route_number);
     ~BrokerLink();
     BrokerLink(const BrokerLink&) = delete;
     BrokerLink& operator=(const BrokerLink&) = delete;
@@ -40,16 +41,20 @@ public:
     void Start();
     /// Ends it for good; observers hear nothing more.
     void Stop();
-    /// The broker group has another address now: the connection is made anew.
-    void MoveTo(const BrokerGroup& group);
+    /// A route with this number names the broker group so. At another address the connection is
+    /// made anew; an address of an older route than the one that is known says nothing.
+    void MoveTo(const BrokerGroup& group, std::uint64_t route_number);
+    /// Somebody waits for it: a timer that the executor refused is asked for again. So do all calls
+    /// of those that use it.
+    void Retry();
 
     const std::string& name() const { return name_; }
     /// The connection when it is ready, else null.
-    std::shared_ptr<BrokerConnection> connection() const;
+    std::shared_ptr<BrokerConnection> connection();
     /// Why it is not connected.
-    Status last_error() const;
-    /// Registers; an observer that is gone is forgotten. Returns the connection if it is ready, so
-    /// that no `OnLinkUp` is missed between.
+    Status last_error();
+    /// Registers, once; an observer that is gone is forgotten. Returns the connection if it is
+    /// ready, so that no `OnLinkUp` is missed between.
     std::shared_ptr<BrokerConnection> AddObserver(std::weak_ptr<LinkObserver> observer);
 
     /// The breaker, under the link's lock.
@@ -65,7 +70,10 @@ private:
     void Open();
     void HandleReady(std::uint64_t generation);
     void HandleClosed(std::uint64_t generation, const Status& status);
-    void GiveUpConnecting(std::uint64_t generation);
+    /// Time to connect again, or to give up connecting.
+    void OnTimer(std::uint64_t generation);
+    void Arm(TimePoint when) QMQ_REQUIRES(mutex_);
+    void RetryTimer() QMQ_REQUIRES(mutex_);
     std::vector<std::shared_ptr<LinkObserver>> LiveObservers() QMQ_REQUIRES(mutex_);
     /// Destroys `connection` on the work executor: never inside a call of the transport.
     void Discard(std::shared_ptr<Transport> transport,
@@ -78,6 +86,7 @@ private:
     mutable Mutex mutex_;
     std::shared_ptr<Transport> transport_ QMQ_GUARDED_BY(mutex_);  // Null once stopped.
     BrokerGroup group_ QMQ_GUARDED_BY(mutex_);
+    std::uint64_t route_number_ QMQ_GUARDED_BY(mutex_);  // That said so.
     std::shared_ptr<BrokerConnection> connection_ QMQ_GUARDED_BY(mutex_);
     std::uint64_t generation_ QMQ_GUARDED_BY(mutex_) = 0;  // Of the connection.
     bool ready_ QMQ_GUARDED_BY(mutex_) = false;
@@ -97,9 +106,9 @@ public:
     LinkPool(std::shared_ptr<ClientRuntime> runtime, std::shared_ptr<Transport> transport)
         : runtime_(std::move(runtime)), transport_(std::move(transport)) {}
 
-    /// The link to `group`, made when nobody has one. Lives as long as its users. Null after
-    /// `Stop`.
-    std::shared_ptr<BrokerLink> Get(const BrokerGroup& group);
+    /// The link to `group` of the route with this number, made when nobody has one. Lives as long
+    /// as its users. Null after `Stop`.
+    std::shared_ptr<BrokerLink> Get(const BrokerGroup& group, std::uint64_t route_number);
     void Stop();
 
 private:

@@ -4,9 +4,9 @@
 
 namespace qmq::internal {
 
-void ReadyWatcher::OnRoute(const RouteKey& /*key*/, const std::vector<BrokerGroup>& groups) {
-    for (const BrokerGroup& group : groups) {
-        std::shared_ptr<BrokerLink> link = links_->Get(group);
+void ReadyWatcher::OnRoute(const RouteKey& /*key*/, const KnownRoute& route) {
+    for (const BrokerGroup& group : route.groups) {
+        std::shared_ptr<BrokerLink> link = links_->Get(group, route.number);
         if (link == nullptr) {
             continue;
         }
@@ -18,7 +18,9 @@ void ReadyWatcher::OnRoute(const RouteKey& /*key*/, const std::vector<BrokerGrou
     readiness_.Changed();
 }
 
-void ReadyWatcher::OnRouteError(const RouteKey& /*key*/, const Status& status) {
+void ReadyWatcher::OnRouteError(const RouteKey& /*key*/,
+                                const Status& status,
+                                std::uint64_t /*number*/) {
     {
         const MutexLock lock(mutex_);
         no_route_ = status;

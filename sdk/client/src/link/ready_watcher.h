@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -26,8 +27,8 @@ public:
     /// Ends the wait: the client shuts down.
     void Cancel() QMQ_EXCLUDES(mutex_);
 
-    void OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) override;
-    void OnRouteError(const RouteKey& key, const Status& status) override;
+    void OnRoute(const RouteKey& key, const KnownRoute& route) override;
+    void OnRouteError(const RouteKey& key, const Status& status, std::uint64_t number) override;
     void OnLinkUp(BrokerLink& link, std::shared_ptr<BrokerConnection> up) override;
     void OnLinkDown(BrokerLink& link, const Status& status) override;
 

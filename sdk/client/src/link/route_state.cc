@@ -1,8 +1,30 @@
 #include "sdk/client/src/link/route_state.h"
 
 #include <algorithm>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "qmq/batch.h"
+#include "qmq/message.h"
 
 namespace qmq::internal {
+
+Status CheckRoute(const std::vector<BrokerGroup>& groups) {
+    static const std::uint64_t least = BatchHeader::kBytes + Message("s").encoded_bytes();
+    std::set<std::string_view> names;
+    for (const BrokerGroup& group : groups) {
+        if (!names.insert(group.name).second) {
+            return Status::Internal("the route names broker group " + group.name + " twice");
+        }
+        if (const std::uint64_t most = group.limits.max_batch_bytes; most < least) {
+            return Status::Internal("the route says that broker group " + group.name +
+                                    " takes batches of " + std::to_string(most) +
+                                    " bytes, and the smallest has " + std::to_string(least));
+        }
+    }
+    return Status::Ok();
+}
 
 RouteState::Step RouteState::OnAnswer(Result<std::vector<BrokerGroup>> answer,
                                       TimePoint now,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <vector>
 
 #include "qmq/clock.h"
@@ -11,6 +12,16 @@
 #include "sdk/client/src/link/reconnect_machine.h"
 
 namespace qmq::internal {
+
+/// A route that was answered.
+struct KnownRoute {
+    std::vector<BrokerGroup> groups;
+    /// Of the question that it answers. The higher one of two is newer, whatever their subjects.
+    std::uint64_t number = 0;
+};
+
+/// Ok, or what the answer cannot mean: a broker group twice, or one that takes no message at all.
+Status CheckRoute(const std::vector<BrokerGroup>& groups);
 
 /// What is known of the route of one subject, and when to ask again: after `refresh` when the last
 /// answer was good, else by back-off. An answer that failed or names nobody never takes away a

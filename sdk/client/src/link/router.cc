@@ -12,14 +12,16 @@ constexpr std::chrono::milliseconds kHurryPause{1'000};
 }  // namespace
 
 void Router::Watch(const RouteKey& key, std::weak_ptr<RouteWatcher> watcher) {
-    std::vector<BrokerGroup> known;
+    KnownRoute known;
     Status error;
+    std::uint64_t answered = 0;
     bool ask = false;
     {
         MutexLock lock(mutex_);
         if (transport_ == nullptr) {
             return;
         }
+        RetryTimers();
         std::unique_ptr<Entry>& entry = entries_[key];
         if (entry == nullptr) {
             entry = std::make_unique<Entry>(
@@ -27,14 +29,15 @@ void Router::Watch(const RouteKey& key, std::weak_ptr<RouteWatcher> watcher) {
             ask = true;
         }
         entry->watchers.push_back(watcher);
-        known = entry->state.groups();
+        known = {entry->state.groups(), entry->route_number};
         error = entry->state.last_error();
+        answered = entry->answered;
     }
     if (auto strong = watcher.lock(); strong != nullptr) {
-        if (!known.empty()) {
+        if (!known.groups.empty()) {
             strong->OnRoute(key, known);
         } else if (!error.ok()) {
-            strong->OnRouteError(key, error);
+            strong->OnRouteError(key, error, answered);
         }
     }
     if (ask) {
@@ -59,10 +62,35 @@ void Router::Unwatch(const RouteKey& key, const RouteWatcher* watcher) {
 
 void Router::Hurry(const RouteKey& key) {
     MutexLock lock(mutex_);
+    RetryTimers();
     auto it = entries_.find(key);
     if (it != entries_.end() && !it->second->asking) {
-        common_.until = std::min(common_.until, common_.asked_at + kHurryPause);
-        ArmLocked(key, *it->second, it->second->asked_at + kHurryPause);
+        TimePoint when = it->second->asked_at + kHurryPause;
+        if (!common_.route.groups.empty()) {
+            // Asked any sooner it would be answered with what is known.
+            common_.until = std::min(common_.until, common_.asked_at + kHurryPause);
+            when = std::max(when, common_.until);
+        }
+        ArmLocked(key, *it->second, when);
+    }
+}
+
+void Router::Retry() {
+    MutexLock lock(mutex_);
+    RetryTimers();
+}
+
+/// One after another until the executor refuses one again, so that thousands cost nothing.
+void Router::RetryTimers() {
+    while (!refused_.empty()) {
+        const auto it = entries_.find(refused_.back());
+        if (it != entries_.end() && it->second->timer.refused()) {
+            ArmLocked(it->first, *it->second, it->second->timer.when());
+            if (it->second->timer.refused()) {
+                return;
+            }
+        }
+        refused_.pop_back();
     }
 }
 
@@ -74,6 +102,7 @@ void Router::Stop() {
 }
 
 void Router::ArmLocked(const RouteKey& key, Entry& entry, TimePoint when) {
+    const bool was_refused = entry.timer.refused();
     entry.timer.ArmBy(when, [this, &key] {
         return [self = weak_from_this(), key] {
             auto router = self.lock();
@@ -91,11 +120,14 @@ void Router::ArmLocked(const RouteKey& key, Entry& entry, TimePoint when) {
             router->Ask(key);
         };
     });
+    if (entry.timer.refused() && !was_refused) {
+        refused_.push_back(key);
+    }
 }
 
 void Router::Ask(const RouteKey& key) {
     Question question{key, 0};
-    std::vector<BrokerGroup> known;
+    KnownRoute known;
     bool for_all = false;
     {
         MutexLock lock(mutex_);
@@ -106,20 +138,20 @@ void Router::Ask(const RouteKey& key) {
         const TimePoint now = runtime_->Now();
         it->second->asking = true;
         it->second->asked_at = now;
-        question.number = ++it->second->question;
-        if (!common_.groups.empty()) {
+        question.number = it->second->question = ++last_question_;
+        if (!common_.route.groups.empty()) {
             if (common_.asking) {
                 common_.joined.push_back(std::move(question));
                 return;
             }
             if (now < common_.until) {
-                known = common_.groups;
+                known = common_.route;
             } else {
                 for_all = common_.asking = true;
             }
         }
     }
-    if (known.empty()) {
+    if (known.groups.empty()) {
         AskTransport(question, for_all);
     } else {
         OnAnswer(question.key, question.number, std::move(known));
@@ -149,13 +181,20 @@ void Router::AskTransport(const Question& question, bool for_all) {
 
 void Router::OnReply(const Question& question, bool for_all, Result<Route> reply) {
     std::vector<Question> joined;
-    std::vector<BrokerGroup> common;
+    KnownRoute common;
+    if (reply.ok()) {
+        if (Status bad = CheckRoute(reply->groups); !bad.ok()) {
+            reply = std::move(bad);
+        }
+    }
     {
         MutexLock lock(mutex_);
+        RetryTimers();
         const TimePoint now = runtime_->Now();
-        if (reply.ok()) {
+        if (reply.ok() && question.number > common_.route.number) {
             // A reply of no groups says nothing of other subjects.
-            common_.groups = reply->every_subject ? reply->groups : std::vector<BrokerGroup>();
+            common_.route = {reply->every_subject ? reply->groups : std::vector<BrokerGroup>(),
+                             question.number};
             common_.asked_at = now;
             common_.until = now + refresh_;
         }
@@ -163,15 +202,16 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
             common_.asking = false;
             joined.swap(common_.joined);
         }
-        common = common_.groups;
+        common = common_.route;
     }
     if (reply.ok()) {
-        OnAnswer(question.key, question.number, std::move(reply->groups));
+        OnAnswer(
+            question.key, question.number, KnownRoute{std::move(reply->groups), question.number});
     } else {
         OnAnswer(question.key, question.number, reply.status());
     }
     for (const Question& other : joined) {
-        if (common.empty()) {
+        if (common.groups.empty()) {
             AskTransport(other, false);  // There is no such route any more.
         } else {
             OnAnswer(other.key, other.number, common);  // As known: who asked tries again.
@@ -192,11 +232,9 @@ std::vector<std::shared_ptr<RouteWatcher>> Router::LiveWatchers(Entry& entry) {
     return live;
 }
 
-void Router::OnAnswer(const RouteKey& key,
-                      std::uint64_t question,
-                      Result<std::vector<BrokerGroup>> answer) {
+void Router::OnAnswer(const RouteKey& key, std::uint64_t question, Result<KnownRoute> answer) {
     std::vector<std::shared_ptr<RouteWatcher>> watchers;
-    std::vector<BrokerGroup> groups;
+    KnownRoute route;
     Status error;
     std::string line;
     {
@@ -207,9 +245,17 @@ void Router::OnAnswer(const RouteKey& key,
         }
         Entry& entry = *it->second;
         entry.asking = false;
+        entry.answered = question;
+        const std::uint64_t number = answer.ok() ? answer->number : 0;
+        Result<std::vector<BrokerGroup>> groups =
+            answer.ok() ? Result<std::vector<BrokerGroup>>(std::move(answer->groups))
+                        : answer.status();
         const RouteState::Step step =
-            entry.state.OnAnswer(std::move(answer), runtime_->Now(), entry.random);
+            entry.state.OnAnswer(std::move(groups), runtime_->Now(), entry.random);
         error = entry.state.last_error();
+        if (error.ok()) {
+            entry.route_number = number;
+        }
         watchers = LiveWatchers(entry);
         if (watchers.empty()) {
             entries_.erase(it);
@@ -221,17 +267,17 @@ void Router::OnAnswer(const RouteKey& key,
                    (entry.state.groups().empty() ? "" : "; the known route is kept");
         }
         if (step.news) {
-            groups = entry.state.groups();
+            route = {entry.state.groups(), entry.route_number};
         }
     }
     if (!line.empty()) {
         runtime_->log().Warning(line);
     }
     for (const auto& watcher : watchers) {
-        if (!groups.empty()) {
-            watcher->OnRoute(key, groups);
+        if (!route.groups.empty()) {
+            watcher->OnRoute(key, route);
         } else if (!error.ok()) {
-            watcher->OnRouteError(key, error);
+            watcher->OnRouteError(key, error, question);
         }
     }
 }

@@ -20,14 +20,15 @@ struct RouteKey {
     friend auto operator<=>(const RouteKey&, const RouteKey&) = default;
 };
 
-/// Told of routes, on any thread, without a lock of the router.
+/// Told of routes, on any thread, without a lock of the router: so a call may be overtaken by one
+/// with a higher number, which is newer.
 class RouteWatcher {
 public:
     virtual ~RouteWatcher() = default;
     /// The broker groups of `key`, when they have changed or are known again after an error.
-    virtual void OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) = 0;
-    /// The route could not be asked for, or nobody serves it.
-    virtual void OnRouteError(const RouteKey& key, const Status& status) = 0;
+    virtual void OnRoute(const RouteKey& key, const KnownRoute& route) = 0;
+    /// The route could not be asked for, or nobody serves it. `number`: as a route's.
+    virtual void OnRouteError(const RouteKey& key, const Status& status, std::uint64_t number) = 0;
 };
 
 /// Asks the transport which broker groups serve which subject, again and again: by back-off until
@@ -47,6 +48,9 @@ public:
     void Unwatch(const RouteKey& key, const RouteWatcher* watcher);
     /// Ask soon: something did not fit.
     void Hurry(const RouteKey& key);
+    /// Somebody waits for a route: timers that the executor refused are asked for again. So do all
+    /// calls.
+    void Retry();
     void Stop();
 
 private:
@@ -58,7 +62,9 @@ private:
         TimerSlot timer;
         bool asking = false;
         TimePoint asked_at{};
-        std::uint64_t question = 0;
+        std::uint64_t question = 0;  ///< The last one.
+        std::uint64_t answered = 0;  ///< The last one that was.
+        std::uint64_t route_number = 0;
         std::vector<std::weak_ptr<RouteWatcher>> watchers;
     };
 
@@ -71,10 +77,9 @@ private:
     void Ask(const RouteKey& key);
     void AskTransport(const Question& question, bool for_all);
     void OnReply(const Question& question, bool for_all, Result<Route> reply);
-    void OnAnswer(const RouteKey& key,
-                  std::uint64_t question,
-                  Result<std::vector<BrokerGroup>> answer);
+    void OnAnswer(const RouteKey& key, std::uint64_t question, Result<KnownRoute> answer);
     void ArmLocked(const RouteKey& key, Entry& entry, TimePoint when) QMQ_REQUIRES(mutex_);
+    void RetryTimers() QMQ_REQUIRES(mutex_);
     static std::vector<std::shared_ptr<RouteWatcher>> LiveWatchers(Entry& entry);
 
     const std::shared_ptr<ClientRuntime> runtime_;
@@ -82,10 +87,12 @@ private:
     Mutex mutex_;
     std::shared_ptr<Transport> transport_ QMQ_GUARDED_BY(mutex_);
     std::map<RouteKey, std::unique_ptr<Entry>> entries_ QMQ_GUARDED_BY(mutex_);
+    std::uint64_t last_question_ QMQ_GUARDED_BY(mutex_) = 0;
+    std::vector<RouteKey> refused_ QMQ_GUARDED_BY(mutex_);  // Whose timer the executor refused.
 
     /// The route of every subject.
     struct Common {
-        std::vector<BrokerGroup> groups;  ///< Empty: there is none.
+        KnownRoute route;  ///< Without groups: there is none.
         TimePoint asked_at{};
         TimePoint until{};  ///< Then it is asked for again.
         bool asking = false;

@@ -49,39 +49,41 @@ bool StreamSet::accepting() const {
     });
 }
 
-StreamSet::Change StreamSet::Apply(const std::vector<BrokerGroup>& groups,
+StreamSet::Change StreamSet::Apply(const KnownRoute& route,
                                    const std::vector<std::shared_ptr<BrokerLink>>& links) {
     const auto readable =
         std::count_if(links.begin(), links.end(), [](const auto& link) { return link != nullptr; });
     const StreamConfig share = Share(static_cast<std::size_t>(readable));
     Change change;
     MutexLock lock(mutex_);
-    if (stopped_) {
+    if (stopped_ || route.number < route_number_) {
         return change;
     }
+    route_number_ = route.number;
     route_status_ = Status::Ok();
     change.version = accepting_version_;
     change.accepting = accepting();
     std::map<std::string, StreamPtr> before = std::exchange(streams_, {});
-    for (std::size_t i = 0; i < groups.size(); ++i) {
+    for (std::size_t i = 0; i < route.groups.size(); ++i) {
         if (links[i] == nullptr) {
             continue;
         }
-        if (auto found = before.find(groups[i].name); found != before.end()) {
+        const std::string& name = route.groups[i].name;
+        if (auto found = before.find(name); found != before.end()) {
             change.kept.push_back(found->second);
             streams_.insert(before.extract(found));
             continue;
         }
-        if (StreamPtr leaving = TakeLeaving(groups[i].name)) {
+        if (StreamPtr leaving = TakeLeaving(name)) {
             change.kept.push_back(leaving);
-            streams_.emplace(groups[i].name, std::move(leaving));
+            streams_.emplace(name, std::move(leaving));
             continue;
         }
         auto stream = std::make_shared<ConsumerStream>(runtime_, links[i], share, owner_);
-        streams_.emplace(groups[i].name, stream);
+        streams_.emplace(name, stream);
         change.added.push_back(std::move(stream));
     }
-    for (auto& [name, stream] : before) {
+    for (auto& [left, stream] : before) {
         leaving_.push_back(stream);
         change.removed.push_back(std::move(stream));
     }
@@ -103,12 +105,12 @@ StreamSet::StreamPtr StreamSet::TakeLeaving(const std::string& name) {
     return stream;
 }
 
-void StreamSet::OnRoute(const RouteKey& /*key*/, const std::vector<BrokerGroup>& groups) {
+void StreamSet::OnRoute(const RouteKey& /*key*/, const KnownRoute& route) {
     std::vector<std::shared_ptr<BrokerLink>> links;
-    for (const BrokerGroup& group : groups) {
-        links.push_back(group.readable ? links_->Get(group) : nullptr);
+    for (const BrokerGroup& group : route.groups) {
+        links.push_back(group.readable ? links_->Get(group, route.number) : nullptr);
     }
-    const Change change = Apply(groups, links);
+    const Change change = Apply(route, links);
     const StreamConfig share = Share(change.kept.size() + change.added.size());
     for (const StreamPtr& stream : change.kept) {
         stream->SetCreditLimits(share.credit);
@@ -131,10 +133,13 @@ std::shared_ptr<StreamOwner> StreamSet::Owner() const {
     return owner_.lock();
 }
 
-void StreamSet::OnRouteError(const RouteKey& /*key*/, const Status& status) {
+void StreamSet::OnRouteError(const RouteKey& /*key*/, const Status& status, std::uint64_t number) {
     // The router has said so in the log and goes on asking; the known streams stay.
     {
         MutexLock lock(mutex_);
+        if (number < route_number_) {
+            return;
+        }
         route_status_ = status;
     }
     if (const auto owner = Owner()) {

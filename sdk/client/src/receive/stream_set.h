@@ -80,8 +80,8 @@ public:
     /// Why the route could not be asked for; ok when it could.
     Status route_status() const;
 
-    void OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) override;
-    void OnRouteError(const RouteKey& key, const Status& status) override;
+    void OnRoute(const RouteKey& key, const KnownRoute& route) override;
+    void OnRouteError(const RouteKey& key, const Status& status, std::uint64_t number) override;
 
 private:
     /// How a route differs from the one before.
@@ -100,8 +100,8 @@ private:
     StreamConfig Share(std::size_t count) const;
     std::vector<StreamPtr> CurrentLocked() const QMQ_REQUIRES(mutex_);
     std::vector<StreamPtr> AllLocked() const QMQ_REQUIRES(mutex_);
-    Change Apply(const std::vector<BrokerGroup>& groups,
-                 const std::vector<std::shared_ptr<BrokerLink>>& links) QMQ_EXCLUDES(mutex_);
+    Change Apply(const KnownRoute& route, const std::vector<std::shared_ptr<BrokerLink>>& links)
+        QMQ_EXCLUDES(mutex_);
     StreamPtr TakeLeaving(const std::string& name) QMQ_REQUIRES(mutex_);
     void Leave(const StreamPtr& stream);
     void OnLeft(const StreamPtr& stream);
@@ -121,6 +121,7 @@ private:
     std::map<Hold, Reason> holds_ QMQ_GUARDED_BY(mutex_);
     std::uint64_t accepting_version_ QMQ_GUARDED_BY(mutex_) = 0;
     bool stopped_ QMQ_GUARDED_BY(mutex_) = false;
+    std::uint64_t route_number_ QMQ_GUARDED_BY(mutex_) = 0;  // Routes with a lower one are older.
     Status route_status_ QMQ_GUARDED_BY(mutex_) = Status::Unavailable("the route is not known yet");
     Totals gone_ QMQ_GUARDED_BY(mutex_);  // Of streams that have left.
 };

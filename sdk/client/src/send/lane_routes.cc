@@ -36,7 +36,11 @@ bool LaneSet::IsResting(Lane& lane) {
 }
 
 bool LaneSet::IsAvailable(Lane& lane) {
-    return lane.connection != nullptr && lane.writable && !IsResting(lane);
+    if (lane.connection == nullptr) {
+        lane.link->Retry();
+        return false;
+    }
+    return lane.writable && !IsResting(lane);
 }
 
 LanePtr LaneSet::PickLane(SubjectQueue& queue, const Lane* avoid) {
@@ -147,7 +151,7 @@ void LaneSet::Reroute(Lane& lane) {
     }
 }
 
-void LaneSet::OnLink(const BrokerLink& link) {
+void LaneSet::OnLink(BrokerLink& link) {
     const auto found = lanes_.find(link.name());
     if (found == lanes_.end() || found->second->link.get() != &link) {
         return;

@@ -89,7 +89,7 @@ public:
     void LeaveRoute(SubjectQueue& subject);
     /// A link is up or down. Notices of a link may overtake each other, so they only say "look
     /// again".
-    void OnLink(const BrokerLink& link);
+    void OnLink(BrokerLink& link);
 
     // Pace and time.
 

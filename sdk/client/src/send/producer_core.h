@@ -104,8 +104,8 @@ public:
     bool MayWaitForAnswers() const override { return runtime_->MayWaitForAnswers(); }
     void OnLinkUp(BrokerLink& link, std::shared_ptr<BrokerConnection> connection) override;
     void OnLinkDown(BrokerLink& link, const Status& status) override;
-    void OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) override;
-    void OnRouteError(const RouteKey& key, const Status& status) override;
+    void OnRoute(const RouteKey& key, const KnownRoute& known) override;
+    void OnRouteError(const RouteKey& key, const Status& status, std::uint64_t number) override;
 
 private:
     /// Where an entry comes from.

@@ -226,6 +226,7 @@ void ProducerCore::ExplainWait(PendingBatch& batch) {
     }
     const SubjectDetails& details = *batch.subject->details;
     if (!details.subject().route_error.ok()) {
+        router_->Retry();
         batch.machine.OnNoRoute(
             details.subject().route_error.WithContext("subject " + details.name));
         return;
@@ -316,28 +317,31 @@ void ProducerCore::OnLinkDown(BrokerLink& link, const Status& /*status*/) {
     }
 }
 
-void ProducerCore::OnRouteError(const RouteKey& key, const Status& status) {
+void ProducerCore::OnRouteError(const RouteKey& key, const Status& status, std::uint64_t number) {
     Turn turn(*this, Origin::kClient);
-    if (SubjectQueue* subject = batcher_.subjects().Find(key.subject); subject != nullptr) {
+    SubjectQueue* const subject = batcher_.subjects().Find(key.subject);
+    if (subject != nullptr && number >= subject->details->route_number) {
         subject->details->route_error = status;
     }
 }
 
-void ProducerCore::OnRoute(const RouteKey& key, const std::vector<BrokerGroup>& groups) {
+void ProducerCore::OnRoute(const RouteKey& key, const KnownRoute& known) {
     // Links are made without our lock: a transport may call back from inside Connect.
     std::vector<LaneSet::RouteEntry> route;
     std::uint64_t max_batch_bytes = std::numeric_limits<std::uint64_t>::max();
-    for (const BrokerGroup& group : groups) {
-        if (auto link = links_->Get(group); link != nullptr) {
+    for (const BrokerGroup& group : known.groups) {
+        if (auto link = links_->Get(group, known.number); link != nullptr) {
             route.push_back({std::move(link), group.writable});
             max_batch_bytes = std::min(max_batch_bytes, group.limits.max_batch_bytes);
         }
     }
     Turn turn(*this, Origin::kClient);
     SubjectQueue* const subject = batcher_.subjects().Find(key.subject);
-    if (subject == nullptr || abandoned_ || route.empty()) {
+    if (subject == nullptr || abandoned_ || route.empty() ||
+        known.number < subject->details->route_number) {
         return;
     }
+    subject->details->route_number = known.number;
     batcher_.SetLimit(*subject, max_batch_bytes);
     RefuseTooLarge(*subject, &turn.answers());
     lanes_.OnRoute(*subject, route, weak_from_this());

@@ -71,6 +71,7 @@ struct SubjectDetails {
 
     const std::string name;
     std::vector<LanePtr> lanes;  ///< Its route. Of a queue for keys: the one broker group, or none.
+    std::uint64_t route_number = 0;  ///< Routes with a lower one are older.
     BrokerSelector selector;
     BatchList unrouted;
     Status route_error = Status::Unavailable("the route of the subject is not known yet");

@@ -1,0 +1,140 @@
+// Links and routes that change while somebody is on the way with the old ones.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "tests/unit/client/client_fixture.h"
+#include "tests/unit/client/scripted_transport.h"
+#include "tests/unit/client/send_answers.h"
+
+namespace qmq {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using testing::Refuse;
+
+class LinkRouteTest : public testing::ClientFixture {
+protected:
+    LinkRouteTest() : client(MakeClientOf(cluster)) { inside.AddBroker("a"); }
+
+    Client MakeClientOf(testing::FakeCluster& of) {
+        ClientOptions options = Options();
+        options.transports = {std::make_shared<testing::ScriptedFactory>(of.factory(), script)};
+        return MakeClient(std::move(options));
+    }
+    void Send(Producer& producer, const std::string& subject) {
+        producer.Send(Message(subject)).Detach();
+        Settle();
+    }
+
+    const std::shared_ptr<testing::Script> script = std::make_shared<testing::Script>();
+    testing::FakeCluster inside;  // Answers inside the calls.
+    Client client;
+};
+
+// It stayed for ever: the same route again is no news.
+TEST_F(LinkRouteTest, ARouteThatIsToldAfterANewerOneChangesNothing) {
+    {
+        Producer first = MakeProducer(client);
+        Send(first, "s");
+    }
+    Settle();
+    cluster.AddBroker("b");
+    cluster.RemoveBroker("a");
+    Advance(milliseconds(59'999));
+    // While the second producer is told of {a} the route is asked for again, and is {b}.
+    script->on_connect = [this] { Advance(milliseconds(2)); };
+    Producer second = MakeProducer(client);
+    Send(second, "s");
+    Advance(minutes(10));
+    Send(second, "s");
+    EXPECT_EQ(broker("a").stored().size(), 1U);
+    EXPECT_EQ(broker("b").stored().size(), 2U);
+}
+
+// The connection to the old address stayed, or was tried again for ever.
+TEST_F(LinkRouteTest, AGroupThatMovesWhileItIsConnectedToIsConnectedToWhereItIs) {
+    Client other = MakeClientOf(inside);
+    script->on_connect = [this, &other] {
+        script->address = "new";
+        (void)other.WaitReady("other", milliseconds(0));  // Another thread learns of it.
+    };
+    Producer producer = MakeProducer(other);
+    Send(producer, "s");
+    Advance(seconds(10));
+    EXPECT_THAT(script->connected, ElementsAre("old", "new"));
+}
+
+// What was known of another subject moved the link that all share back to an address that is dead.
+TEST_F(LinkRouteTest, AnOlderRouteMovesNoLinkBack) {
+    Producer producer = MakeProducer(client);
+    Send(producer, "s1");
+    Advance(seconds(10));
+    Send(producer, "s2");
+    script->address = "new";
+    Advance(seconds(51));  // The route of s1 is asked for again, that of s2 is not yet.
+    ASSERT_THAT(script->connected, ElementsAre("old", "new"));
+    (void)client.WaitReady("s2", milliseconds(0));
+    Advance(seconds(5));
+    EXPECT_THAT(script->connected, ElementsAre("old", "new"));
+}
+
+// Each new subject moved the link to the second address and back.
+TEST_F(LinkRouteTest, ARouteThatNamesAGroupTwiceIsAWrongAnswer) {
+    Producer producer = MakeProducer(client);
+    Send(producer, "s");
+    script->each_group_twice = true;
+    for (int i = 0; i < 20; ++i) {
+        Send(producer, "s" + std::to_string(i));
+        Advance(seconds(2));
+    }
+    Advance(minutes(2));
+    Send(producer, "s");
+    EXPECT_EQ(broker().stored().size(), 2U);
+    EXPECT_THAT(script->connected, ElementsAre("old"));
+    EXPECT_TRUE(Logged("names broker group a twice; the known route is kept"));
+}
+
+// It was thrown away after 15 s, again and again, whatever the transport's own time-out was.
+TEST_F(LinkRouteTest, AConnectionHasTheTimeThatItsTransportSays) {
+    script->connect_timeout = seconds(30);
+    script->on_ready = [this](const std::shared_ptr<ConnectionListener>& listener) {
+        (void)time.executor.PostAt(time.clock.Now() + seconds(20),
+                                   [listener] { listener->OnReady(); });
+    };
+    Producer producer = MakeProducer(client);
+    const SendFuture future = producer.Send(Message("s"), minutes(5));
+    Advance(seconds(21));
+    EXPECT_TRUE(future.ready());
+    EXPECT_THAT(script->connected, ElementsAre("old"));
+}
+
+// It was answered with what was known, and nobody asked for the next minute.
+TEST_F(LinkRouteTest, ARouteThatDoesNotFitIsAskedForSoonAlsoWhenAllSubjectsHaveJustGotIt) {
+    cluster.SetEverySubject(true);
+    Producer producer = MakeProducer(client);
+    Send(producer, "s");
+    Advance(seconds(10));
+    Send(producer, "t");
+    Advance(milliseconds(50'200));
+    const std::size_t asked = cluster.discover_count();
+    bool fits = false;
+    broker().SetSendHook([&fits](const SendBatch&) {
+        return std::exchange(fits, true) ? std::nullopt
+                                         : std::optional(Refuse(Status::Unavailable("moved")));
+    });
+    Send(producer, "t");
+    Advance(seconds(2));
+    EXPECT_EQ(cluster.discover_count(), asked + 1);
+}
+
+}  // namespace
+}  // namespace qmq
