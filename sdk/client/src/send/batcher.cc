@@ -50,6 +50,7 @@ void Batcher::Forget(SubjectQueue& subject) {
     if (last_subject_ == &subject) {
         last_subject_ = nullptr;
     }
+    DropLimit(subject);
     subjects_.Remove(subject);
 }
 
@@ -248,8 +249,18 @@ void Batcher::Charge(PendingBatch& batch) {
 }
 
 void Batcher::SetLimit(SubjectQueue& subject, std::uint64_t max_batch_bytes) {
+    ++limits_[max_batch_bytes];
+    DropLimit(subject);
     subject.details->max_batch_bytes = max_batch_bytes;
-    max_batch_bytes_ = std::min(max_batch_bytes_, max_batch_bytes);
+}
+
+void Batcher::DropLimit(const SubjectQueue& subject) {
+    const auto found = limits_.find(subject.details->max_batch_bytes);
+    if (found != limits_.end() && --found->second == 0) {
+        limits_.erase(found);
+    }
+    const std::uint64_t usual = BrokerLimits().max_batch_bytes;
+    max_batch_bytes_ = limits_.empty() ? usual : std::min(usual, limits_.begin()->first);
 }
 
 }  // namespace qmq::internal

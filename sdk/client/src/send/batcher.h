@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -83,7 +84,7 @@ public:
     std::uint64_t next_id() const { return next_id_; }
     /// The bytes that the smallest broker takes in one batch.
     std::uint64_t max_batch_bytes() const { return max_batch_bytes_; }
-    /// A route says what its brokers take.
+    /// A route says what its brokers take, instead of what it said before.
     void SetLimit(SubjectQueue& subject, std::uint64_t max_batch_bytes);
     SpareParts& spare() { return spare_; }
 
@@ -95,6 +96,7 @@ private:
     WallTime WallAt(TimePoint now);
     void Append(PendingBatch& batch, const Taken& taken);
     void AddOpen(std::ptrdiff_t count);
+    void DropLimit(const SubjectQueue& subject);
 
     ClientRuntime& runtime_;
     const ProducerOptions& options_;
@@ -106,7 +108,8 @@ private:
     std::atomic<std::size_t> open_count_{0};
     SpareParts spare_;
     std::uint64_t next_id_ = 1;
-    std::uint64_t max_batch_bytes_;
+    std::map<std::uint64_t, std::size_t> limits_;  // What brokers take, of how many subjects.
+    std::uint64_t max_batch_bytes_;                // The least of these.
     std::pair<TimePoint, WallTime> wall_;  // The wall clock's last reading, and when that was.
 };
 

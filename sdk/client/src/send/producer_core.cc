@@ -90,6 +90,9 @@ Status ProducerCore::TooLarge(std::size_t message_bytes, std::uint64_t max_batch
 /// Nothing is copied of a message that its brokers would not take. As long as they have not said
 /// what that is, nobody knows.
 Status ProducerCore::CheckSize(const Message& message, std::size_t bytes) {
+    if (bytes + BatchHeader::kBytes <= batcher_.max_batch_bytes()) {
+        return Status::Ok();  // Any broker takes it.
+    }
     const SubjectQueue* const known = batcher_.subjects().Find(message.subject());
     const std::uint64_t most = known == nullptr ? 0 : known->details->max_batch_bytes;
     if (most == 0 || bytes + BatchHeader::kBytes <= most) {
@@ -194,11 +197,14 @@ Status ProducerCore::Take(Message& message, How how, SendCallback& callback, Sen
     std::optional<RouteKey> watch;
     {
         Turn turn(*this, inside ? Origin::kInside : Origin::kCaller);
-        const bool small = bytes + BatchHeader::kBytes <= batcher_.max_batch_bytes();
-        if (Status status = small ? Status::Ok() : CheckSize(message, bytes); !status.ok()) {
+        if (Status status = CheckSize(message, bytes); !status.ok()) {
             return status;
         }
         if (Status status = Admit(bytes, deadline, how.may_wait); !status.ok()) {
+            return status;
+        }
+        // Again: while it waited for room its brokers may have said what they take.
+        if (Status status = CheckSize(message, bytes); !status.ok()) {
             return status;
         }
         // From here on it is ours, and a new one: what came with it stays with the one that came.
@@ -211,6 +217,7 @@ Status ProducerCore::Take(Message& message, How how, SendCallback& callback, Sen
         }
         lanes_.OnSend(now);
         Batcher::Taken taken{message, bytes, now, deadline, callback};
+        const bool small = bytes + BatchHeader::kBytes <= batcher_.max_batch_bytes();
         if (hash.has_value() && small) {
             batcher_.PrefetchSubject(*hash);
             batcher_.Stage(&taken);
