@@ -97,6 +97,7 @@ void BrokerLink::Open() {
         group = group_;
     }
     auto listener = std::make_shared<Listener>(weak_from_this(), generation);
+    const std::chrono::milliseconds timeout = transport->connect_timeout();
     std::shared_ptr<BrokerConnection> connection = transport->Connect(group, std::move(listener));
     bool ready = false;
     std::optional<Status> moved;
@@ -114,7 +115,8 @@ void BrokerLink::Open() {
         } else if (!ready) {
             // Transports have time-outs of their own, but nothing here may hang because one of
             // them does not work.
-            Arm(runtime_->Now() + transport->connect_timeout());
+            connect_timeout_ = timeout;
+            Arm(runtime_->Now() + timeout);
         }
     }
     if (moved.has_value()) {
@@ -155,7 +157,7 @@ void BrokerLink::OnTimer(std::uint64_t generation) {
         }
         timer_.OnFired();
         connecting = connection_ != nullptr;
-        timeout = transport_->connect_timeout();
+        timeout = connect_timeout_;
     }
     if (connecting) {
         HandleClosed(generation,

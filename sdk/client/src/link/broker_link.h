@@ -88,7 +88,8 @@ private:
     BrokerGroup group_ QMQ_GUARDED_BY(mutex_);
     std::uint64_t route_number_ QMQ_GUARDED_BY(mutex_);  // That said so.
     std::shared_ptr<BrokerConnection> connection_ QMQ_GUARDED_BY(mutex_);
-    std::uint64_t generation_ QMQ_GUARDED_BY(mutex_) = 0;  // Of the connection.
+    std::uint64_t generation_ QMQ_GUARDED_BY(mutex_) = 0;                  // Of the connection.
+    std::chrono::milliseconds connect_timeout_ QMQ_GUARDED_BY(mutex_){0};  // Likewise.
     bool ready_ QMQ_GUARDED_BY(mutex_) = false;
     bool early_ready_ QMQ_GUARDED_BY(mutex_) = false;  // Before Connect returned.
     bool stopped_ QMQ_GUARDED_BY(mutex_) = false;
