@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kDeliveryBytes = 1U << 20;
 
 /// What a subscription may have waiting to be written: a few frames.
-constexpr std::uint64_t kOutBytes = 4U << 20;
+constexpr std::int64_t kOutBytes = 4 << 20;
 
 }  // namespace
 
@@ -110,10 +110,11 @@ std::shared_ptr<broker::Session> ConsumeStream::Find(std::uint64_t subscription)
 }
 
 std::uint64_t ConsumeStream::TakeCredit(Subscription* subscription) {
-    const std::uint64_t room = kOutBytes - std::min(kOutBytes, subscription->out_bytes);
-    const std::uint64_t bytes = std::min(room, subscription->waiting_bytes);
+    const std::int64_t room = std::max<std::int64_t>(0, kOutBytes - subscription->out_bytes);
+    const std::uint64_t bytes =
+        std::min(static_cast<std::uint64_t>(room), subscription->waiting_bytes);
     subscription->waiting_bytes -= bytes;
-    subscription->out_bytes += bytes;
+    subscription->out_bytes += static_cast<std::int64_t>(bytes);
     return bytes;
 }
 
@@ -146,9 +147,7 @@ void ConsumeStream::OnWritten(std::uint64_t bytes) {
             if (found == subscriptions_.end()) {
                 continue;
             }
-            // The broker may hand out a little more than it was granted.
-            std::uint64_t& out = found->second.out_bytes;
-            out -= std::min(out, gone_out.bytes);
+            found->second.out_bytes -= static_cast<std::int64_t>(gone_out.bytes);
             auto& grant = grants[gone_out.subscription];
             grant.first = found->second.session;
             grant.second += TakeCredit(&found->second);

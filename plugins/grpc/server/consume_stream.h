@@ -31,7 +31,9 @@ private:
         std::shared_ptr<Sink> sink;
         std::shared_ptr<broker::Session> session;
         std::uint64_t waiting_bytes = 0;  // Granted by the client, and not to the broker yet.
-        std::uint64_t out_bytes = 0;      // Granted to the broker, and not yet gone out.
+        // Granted to the broker, and not yet gone out. Below zero once a message larger than what
+        // was left has gone out: the broker remembers that overdraft, so it is granted again.
+        std::int64_t out_bytes = 0;
     };
     struct Unwritten {
         std::uint64_t end = 0;  // In bytes appended to the stream.

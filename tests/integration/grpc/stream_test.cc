@@ -120,6 +120,24 @@ TEST_F(StreamTest, HoweverMuchCreditAClientGrantsTheBrokerGetsMoreAsDeliveriesGo
                         std::chrono::milliseconds(0)));
 }
 
+// What a message larger than the credit had overdrawn was never granted again, and so the broker,
+// which remembers it, handed out nothing more.
+TEST_F(StreamTest, WhatALargeMessageOverdrewIsGrantedAgain) {
+    StartServer();
+    Connect();
+    auto consumer = std::make_shared<RecordingDelivery>();
+    auto stream = connection_->Subscribe(Consumer("s", "g"), consumer);
+    stream->Grant({1'000, std::uint64_t{1} << 40});
+    ASSERT_TRUE(broker_.WaitFor([&] { return broker_.granted_bytes_locked() == 4U << 20; }));
+
+    const Slice large = MakeBatch(1, 12U << 20);
+    Await(Send({{"s", large}}));
+
+    ASSERT_TRUE(consumer->delivered.WaitFor(1));
+    EXPECT_TRUE(broker_.WaitFor(
+        [&] { return broker_.granted_bytes_locked() == (4U << 20) + large.size(); }));
+}
+
 TEST_F(StreamTest, AcksArriveAsTheyWereMadeAndAreAnswered) {
     StartServer();
     Connect();
