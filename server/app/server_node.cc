@@ -73,6 +73,11 @@ Result<rpc::GrpcServerOptions> ToGrpcOptions(const ServerConfig& config) {
            (options.bearer_token.back() == '\n' || options.bearer_token.back() == '\r')) {
         options.bearer_token.pop_back();
     }
+    if (!config.token_file.empty() && options.bearer_token.empty()) {
+        // Without a token everybody would be let in.
+        return Status::InvalidArgument("grpc.token.file = " + config.token_file +
+                                       ": the file has nothing but a line end");
+    }
     return options;
 }
 

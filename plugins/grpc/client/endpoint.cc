@@ -96,11 +96,19 @@ Result<std::string> MakeAuthorization(const GrpcClientOptions& options) {
     if (Status read = ReadInto(options.token_file, "token_file", &token); !read.ok()) {
         return read;
     }
+    if (token.empty()) {
+        return std::string();  // None is wanted.
+    }
     TrimToken(&token);
+    if (token.empty()) {
+        return Status::InvalidArgument(
+            (options.token_file.empty() ? "token" : "token_file \"" + options.token_file + "\"") +
+            " has nothing but a line end");
+    }
     if (Status sendable = CheckToken(token); !sendable.ok()) {
         return sendable;
     }
-    return token.empty() ? std::string() : "Bearer " + token;
+    return "Bearer " + token;
 }
 
 grpc::ChannelArguments MakeArguments(const GrpcClientOptions& options) {

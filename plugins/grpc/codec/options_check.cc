@@ -1,7 +1,7 @@
 #include "plugins/grpc/codec/options_check.h"
 
 #include <fstream>
-#include <iterator>
+#include <sstream>
 
 namespace qmq::rpc {
 
@@ -29,12 +29,13 @@ Status ReadInto(const std::string& path, const char* option, std::string* text) 
         return Status::Ok();
     }
     std::ifstream file(path, std::ios::binary);
-    std::string read{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    if (!file || read.empty()) {
+    std::ostringstream read;
+    read << file.rdbuf();  // An iterator would throw where this only fails, as for a directory.
+    if (!file || !read) {
         return Status::InvalidArgument(std::string(option) + " \"" + path +
                                        "\" cannot be read or is empty");
     }
-    *text = std::move(read);
+    *text = std::move(read).str();
     return Status::Ok();
 }
 

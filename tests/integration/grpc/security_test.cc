@@ -173,6 +173,19 @@ TEST_F(SecurityTest, AWrongTokenAndNoTokenAreRefusedEverywhereWithoutBeingRepeat
     }
 }
 
+// The client went on without any token.
+TEST_F(SecurityTest, ATokenOfNothingButALineEndIsRefused) {
+    StartServer(TlsServer());
+    GrpcClientOptions options = Trusting();
+    options.token_file = File("\r\n");
+    const Status status = MakeTransport(options, "grpcs").status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(Text(status), HasSubstr(options.token_file));
+    options.token_file.clear();
+    options.token = "\n";
+    EXPECT_EQ(MakeTransport(options, "grpcs").status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST_F(SecurityTest, ATokenFileThatVanishedIsNamedWhenTheNextConnectionNeedsIt) {
     rpc::GrpcServerOptions server = TlsServer();
     server.bearer_token = "s3cret";

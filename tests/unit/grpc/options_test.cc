@@ -115,6 +115,15 @@ TEST_F(FactoryTest, ATokenGoesOverTlsOnlyUnlessItIsAllowed) {
     EXPECT_TRUE(Make(options, "grpc://localhost:1").ok());
 }
 
+// Reading one threw.
+TEST_F(FactoryTest, ADirectoryInPlaceOfAFileIsNamed) {
+    GrpcClientOptions options;
+    options.ca_file = testing::TempDir();
+    const Status status = Make(options, "grpcs://localhost:1");
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(Text(status), HasSubstr(options.ca_file));
+}
+
 TEST_F(FactoryTest, AFileThatIsMissingIsNamed) {
     GrpcClientOptions options;
     options.ca_file = "/nonexistent/ca.pem";
