@@ -3,6 +3,7 @@
 #include <sstream>
 #include <variant>
 
+#include "server/app/message_text.h"
 #include "server/broker/actions.h"
 
 namespace qmq::app {
@@ -158,7 +159,7 @@ std::string DescribeAction(std::string_view action) {
     }
     Describer describer;
     std::visit(describer, *decoded);
-    return describer.text.str();
+    return Printable(describer.text.str());  // A consumer's id is any text of its own choice.
 }
 
 }  // namespace qmq::app

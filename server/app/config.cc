@@ -28,8 +28,8 @@ template <typename Number>
 Status ReadNumber(std::string_view value, Number low, Number high, Number& out) {
     Number number{};
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-    if (error != std::errc() || end != value.data() + value.size() || number < low ||
-        number > high) {
+    if (error != std::errc() || end != value.data() + value.size() ||
+        !(number >= low && number <= high)) {  // In this form not-a-number is none, too.
         std::ostringstream text;
         text << "is no number in [" << low << ", " << high << "]";
         return Status::InvalidArgument(text.str());
@@ -281,7 +281,12 @@ Result<ServerConfig> LoadConfig(const std::string& path) {
         return error == ENOENT ? Status::NotFound(text) : Status::PermissionDenied(text);
     }
     std::ostringstream text;
-    text << file.rdbuf();
+    if (file.peek() != std::ifstream::traits_type::eof()) {
+        text << file.rdbuf();
+    }
+    if (file.bad() || !text) {  // A directory can be opened, and not be read.
+        return Status::InvalidArgument(path + ": cannot read the configuration: is it a file?");
+    }
     return ParseConfig(text.str(), path);
 }
 

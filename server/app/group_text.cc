@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <string_view>
 
+#include "server/app/message_text.h"
+
 namespace qmq::app {
 
 namespace {
@@ -19,7 +21,7 @@ std::string Row(const std::string& subject,
                 const std::string& group,
                 const std::vector<std::string>& cells) {
     constexpr std::size_t kWidths[] = {12, 10, 10, 8, 8, 7};
-    std::string row = Left(subject, 32) + ' ' + Left(group, 24);
+    std::string row = Left(Printable(subject), 32) + ' ' + Left(Printable(group), 24);
     for (std::size_t i = 0; i < std::size(kWidths); ++i) {
         row += ' ' + Right(cells[i], kWidths[i]);
     }
@@ -60,10 +62,10 @@ std::string GroupLine(const GroupInfo& group) {
 }
 
 std::vector<std::string> GroupNotes(const GroupInfo& group) {
-    const std::string name = group.subject + '/' + group.group + ": ";
+    const std::string name = Printable(group.subject + '/' + group.group) + ": ";
     std::vector<std::string> notes;
     if (!group.waits_for.empty()) {
-        notes.push_back(name + "waits for " + group.waits_for);
+        notes.push_back(name + "waits for " + Printable(group.waits_for));
     }
     std::string lag;
     Add(group.set_aside_count, "set aside for another member", &lag);

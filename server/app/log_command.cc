@@ -7,6 +7,7 @@
 #include "server/app/action_text.h"
 #include "server/app/client_options.h"
 #include "server/app/commands.h"
+#include "server/app/message_text.h"
 #include "server/broker/actions.h"
 #include "server/env/file_system.h"
 #include "server/store/log_inspector.h"
@@ -55,7 +56,7 @@ public:
                     static_cast<unsigned long long>(record.header.committed));
         if (record.has_messages()) {
             std::printf("; %s sequence %llu, %u messages",
-                        std::string(record.subject).c_str(),
+                        Printable(record.subject).c_str(),
                         static_cast<unsigned long long>(record.first_sequence),
                         record.count);
         }

@@ -16,8 +16,7 @@ bool IsContinuation(char c) {
     return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U;
 }
 
-/// Bytes of the UTF-8 sequence that starts with `first`; zero when none does. Overlong and
-/// surrogate forms are left to readers.
+/// Bytes of the UTF-8 sequence that starts with `first`; zero when none does.
 std::size_t SequenceBytes(unsigned char first) {
     if (first < 0x80) return 1;
     if (first >= 0xC2 && first <= 0xDF) return 2;
@@ -37,7 +36,24 @@ std::size_t ValidAt(std::string_view text, std::size_t position) {
             return 0;
         }
     }
+    if (bytes > 2) {
+        // Overlong forms, surrogates, and what lies beyond the last code point.
+        const auto first = static_cast<unsigned char>(text[position]);
+        const auto second = static_cast<unsigned char>(text[position + 1]);
+        if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) ||
+            (first == 0xF0 && second < 0x90) || (first == 0xF4 && second > 0x8F)) {
+            return 0;
+        }
+    }
     return bytes;
+}
+
+/// Whether the valid character at `position` steers a terminal: U+0000 to U+001F, U+007F, and
+/// U+0080 to U+009F, which are two bytes.
+bool IsControl(std::string_view text, std::size_t position) {
+    const auto first = static_cast<unsigned char>(text[position]);
+    return first < 0x20 || first == 0x7F ||
+           (first == 0xC2 && static_cast<unsigned char>(text[position + 1]) < 0xA0);
 }
 
 bool IsUtf8(std::string_view text) {
@@ -49,24 +65,6 @@ bool IsUtf8(std::string_view text) {
         i += bytes;
     }
     return true;
-}
-
-std::string Escape(std::string_view bytes) {
-    std::string out;
-    for (std::size_t i = 0; i < bytes.size();) {
-        const std::size_t valid = ValidAt(bytes, i);
-        const auto c = static_cast<unsigned char>(bytes[i]);
-        if (valid > 1 || (valid == 1 && c >= 0x20 && c != 0x7F && c != '\\')) {
-            out.append(bytes, i, valid);
-            i += valid;
-            continue;
-        }
-        std::array<char, 5> code{};
-        std::snprintf(code.data(), code.size(), "\\x%02x", c);
-        out += code.data();
-        ++i;
-    }
-    return out;
 }
 
 std::string Base64(std::string_view bytes) {
@@ -86,45 +84,94 @@ std::string Base64(std::string_view bytes) {
     return out;
 }
 
+boost::json::string Utf8(std::string_view text) {
+    return IsUtf8(text) ? boost::json::string(text) : boost::json::string(Printable(text));
+}
+
+/// JSON escapes U+0000 to U+001F only. The others can but lie in its strings.
+std::string EscapeControls(std::string_view json) {
+    std::string out;
+    for (std::size_t i = 0; i < json.size();) {
+        const std::size_t valid = ValidAt(json, i);
+        if (IsControl(json, i)) {
+            std::array<char, 7> code{};
+            std::snprintf(code.data(),
+                          code.size(),
+                          "\\u%04x",
+                          static_cast<unsigned char>(json[i + valid - 1]));
+            out += code.data();
+        } else {
+            out.append(json, i, valid);
+        }
+        i += valid;
+    }
+    return out;
+}
+
 }  // namespace
 
+std::string Printable(std::string_view bytes) {
+    std::string out;
+    for (std::size_t i = 0; i < bytes.size();) {
+        const std::size_t valid = ValidAt(bytes, i);
+        if (valid > 0 && bytes[i] != '\\' && !IsControl(bytes, i)) {
+            out.append(bytes, i, valid);
+            i += valid;
+            continue;
+        }
+        std::array<char, 5> code{};
+        std::snprintf(code.data(), code.size(), "\\x%02x", static_cast<unsigned char>(bytes[i]));
+        out += code.data();
+        ++i;
+    }
+    return out;
+}
+
 std::string ToTextLine(const Message& message) {
-    std::string line(message.id());
+    std::string line = Printable(message.id());
     line += " attempt " + std::to_string(message.attempt());
     for (const std::string_view tag : message.tags()) {
-        line += " #" + Escape(tag);
+        line += " #" + Printable(tag);
     }
     for (const Property& property : message.properties()) {
-        line += " " + Escape(property.name) + "=" + Escape(property.text);
+        line += " " + Printable(property.name) + "=" + Printable(property.text);
     }
-    return line + " | " + Escape(message.body());
+    return line + " | " + Printable(message.body());
 }
 
 std::string ToJsonLine(const Message& message) {
     boost::json::object object;
-    object["subject"] = message.subject();
-    object["id"] = message.id();
+    object["subject"] = Utf8(message.subject());
+    object["id"] = Utf8(message.id());
     object["attempt"] = message.attempt();
     object["created_ms"] = message.created_time().time_since_epoch().count();
     if (!message.ordering_key().empty()) {
-        object["key"] = message.ordering_key();
+        object["key"] = Utf8(message.ordering_key());
     }
     boost::json::array tags;
     for (const std::string_view tag : message.tags()) {
-        tags.emplace_back(tag);
+        tags.emplace_back(Utf8(tag));
     }
     object["tags"] = std::move(tags);
     boost::json::object properties;
+    boost::json::object binary;
     for (const Property& property : message.properties()) {
-        properties[property.name] = property.text;
+        if (IsUtf8(property.text)) {
+            properties[Utf8(property.name)] = property.text;
+        } else {
+            binary[Utf8(property.name)] = Base64(property.text);
+        }
     }
     object["properties"] = std::move(properties);
+    if (!binary.empty()) {
+        object["properties_base64"] = std::move(binary);
+    }
     if (IsUtf8(message.body())) {
         object["body"] = message.body();
     } else {
         object["body_base64"] = Base64(message.body());
     }
-    return boost::json::serialize(object);
+    return EscapeControls(boost::json::serialize(object));
 }
 
 }  // namespace qmq::app

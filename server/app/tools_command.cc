@@ -13,6 +13,7 @@
 #include "server/app/client_options.h"
 #include "server/app/commands.h"
 #include "server/app/group_text.h"
+#include "server/app/message_text.h"
 
 namespace qmq::app {
 
@@ -93,7 +94,7 @@ void PrintSubjects(const ClientArguments& arguments) {
         connection->ListSubjects(answer.Callback());
         for (const SubjectInfo& info : OrFail(answer.Wait("subjects"), kExitFailed, "subjects")) {
             std::printf("%-48s %14llu %14llu %14llu  %s\n",
-                        info.subject.c_str(),
+                        Printable(info.subject).c_str(),
                         static_cast<unsigned long long>(info.first_sequence),
                         static_cast<unsigned long long>(info.next_sequence),
                         static_cast<unsigned long long>(info.stored_bytes),

@@ -2,6 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "server/app/server_node.h"
 
 namespace qmq::app {
 namespace {
@@ -76,6 +82,37 @@ TEST(ConfigTest, TheDescriptionIsAConfigurationWithTheDefaults) {
     EXPECT_EQ(config->grpc_listen, ServerConfig().grpc_listen);
     EXPECT_EQ(config->segment_bytes, ServerConfig().segment_bytes);
     EXPECT_EQ(config->disk_high_water_percent, ServerConfig().disk_high_water_percent);
+}
+
+// It was read as an empty file, and the defaults were served.
+TEST(ConfigTest, ADirectoryIsNoConfiguration) {
+    const Result<ServerConfig> config = LoadConfig(testing::TempDir());
+    EXPECT_EQ(config.status().code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(config.status().message(), HasSubstr(testing::TempDir()));
+}
+
+// No comparison with a bound says that it lies outside.
+TEST(ConfigTest, NotANumberIsNoPercentage) {
+    for (const char* text : {"nan", "-nan", "inf"}) {
+        EXPECT_FALSE(ParseConfig(std::string("store.disk.high_water.percent = ") + text, "f").ok())
+            << text;
+    }
+}
+
+// Such a file let everybody in: it is read, and then there is no token.
+TEST(ServerNodeTest, ATokenFileOfNothingButLineEndsIsRefused) {
+    ServerConfig config;
+    config.memory = true;
+    config.grpc_port = 0;
+    config.allow_token_without_tls = true;
+    config.token_file = testing::TempDir() + "qmq-empty-token-" + std::to_string(getpid());
+    for (const char* text : {"\n", "\r\n", "\n\n"}) {
+        std::ofstream(config.token_file, std::ios::trunc) << text;
+        const auto node = ServerNode::Start(config);
+        EXPECT_EQ(node.status().code(), StatusCode::kInvalidArgument);
+        EXPECT_THAT(node.status().message(), HasSubstr("grpc.token.file"));
+    }
+    std::filesystem::remove(config.token_file);
 }
 
 TEST(ConfigTest, AMissingFileIsNamed) {

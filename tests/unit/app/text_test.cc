@@ -5,13 +5,16 @@
 
 #include "server/app/action_text.h"
 #include "server/app/group_text.h"
+#include "server/app/message_text.h"
 #include "server/broker/actions.h"
 
 namespace qmq::app {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 constexpr broker::GroupName kGroup{"orders", "billing"};
 constexpr broker::ConsumerName kMember{kGroup, "me", ConsumeSource::kBoth};
@@ -69,6 +72,36 @@ TEST(GroupTextTest, AGroupThatWaitsSaysForWhatAndWhatNobodyTakes) {
                             "orders/billing: of its lag 5 set aside for another member, 6 wanted "
                             "by no member that is there, 7 suspected of having ended their "
                             "consumer"));
+}
+
+// An id was printed as it came, and of the controls only those of ASCII were escaped.
+TEST(MessageTextTest, NothingInAMessageSteersTheTerminal) {
+    Message message("s");
+    message.SetId("a\x1b[2J\nb")
+        .AddTag(
+            "\xC2\x9B"
+            "2J")
+        .SetBody("\xC2\x9F, \xC2\xA0 and \x7F");
+    ASSERT_TRUE(message.Validate().ok());
+    EXPECT_EQ(ToTextLine(message),
+              "a\\x1b[2J\\x0ab attempt 1 #\\xc2\\x9b2J | \\xc2\\x9f, \xC2\xA0 and \\x7f");
+    EXPECT_THAT(ToJsonLine(message), HasSubstr(R"("tags":["\u009b2J"])"));
+    EXPECT_THAT(ToJsonLine(message), Not(HasSubstr("\x7F")));
+}
+
+// A property of any bytes, and a surrogate in a body, made a line that is no JSON.
+TEST(MessageTextTest, AJsonLineIsUtf8WhateverTheMessageHolds) {
+    Message message("s");
+    message.SetId("id").Set("raw", std::string_view("\xff\xfe", 2)).Set("n", std::int64_t{1});
+    message.SetBody("\xED\xA0\x80");
+    const std::string line = ToJsonLine(message);
+    EXPECT_THAT(line, HasSubstr(R"("properties":{"n":"1"},"properties_base64":{"raw":"//4="})"));
+    EXPECT_THAT(line, HasSubstr(R"("body_base64":"7aCA")"));
+}
+
+TEST(ActionTextTest, TheIdOfAConsumerDoesNotSteerTheTerminal) {
+    const broker::ConsumerName name{kGroup, "me\x1b[2J", ConsumeSource::kBoth};
+    EXPECT_EQ(Text(broker::ConsumerGone{name, {}}), "consumer gone: me\\x1b[2J of orders/billing");
 }
 
 TEST(ActionTextTest, WhatWasLostSaysWhatHandlersHadBegun) {
