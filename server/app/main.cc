@@ -22,6 +22,17 @@ void KeepFreedMemory() {
 #endif
 }
 
+/// `code`, unless what was printed has not all gone out: who redirects it to a disk that is full
+/// must not take a part for the whole.
+int Ended(int code) {
+    if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && code == qmq::app::kExitOk) {
+        std::fprintf(stderr,
+                     "qmq: standard output cannot be written to; what is there is not all\n");
+        return qmq::app::kExitFailed;
+    }
+    return code;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -45,7 +56,7 @@ int main(int argc, char** argv) {
     } catch (const CLI::RuntimeError& ended) {  // A command's own exit code; it has said why.
         return ended.get_exit_code();
     } catch (const CLI::ParseError& error) {
-        return program.exit(error) == 0 ? qmq::app::kExitOk : qmq::app::kExitUsage;
+        return Ended(program.exit(error) == 0 ? qmq::app::kExitOk : qmq::app::kExitUsage);
     }
-    return qmq::app::kExitOk;
+    return Ended(qmq::app::kExitOk);
 }

@@ -66,6 +66,9 @@ std::vector<Message> Collect(const SendArguments& arguments) {
     } else {
         messages.push_back(Prepare(arguments, arguments.body));
     }
+    if (std::ferror(stdin) != 0) {
+        Fail(kExitFailed, "standard input cannot be read; nothing was sent");
+    }
     return messages;
 }
 

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -41,6 +42,9 @@ void SayHowToTry(const std::string& uri) {
 /// Runs until a signal asks it to stop. The exit code of the program.
 int Serve(const ServerConfig& config, bool hints) {
     const StopSignals signals;
+    // Whoever reads the lines may go first, as in `qmq dev | tee log` at Ctrl-C: a line that nobody
+    // takes must not end the server before it has drained.
+    std::signal(SIGPIPE, SIG_IGN);
     for (const std::string& warning : config.warnings) {
         std::fprintf(stderr, "qmq: warning: %s\n", warning.c_str());
     }

@@ -34,10 +34,11 @@ struct TailArguments {
 /// Waits for a count, a time or a signal, whichever comes first.
 class TailEnd {
 public:
-    /// Whether the message counts: the ones after the last wanted are left to the group.
+    /// Whether the message counts: the ones after the last wanted, or after one that could not be
+    /// printed, are left to the group.
     bool Count(std::uint64_t limit) {
         const std::lock_guard lock(mutex_);
-        if (limit != 0 && seen_ >= limit) {
+        if ((limit != 0 && seen_ >= limit) || failed_) {
             return false;
         }
         ++seen_;
@@ -50,6 +51,11 @@ public:
     void Stop() {
         const std::lock_guard lock(mutex_);
         done_ = true;
+        changed_.notify_all();
+    }
+    void Fail() {
+        const std::lock_guard lock(mutex_);
+        failed_ = done_ = true;
         changed_.notify_all();
     }
     void Wait(std::uint32_t for_ms) {
@@ -67,6 +73,7 @@ private:
     std::condition_variable changed_;
     std::uint64_t seen_ = 0;  // guarded by mutex_
     bool done_ = false;       // guarded by mutex_
+    bool failed_ = false;     // guarded by mutex_
 };
 
 void Run(const TailArguments& arguments) {
@@ -87,8 +94,10 @@ void Run(const TailArguments& arguments) {
             throw Later(std::chrono::milliseconds(0), "qmq tail had seen enough");
         }
         const std::string line = arguments.json ? ToJsonLine(message) : ToTextLine(message);
-        std::printf("%s\n", line.c_str());
-        std::fflush(stdout);
+        if (std::printf("%s\n", line.c_str()) < 0 || std::fflush(stdout) != 0) {
+            end->Fail();  // The program says why at its end.
+            throw Later(std::chrono::milliseconds(0), "qmq tail could not print it");
+        }
     };
     Subscription subscription =
         OrFail(client.Subscribe(std::move(options), handle), kExitUsage, "cannot subscribe");

@@ -60,6 +60,18 @@ protected:
         return ended;
     }
 
+    /// Runs `script` of the shell with the program as $0 and `more` as $1 and so on.
+    Ended Shell(const std::string& script, const std::vector<std::string>& more) {
+        std::vector<std::string> arguments{"/bin/sh", "-c", script, QMQ_PROGRAM};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        ChildProcess child = ChildProcess::Start(arguments, Path("stderr")).value();
+        Ended ended;
+        ended.out = child.ReadAll();
+        ended.code = child.Wait();
+        ended.err = ReadFile(Path("stderr"));
+        return ended;
+    }
+
     /// A server on a free port; the URI that it printed.
     struct Server {
         ChildProcess process;
@@ -120,6 +132,41 @@ TEST_F(QmqProgramTest, AGroupThatAckedSeesNothingTwiceAfterARestart) {
     Server again = Dev({}, server.port());
     ASSERT_EQ(Run({"send", "--uri", again.uri, "greetings", "--body", "two"}).code, 0);
     EXPECT_THAT(Run(tail).out, HasSubstr("two"));
+}
+
+// It was acked, and the program ended with success.
+TEST_F(QmqProgramTest, AMessageThatTailCouldNotPrintIsNotAcked) {
+    Server server = Dev();
+    ASSERT_EQ(Run({"send", "--uri", server.uri, "s", "--body", "precious"}).code, 0);
+    const std::string tail = "exec \"$0\" tail --uri \"$1\" s --group g --from-start --count 1";
+    const Ended lost = Shell(tail + " >/dev/full", {server.uri});
+    EXPECT_EQ(lost.code, 1);
+    EXPECT_THAT(lost.err, HasSubstr("standard output cannot be written to"));
+    EXPECT_THAT(Shell(tail + " --for-ms 20000", {server.uri}).out, HasSubstr("precious"));
+}
+
+// Each of them ended with success.
+TEST_F(QmqProgramTest, WhatCannotBePrintedIsAFailure) {
+    Server server = Dev();
+    for (const char* command : {"broker --describe-config",
+                                "--help",
+                                "send --uri \"$1\" s --body b",
+                                "tools subjects --uri \"$1\""}) {
+        const Ended ended =
+            Shell("exec \"$0\" " + std::string(command) + " >/dev/full", {server.uri});
+        EXPECT_EQ(ended.code, 1) << command;
+        EXPECT_THAT(ended.err, HasSubstr("standard output cannot be written to")) << command;
+    }
+}
+
+// The line that says so found no reader, and the signal of that ended the server before.
+TEST_F(QmqProgramTest, AServerWhoseReaderHasGoneStillDrains) {
+    const Ended ended = Shell(
+        "mkfifo \"$1\"; \"$0\" dev --memory --port 0 >\"$1\" & "
+        "grep -m 1 ready <\"$1\"; kill -TERM $!; wait $!",
+        {Path("lines")});
+    EXPECT_THAT(ended.out, HasSubstr("ready"));
+    EXPECT_EQ(ended.code, 0) << ended.err;
 }
 
 TEST_F(QmqProgramTest, SigtermDrainsAndSaysSo) {
