@@ -1,6 +1,10 @@
 #include "plugins/grpc/codec/convert.h"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string_view>
+#include <unordered_set>
 
 #include "plugins/grpc/codec/proto_wire.h"
 
@@ -228,26 +232,32 @@ Result<AckItem> FromProto(const proto::AckItem& message) {
 
 namespace {
 
+/// `text` read as `Message::Find` reads it, without a search through a whole message for each.
+template <typename T>
+Result<T> Read(std::string_view text) {
+    return Message("any").Set("value", text).Find<T>("value");
+}
+
 /// From the text of a typed value; what does not read as its kind travels as the text it is.
-void PutValue(const Message& message, const Property& property, proto::Property* out) {
+void PutValue(const Property& property, proto::Property* out) {
     switch (property.kind) {
         case PropertyKind::kBool:
-            if (auto value = message.Find<bool>(property.name); value.ok()) {
+            if (auto value = Read<bool>(property.text); value.ok()) {
                 return out->set_bool_value(*value);
             }
             break;
         case PropertyKind::kInt:
-            if (auto value = message.Find<std::int64_t>(property.name); value.ok()) {
+            if (auto value = Read<std::int64_t>(property.text); value.ok()) {
                 return out->set_int_value(*value);
             }
             break;
         case PropertyKind::kDouble:
-            if (auto value = message.Find<double>(property.name); value.ok()) {
+            if (auto value = Read<double>(property.text); value.ok()) {
                 return out->set_double_value(*value);
             }
             break;
         case PropertyKind::kTime:
-            if (auto value = message.Find<WallTime>(property.name); value.ok()) {
+            if (auto value = Read<WallTime>(property.text); value.ok()) {
                 return out->set_time_ms_value(value->time_since_epoch().count());
             }
             break;
@@ -287,6 +297,42 @@ void SetValue(const proto::Property& property, Message* message) {
     }
 }
 
+/// The text that `name` is a part of when it is `<text>#part<N>`, as other clients name them.
+std::optional<std::string_view> WholeOf(std::string_view name) {
+    constexpr std::string_view kPartMarker = "#part";
+    const std::size_t marker = name.rfind(kPartMarker);
+    if (marker == std::string_view::npos) {
+        return std::nullopt;
+    }
+    const std::string_view digits = name.substr(marker + kPartMarker.size());
+    std::size_t number = 0;
+    const char* end = digits.data() + digits.size();
+    const auto [stop, error] = std::from_chars(digits.data(), end, number);
+    const bool leading_zero = digits.size() > 1 && digits[0] == '0';
+    if (stop != end || error != std::errc() || leading_zero) {
+        return std::nullopt;
+    }
+    return name.substr(0, marker);
+}
+
+using Properties = google::protobuf::RepeatedPtrField<proto::Property>;
+
+/// Of each name the last, and no parts of a text that comes behind them: what is left once each has
+/// been set, one after another. To replace one walks through all that were set before.
+std::vector<const proto::Property*> LastOfEachName(const Properties& properties) {
+    std::vector<const proto::Property*> last;
+    std::unordered_set<std::string_view> names;
+    for (int i = properties.size(); i-- > 0;) {
+        const std::string_view name = properties[i].name();
+        const auto whole = WholeOf(name);
+        if (names.insert(name).second && !(whole && names.contains(*whole))) {
+            last.push_back(&properties[i]);
+        }
+    }
+    std::reverse(last.begin(), last.end());
+    return last;
+}
+
 std::string AnyText(std::string_view text) {
     return CleanText(text, text.size());
 }
@@ -302,7 +348,7 @@ proto::Message ToProto(const Message& message) {
     for (const Property& property : message.properties()) {
         proto::Property* field = out.add_properties();
         field->set_name(AnyText(property.name));
-        PutValue(message, property, field);
+        PutValue(property, field);
     }
     out.set_body(std::string(message.body()));
     out.set_ordering_key(AnyText(message.ordering_key()));
@@ -321,8 +367,8 @@ Result<Message> FromProto(const std::string& subject, const proto::Message& mess
     for (const std::string& tag : message.tags()) {
         result.AddTag(tag);
     }
-    for (const proto::Property& property : message.properties()) {
-        SetValue(property, &result);
+    for (const proto::Property* property : LastOfEachName(message.properties())) {
+        SetValue(*property, &result);
     }
     result.SetBody(message.body());
     if (!message.ordering_key().empty()) {

@@ -174,8 +174,9 @@ bool PropertyNames::Look(std::string_view name, std::string_view block) {
 void PropertyNames::AddKnown(std::string_view name) {
     hashes_->insert(std::hash<std::string_view>()(name));
     // A part goes with the text that it is a part of.
-    if (const std::size_t marker = name.rfind(kPartMarker); marker != std::string_view::npos) {
-        hashes_->insert(std::hash<std::string_view>()(name.substr(0, marker)));
+    const std::string_view whole = name.substr(0, name.rfind(kPartMarker));
+    if (PartNumber(name, whole)) {
+        hashes_->insert(std::hash<std::string_view>()(whole));
     }
 }
 

@@ -3,6 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <ctime>
+#include <functional>
+#include <string>
+
+#include "qmq/batch.h"
+
 namespace qmq::rpc {
 namespace {
 
@@ -94,6 +101,76 @@ TEST(ConvertTest, AMessageInClearKeepsItsTypes) {
     EXPECT_EQ(back->body(), std::string("\x00\x01", 2));
     EXPECT_EQ(back->ordering_key(), "customer-1");
     EXPECT_EQ(back->created_time().time_since_epoch().count(), 5);
+}
+
+TEST(ConvertTest, OfEqualNamesTheLastCountsAndAWholeTextReplacesItsParts) {
+    proto::Message clear;
+    const auto add = [&clear](const std::string& name, const std::string& value) {
+        clear.add_properties()->set_name(name);
+        clear.mutable_properties(clear.properties_size() - 1)->set_string_value(value);
+    };
+    add("a", "1");
+    add("text#part0", "gone");
+    add("text", "whole");
+    add("a", "3");
+    add("b#part01", "of nothing");
+    add("b", "2");
+    add("text#part7", "stays");
+    const auto message = FromProto("s", clear);
+    ASSERT_TRUE(message.ok()) << message.status();
+    std::string all;
+    for (const Property& property : message->properties()) {
+        all += std::string(property.name) + "=" + std::string(property.text) + " ";
+    }
+    EXPECT_EQ(all, "text=whole a=3 b#part01=of nothing b=2 text#part7=stays ");
+}
+
+TEST(ConvertTest, WhatDoesNotReadAsItsKindTravelsAsText) {
+    BatchBuilder builder;
+    Message message("s");
+    message.Set("number", std::int64_t{77}).Set("ratio", 0.5);
+    builder.Add(message, "id", WallTime());
+    std::string batch = builder.Finish();
+    batch.replace(batch.find("77"), 2, "7x");
+    batch.replace(batch.find("0.5"), 3, "NaN");
+    batch =
+        MakeBatchHeader(1, batch.substr(BatchHeader::kBytes)) + batch.substr(BatchHeader::kBytes);
+    const auto decoded = DecodeMessages("s", Slice::Own(batch), 1, {});
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    const proto::Message clear = ToProto(decoded->front());
+    EXPECT_EQ(clear.properties(0).string_value(), "7x");
+    EXPECT_TRUE(std::isnan(clear.properties(1).double_value()));
+}
+
+/// Far above what one step for each takes, far below the square.
+void ExpectFewSeconds(const std::function<void()>& work) {
+    const std::clock_t begin = std::clock();
+    work();
+    EXPECT_LT((std::clock() - begin) / CLOCKS_PER_SEC, 10);
+}
+
+constexpr int kManyProperties = 100'000;  // Of one frame of the default size.
+
+// Each typed property was looked for in the whole message.
+TEST(ConvertTest, ManyTypedPropertiesCostNoSquare) {
+    Message message("s");
+    for (int i = 0; i < kManyProperties; ++i) {
+        message.Set("p" + std::to_string(i), std::int32_t{1});
+    }
+    ExpectFewSeconds([&] { EXPECT_EQ(ToProto(message).properties_size(), kManyProperties); });
+}
+
+// Each name that came again, and each text whose part had come, walked through all before it.
+TEST(ConvertTest, ManyNamesThatComeAgainCostNoSquare) {
+    for (const char* first : {"", "#part0", "#partly"}) {
+        proto::Message clear;
+        for (const std::string& suffix : {std::string(first), std::string()}) {
+            for (int i = 0; i < kManyProperties; ++i) {
+                clear.add_properties()->set_name("p" + std::to_string(i) + suffix);
+            }
+        }
+        ExpectFewSeconds([&] { EXPECT_TRUE(FromProto("s", clear).ok()); });
+    }
 }
 
 TEST(ConvertTest, AMessageThatIsWrongIsRefusedWithTheReason) {
