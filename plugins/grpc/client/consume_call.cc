@@ -10,11 +10,33 @@
 namespace qmq::rpc {
 namespace {
 
-/// A frame of commands is closed at this size: then it has at most as many items as a server takes
-/// in one, even of the smallest.
-constexpr std::size_t kFrameBytes = 96U << 10;
-/// Acks with more items are sent in parts: with the longest of error texts these make 4 MiB.
-constexpr std::size_t kMaxAckItems = 1'024;
+/// A frame of commands grows no further than this, unless a subscription alone is larger: less than
+/// every server takes, in bytes and in items, even the smallest.
+constexpr std::size_t kFrameBytes = 60U << 10;
+/// Of each ack a broker names this many ranges that it did not hold, so more items are parts, too.
+constexpr std::size_t kMostAckItems = 1'024;
+/// The most that a credit, a close, or an ack beside its items takes.
+constexpr std::size_t kCommandBytes = 32;
+
+/// Some of the items of an ack, and what they take in a frame.
+struct AckPiece {
+    std::span<const AckItem> items;
+    std::size_t bytes = 0;
+};
+
+/// As many from the front as go into one part.
+AckPiece FirstPiece(std::span<const AckItem> items) {
+    std::size_t count = 0;
+    std::size_t bytes = 0;
+    for (; count < std::min(items.size(), kMostAckItems); ++count) {
+        const std::size_t next = AckItemSize(items[count]).bytes;
+        if (bytes + next > kFrameBytes - kCommandBytes) {
+            break;
+        }
+        bytes += next;
+    }
+    return {items.first(count), bytes};
+}
 
 void AddCredit(Credit* sum, const Credit& more) {
     constexpr auto kMost = std::numeric_limits<std::uint32_t>::max();
@@ -52,8 +74,8 @@ private:
 
 }  // namespace
 
-std::string* ConsumeCall::Room() {
-    if (commands_.empty() || commands_.back().size() >= kFrameBytes) {
+std::string* ConsumeCall::Room(std::size_t bytes) {
+    if (commands_.empty() || commands_.back().size() + bytes > kFrameBytes) {
         commands_.emplace_back();
     }
     return &commands_.back();
@@ -70,7 +92,9 @@ std::uint64_t ConsumeCall::Subscribe(const SubscribeRequest& request,
         }
         subscription = ++last_subscription_;
         subscriptions_.emplace(subscription, Subscription{listener, {}, false});
-        AppendSubscribe(subscription, request, Room());
+        std::string command;
+        AppendSubscribe(subscription, request, &command);
+        Room(command.size())->append(command);
         return true;
     });
     if (!gone.ok()) {
@@ -96,22 +120,25 @@ void ConsumeCall::Grant(std::uint64_t subscription, Credit credit) {
 }
 
 void ConsumeCall::Ack(std::uint64_t subscription, std::vector<AckItem> items, AckDone done) {
-    const std::span<const AckItem> all(items);
-    if (all.size() <= kMaxAckItems) {
-        return AckPart(subscription, all, std::move(done));
+    std::span<const AckItem> rest(items);
+    if (const AckPiece all = FirstPiece(rest); all.items.size() == rest.size()) {
+        return AckPart(subscription, all.items, all.bytes, std::move(done));
     }
-    const std::size_t count = (all.size() + kMaxAckItems - 1) / kMaxAckItems;
-    auto parts = std::make_shared<PartsOfOneAck>(count, std::move(done));
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::size_t at = i * kMaxAckItems;
-        AckPart(subscription,
-                all.subspan(at, std::min(kMaxAckItems, all.size() - at)),
-                [parts](Result<AckReply> reply) { parts->Answer(reply); });
+    std::vector<AckPiece> pieces;
+    for (; !rest.empty(); rest = rest.subspan(pieces.back().items.size())) {
+        pieces.push_back(FirstPiece(rest));
+    }
+    auto parts = std::make_shared<PartsOfOneAck>(pieces.size(), std::move(done));
+    for (const AckPiece& piece : pieces) {
+        AckPart(subscription, piece.items, piece.bytes, [parts](Result<AckReply> reply) {
+            parts->Answer(reply);
+        });
     }
 }
 
 void ConsumeCall::AckPart(std::uint64_t subscription,
                           std::span<const AckItem> items,
+                          std::size_t bytes,
                           AckDone done) {
     Status refused;
     const bool taken = ChangeAndWrite([&] {
@@ -123,7 +150,7 @@ void ConsumeCall::AckPart(std::uint64_t subscription,
             return false;
         }
         const std::uint64_t id = ++last_ack_;
-        AppendAck(subscription, id, items, Room());
+        AppendAck(subscription, id, items, Room(bytes + kCommandBytes));
         acks_.emplace(id, PendingAck{subscription, std::move(done)});
         return true;
     });
@@ -141,7 +168,7 @@ void ConsumeCall::Close(std::uint64_t subscription) {
         }
         found->second.closing = true;
         found->second.granted = {};
-        AppendClose(subscription, Room());
+        AppendClose(subscription, Room(kCommandBytes));
         return true;
     });
 }
@@ -154,7 +181,7 @@ void ConsumeCall::FillFrame(MessageGatherer* frame) {
         }
         const Credit granted = std::exchange(found->second.granted, {});
         if (granted.messages != 0 || granted.bytes != 0) {
-            AppendCredit(subscription, granted, Room());
+            AppendCredit(subscription, granted, Room(kCommandBytes));
         }
     }
     granted_.clear();

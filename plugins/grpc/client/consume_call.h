@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,8 +44,11 @@ private:
         AckDone done;
     };
 
-    std::string* Room();  // with mutex_ held
-    void AckPart(std::uint64_t subscription, std::span<const AckItem> items, AckDone done);
+    std::string* Room(std::size_t bytes);  // with mutex_ held
+    void AckPart(std::uint64_t subscription,
+                 std::span<const AckItem> items,
+                 std::size_t bytes,
+                 AckDone done);
     void FillFrame(MessageGatherer* frame) override;
     void OnOpened(std::size_t) override {}
     Status OnFrame(Slice frame) override;

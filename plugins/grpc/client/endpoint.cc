@@ -119,8 +119,10 @@ grpc::ChannelArguments MakeArguments(const GrpcClientOptions& options) {
     // One channel is one connection: what closes one must not touch another.
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, static_cast<int>(options.max_message_bytes));
-    arguments.SetInt(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-                     static_cast<int>(options.max_message_bytes));
+    // What a batch of this size comes in may be a little larger, and small batches come together.
+    arguments.SetInt(
+        GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
+        static_cast<int>(options.max_message_bytes + kFrameTargetBytes + kFrameOverheadBytes));
     // Despite its name this is how long an attempt to connect may take. Trying again is the SDK's
     // business.
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, millis(options.connect_timeout));

@@ -1,5 +1,6 @@
 #include <grpcpp/client_context.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -89,6 +90,11 @@ Result<Route> ReadRoute(const proto::DiscoverReply& reply, const Endpoint& asked
             return Status::Internal("broker " + asked.address + " names an address for group " +
                                     group.name() +
                                     " that is none: " + std::string(valid.message()));
+        }
+        const auto same = [&](const BrokerGroup& other) { return other.name == group.name(); };
+        if (std::any_of(route.groups.begin(), route.groups.end(), same)) {
+            return Status::Internal("broker " + asked.address + " names group " + group.name() +
+                                    " twice");
         }
         BrokerLimits limits;
         if (const std::uint64_t bytes = group.limits().max_batch_bytes(); bytes > 0) {

@@ -7,13 +7,11 @@
 #include <utility>
 
 #include "plugins/grpc/client/connection.h"
+#include "plugins/grpc/codec/channel_tuning.h"
 #include "plugins/grpc/codec/publish_frames.h"
 
 namespace qmq::rpc {
 namespace {
-
-/// A frame that has this much is sent: larger ones gain nothing, and hold up what follows.
-constexpr std::size_t kFrameTargetBytes = 1U << 20;
 
 /// For sizes before the id is known.
 constexpr std::uint64_t kLongestId = std::numeric_limits<std::uint64_t>::max();
@@ -58,7 +56,7 @@ void PublishCall::Send(std::vector<SendBatch> batches, SendDone done) {
             gone = gone_reason_;
             return false;
         }
-        if (RequestBytes(kLongestId, batches) > max_message_bytes_) {
+        if (!FitsAFrame(batches)) {
             return false;
         }
         waiting_.push_back({std::move(batches), std::move(done)});
@@ -75,6 +73,11 @@ void PublishCall::Send(std::vector<SendBatch> batches, SendDone done) {
     } else {
         SendInParts(std::move(batches), std::move(done));
     }
+}
+
+bool PublishCall::FitsAFrame(std::span<const SendBatch> batches) const {
+    const PieceSize size = RequestSize(kLongestId, batches);
+    return size.bytes <= max_message_bytes_ && size.items <= FrameLimits().max_item_count;
 }
 
 Status PublishCall::TooLarge(const SendBatch& batch) {
@@ -98,11 +101,14 @@ void PublishCall::SendInParts(std::vector<SendBatch> batches, SendDone done) {
 
 void PublishCall::FillFrame(MessageGatherer* frame) {
     const std::size_t target = std::min(kFrameTargetBytes, max_message_bytes_);
+    std::size_t items = 0;
     while (!waiting_.empty()) {
         Waiting& next = waiting_.front();
         const std::uint64_t id = first_in_flight_ + in_flight_.size();
-        const std::size_t bytes = RequestBytes(id, next.batches);
-        if (!frame->empty() && frame->bytes() + bytes > target) {
+        const PieceSize size = RequestSize(id, next.batches);
+        items += size.items;
+        if (!frame->empty() &&
+            (frame->bytes() + size.bytes > target || items > FrameLimits().max_item_count)) {
             return;
         }
         AppendRequest(id, next.batches, frame);
@@ -116,9 +122,7 @@ void PublishCall::OnOpened(std::size_t server_max_message_bytes) {
     {
         const std::lock_guard lock(mutex_);
         max_message_bytes_ = std::min(max_message_bytes_, server_max_message_bytes);
-        const auto fits = [this](const Waiting& send) {
-            return RequestBytes(kLongestId, send.batches) <= max_message_bytes_;
-        };
+        const auto fits = [this](const Waiting& send) { return FitsAFrame(send.batches); };
         const auto split = std::stable_partition(waiting_.begin(), waiting_.end(), fits);
         too_large.assign(std::move_iterator(split), std::move_iterator(waiting_.end()));
         waiting_.erase(split, waiting_.end());

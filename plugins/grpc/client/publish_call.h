@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "qmq/protocol.h"
@@ -37,6 +38,7 @@ private:
         SendDone done;
     };
 
+    bool FitsAFrame(std::span<const SendBatch> batches) const;  // with mutex_ held
     Status TooLarge(const SendBatch& batch);
     void SendInParts(std::vector<SendBatch> batches, SendDone done);
     void FillFrame(MessageGatherer* frame) override;

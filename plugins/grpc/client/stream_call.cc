@@ -74,7 +74,14 @@ void StreamCall::OnReadInitialMetadataDone(bool ok) {
     if (!ok) {
         return StopReading();
     }
-    if (const auto limit = ServerLimit(context_)) {
+    const auto limit = ServerLimit(context_);
+    if (limit && *limit < kLeastMaxMessageBytes) {
+        // Nearly every send would be refused for good; another connection may be better.
+        local_error_ = Status::Unavailable("the server says that it takes frames of " +
+                                           std::to_string(*limit) + " bytes; every server takes " +
+                                           std::to_string(kLeastMaxMessageBytes));
+        Cancel();
+    } else if (limit) {
         OnOpened(*limit);
         std::unique_lock lock(mutex_);
         open_ = true;

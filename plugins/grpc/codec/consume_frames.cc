@@ -14,6 +14,9 @@ namespace {
 
 /// Opens `ConsumeRequest.commands` or `ConsumeFrame.events` (both field 1) with a subscription
 /// (field 1) and then `field`, whose `length` bytes the caller writes next.
+std::size_t ElementBytes(std::uint64_t subscription, std::size_t length) {
+    return MessageFieldBytes(VarintFieldBytes(subscription) + MessageFieldBytes(length));
+}
 void PutElement(std::string* out,
                 std::uint64_t subscription,
                 std::uint32_t field,
@@ -200,6 +203,10 @@ void AppendCredit(std::uint64_t subscription, const Credit& credit, std::string*
     PutVarintField(out, 2, credit.bytes);
 }
 
+PieceSize AckItemSize(const AckItem& item) {
+    return {MessageFieldBytes(AckItemBytes(item)), 1};
+}
+
 void AppendAck(std::uint64_t subscription,
                std::uint64_t ack_id,
                std::span<const AckItem> items,
@@ -346,6 +353,17 @@ std::size_t PullRangeBytes(const PullRange& range) {
     return VarintFieldBytes(range.first) + VarintFieldBytes(range.last);
 }
 
+std::size_t AckResultBytes(std::uint64_t ack_id, const Result<AckReply>& reply) {
+    std::size_t bytes = VarintFieldBytes(ack_id);
+    if (!reply.ok()) {
+        return bytes + MessageFieldBytes(StatusMessageBytes(reply.status()));
+    }
+    for (const PullRange& range : reply->not_held) {
+        bytes += MessageFieldBytes(PullRangeBytes(range));
+    }
+    return bytes;
+}
+
 Status ReadPullRange(std::string_view bytes, PullRange* range) {
     FieldReader reader(bytes, "PullRange");
     while (reader.Next()) {
@@ -442,6 +460,10 @@ void AppendSubscribed(std::uint64_t subscription, const SubscribeReply& reply, s
     out->append(warnings);
 }
 
+PieceSize DeliveredSize(const DeliveredBatch& batch) {
+    return {MessageFieldBytes(DeliveredBytes(batch)), 1};
+}
+
 void AppendDelivery(std::uint64_t subscription,
                     std::span<const DeliveredBatch> batches,
                     MessageGatherer* out) {
@@ -456,25 +478,24 @@ void AppendDelivery(std::uint64_t subscription,
     }
 }
 
+PieceSize AckResultSize(std::uint64_t subscription,
+                        std::uint64_t ack_id,
+                        const Result<AckReply>& reply) {
+    return {ElementBytes(subscription, AckResultBytes(ack_id, reply)),
+            1 + (reply.ok() ? reply->not_held.size() : 0)};
+}
+
 void AppendAckResult(std::uint64_t subscription,
                      std::uint64_t ack_id,
                      const Result<AckReply>& reply,
                      std::string* out) {
+    PutElement(out, subscription, 4, AckResultBytes(ack_id, reply));
+    PutVarintField(out, 1, ack_id);
     if (!reply.ok()) {
-        const std::size_t status_bytes = StatusMessageBytes(reply.status());
-        PutElement(
-            out, subscription, 4, VarintFieldBytes(ack_id) + MessageFieldBytes(status_bytes));
-        PutVarintField(out, 1, ack_id);
-        PutLength(out, 3, status_bytes);
+        PutLength(out, 3, StatusMessageBytes(reply.status()));
         PutStatusMessage(out, reply.status());
         return;
     }
-    std::size_t bytes = VarintFieldBytes(ack_id);
-    for (const PullRange& range : reply->not_held) {
-        bytes += MessageFieldBytes(PullRangeBytes(range));
-    }
-    PutElement(out, subscription, 4, bytes);
-    PutVarintField(out, 1, ack_id);
     for (const PullRange& range : reply->not_held) {
         PutLength(out, 4, PullRangeBytes(range));
         PutVarintField(out, 1, range.first);

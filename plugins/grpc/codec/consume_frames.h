@@ -32,6 +32,8 @@ struct ConsumeCommand {
 
 void AppendSubscribe(std::uint64_t subscription, const SubscribeRequest& request, std::string* out);
 void AppendCredit(std::uint64_t subscription, const Credit& credit, std::string* out);
+/// Of one item of an ack.
+PieceSize AckItemSize(const AckItem& item);
 void AppendAck(std::uint64_t subscription,
                std::uint64_t ack_id,
                std::span<const AckItem> items,
@@ -57,9 +59,14 @@ struct ConsumeEvent {
 };
 
 void AppendSubscribed(std::uint64_t subscription, const SubscribeReply& reply, std::string* out);
+/// Of one batch of a delivery.
+PieceSize DeliveredSize(const DeliveredBatch& batch);
 void AppendDelivery(std::uint64_t subscription,
                     std::span<const DeliveredBatch> batches,
                     MessageGatherer* out);
+PieceSize AckResultSize(std::uint64_t subscription,
+                        std::uint64_t ack_id,
+                        const Result<AckReply>& reply);
 void AppendAckResult(std::uint64_t subscription,
                      std::uint64_t ack_id,
                      const Result<AckReply>& reply,

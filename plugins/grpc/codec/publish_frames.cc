@@ -82,8 +82,8 @@ Status ReadRequest(const Slice& frame,
 
 }  // namespace
 
-std::size_t RequestBytes(std::uint64_t id, std::span<const SendBatch> batches) {
-    return MessageFieldBytes(RequestContentBytes(id, batches));
+PieceSize RequestSize(std::uint64_t id, std::span<const SendBatch> batches) {
+    return {MessageFieldBytes(RequestContentBytes(id, batches)), 1 + batches.size()};
 }
 
 void AppendRequest(std::uint64_t id, std::span<const SendBatch> batches, MessageGatherer* out) {
@@ -130,6 +130,14 @@ std::size_t ReceiptBytes(const BatchReceipt& receipt) {
            VarintFieldBytes(static_cast<std::uint64_t>(receipt.durability)) +
            VarintFieldBytes(receipt.first_sequence) +
            (receipt.status.ok() ? 0 : MessageFieldBytes(StatusMessageBytes(receipt.status)));
+}
+
+std::size_t ResultContentBytes(const PublishResult& result) {
+    std::size_t bytes = VarintFieldBytes(result.id);
+    for (const BatchReceipt& receipt : result.receipts) {
+        bytes += MessageFieldBytes(ReceiptBytes(receipt));
+    }
+    return bytes;
 }
 
 void PutReceipt(std::string* out, const BatchReceipt& receipt) {
@@ -199,12 +207,12 @@ Status ReadResult(std::string_view bytes, ItemBudget* budget, PublishResult* res
 
 }  // namespace
 
+PieceSize ResultSize(const PublishResult& result) {
+    return {MessageFieldBytes(ResultContentBytes(result)), 1 + result.receipts.size()};
+}
+
 void AppendResult(const PublishResult& result, std::string* out) {
-    std::size_t bytes = VarintFieldBytes(result.id);
-    for (const BatchReceipt& receipt : result.receipts) {
-        bytes += MessageFieldBytes(ReceiptBytes(receipt));
-    }
-    PutLength(out, 1, bytes);
+    PutLength(out, 1, ResultContentBytes(result));
     PutVarintField(out, 1, result.id);
     for (const BatchReceipt& receipt : result.receipts) {
         PutLength(out, 2, ReceiptBytes(receipt));

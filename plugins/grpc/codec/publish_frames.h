@@ -23,6 +23,12 @@ struct FrameLimits {
     std::size_t max_item_count = 65'536;
 };
 
+/// What a piece of a frame takes of what the other side lets pass.
+struct PieceSize {
+    std::size_t bytes = 0;
+    std::size_t items = 0;  ///< As `FrameLimits` counts them.
+};
+
 struct PublishRequest {
     std::uint64_t id = 0;
     std::vector<SendBatch> batches;
@@ -33,13 +39,13 @@ struct PublishResult {
     std::vector<BatchReceipt> receipts;
 };
 
-/// Bytes that the request takes in a frame.
-std::size_t RequestBytes(std::uint64_t id, std::span<const SendBatch> batches);
+PieceSize RequestSize(std::uint64_t id, std::span<const SendBatch> batches);
 void AppendRequest(std::uint64_t id, std::span<const SendBatch> batches, MessageGatherer* out);
 /// Batches are parts of `frame`. kInvalidArgument says which byte is wrong.
 Result<std::vector<PublishRequest>> DecodePublishFrame(const Slice& frame,
                                                        const FrameLimits& limits);
 
+PieceSize ResultSize(const PublishResult& result);
 void AppendResult(const PublishResult& result, std::string* out);
 Result<std::vector<PublishResult>> DecodePublishReply(std::string_view frame,
                                                       const FrameLimits& limits);

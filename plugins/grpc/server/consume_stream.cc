@@ -6,12 +6,10 @@
 #include <string>
 #include <utility>
 
+#include "plugins/grpc/codec/channel_tuning.h"
+
 namespace qmq::rpc {
 namespace {
-
-/// Deliveries beyond this are cut into several events, so that no frame grows with what a client
-/// has given credit for.
-constexpr std::size_t kDeliveryBytes = 1U << 20;
 
 /// What a subscription may have waiting to be written: a few frames.
 constexpr std::int64_t kOutBytes = 4 << 20;
@@ -20,27 +18,32 @@ constexpr std::int64_t kOutBytes = 4 << 20;
 
 /// Where the broker hands out. Keeps no stream alive: the broker may hold it for a while after the
 /// client has gone.
-class ConsumeStream::Sink final : public broker::DeliverySink {
+class ConsumeStream::Sink final : public broker::DeliverySink,
+                                  public std::enable_shared_from_this<Sink> {
 public:
     Sink(std::weak_ptr<ConsumeStream> stream, std::uint64_t subscription)
         : stream_(std::move(stream)), subscription_(subscription) {}
 
     void OnSubscribed(const SubscribeReply& reply) override {
         if (const auto stream = stream_.lock()) {
-            stream->Answer(
-                [&](MessageGatherer* out) { AppendSubscribed(subscription_, reply, out->text()); });
+            std::string text;
+            AppendSubscribed(subscription_, reply, &text);
+            stream->Answer({text.size(), 1 + reply.warnings.size()},
+                           [&](MessageGatherer* out) { out->text()->append(text); });
         }
     }
     void OnDelivery(std::vector<DeliveredBatch> batches) override {
         if (const auto stream = stream_.lock()) {
-            stream->Deliver(subscription_, batches);
+            stream->Deliver(subscription_, shared_from_this(), batches);
         }
     }
     void OnClosed(const Status& status) override {
         closed_ = true;
         if (const auto stream = stream_.lock()) {
-            stream->Answer(
-                [&](MessageGatherer* out) { AppendClosed(subscription_, status, out->text()); });
+            std::string text;
+            AppendClosed(subscription_, status, &text);
+            stream->Answer({text.size(), 1},
+                           [&](MessageGatherer* out) { out->text()->append(text); });
         }
     }
     bool closed() const { return closed_; }
@@ -51,21 +54,36 @@ private:
     std::atomic<bool> closed_{false};
 };
 
+/// Beside what may wait of answers, each subscription may have its line full.
+bool ConsumeStream::HasRoom() const {
+    return unanswered_acks_ < limits_.max_unanswered &&
+           unwritten_bytes() <
+               kMostUnwrittenBytes + subscriptions_.size() * std::uint64_t{kOutBytes};
+}
+
 void ConsumeStream::Deliver(std::uint64_t subscription,
+                            const std::shared_ptr<const Sink>& sink,
                             const std::vector<DeliveredBatch>& batches) {
     const std::span<const DeliveredBatch> all(batches);
     std::size_t begin = 0;
     while (begin < all.size()) {
         std::size_t end = begin;
         std::size_t bytes = 0;
-        while (end < all.size() && (end == begin || bytes < kDeliveryBytes)) {
+        PieceSize size{0, 1};
+        for (; end < all.size(); ++end) {
+            const PieceSize next = DeliveredSize(all[end]);
+            // Cut, so that no frame grows with what a client has given credit for.
+            if (end > begin && size.bytes + next.bytes > kFrameTargetBytes) {
+                break;
+            }
             bytes += all[end].header.size() + all[end].body.size();
-            ++end;
+            size = {size.bytes + next.bytes, size.items + next.items};
         }
-        Answer([&](MessageGatherer* out) {
+        Answer(size, [&](MessageGatherer* out) {
             const std::size_t before = out->bytes();
             AppendDelivery(subscription, all.subspan(begin, end - begin), out);
-            unwritten_.push_back({appended_bytes_ + (out->bytes() - before), subscription, bytes});
+            unwritten_.push_back(
+                {appended_bytes_ + (out->bytes() - before), subscription, sink, bytes});
         });
         begin = end;
     }
@@ -144,7 +162,7 @@ void ConsumeStream::OnWritten(std::uint64_t bytes) {
         for (; !unwritten_.empty() && unwritten_.front().end <= bytes; unwritten_.pop_front()) {
             const Unwritten& gone_out = unwritten_.front();
             const auto found = subscriptions_.find(gone_out.subscription);
-            if (found == subscriptions_.end()) {
+            if (found == subscriptions_.end() || found->second.sink != gone_out.sink) {
                 continue;
             }
             found->second.out_bytes -= static_cast<std::int64_t>(gone_out.bytes);
@@ -218,7 +236,7 @@ void ConsumeStream::Ack(std::uint64_t subscription, AckCommand command) {
 void ConsumeStream::Acked(std::uint64_t subscription,
                           std::uint64_t ack_id,
                           const Result<AckReply>& reply) {
-    Answer([&](MessageGatherer* out) {
+    Answer(AckResultSize(subscription, ack_id, reply), [&](MessageGatherer* out) {
         --unanswered_acks_;
         AppendAckResult(subscription, ack_id, reply, out->text());
     });

@@ -38,11 +38,13 @@ private:
     struct Unwritten {
         std::uint64_t end = 0;  // In bytes appended to the stream.
         std::uint64_t subscription = 0;
+        // Its number alone may be that of a newer subscription when this has gone out.
+        std::shared_ptr<const Sink> sink;
         std::uint64_t bytes = 0;
     };
 
     Status OnFrame(Slice frame) override;
-    bool HasRoom() const override { return unanswered_acks_ < limits_.max_unanswered; }
+    bool HasRoom() const override;
     bool OwesAnswers() const override { return unanswered_acks_ > 0; }
     void OnStreamEnded() override;
 
@@ -56,7 +58,9 @@ private:
     std::uint64_t TakeCredit(Subscription* subscription);  // with mutex_ held
     std::shared_ptr<broker::Session> Find(std::uint64_t subscription);
 
-    void Deliver(std::uint64_t subscription, const std::vector<DeliveredBatch>& batches);
+    void Deliver(std::uint64_t subscription,
+                 const std::shared_ptr<const Sink>& sink,
+                 const std::vector<DeliveredBatch>& batches);
 
     broker::Broker& broker_;
     const StreamLimits limits_;

@@ -60,6 +60,10 @@ void SetArguments(const GrpcServerOptions& options, grpc::ServerBuilder* builder
     };
     builder->SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
     builder->SetMaxSendMessageSize(-1);
+    // gRPC holds the limit against the compressed size, and then inflates to up to a thousand times
+    // that.
+    builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+    builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
     // Two servers on one port would share its clients between them without a word.
     set(GRPC_ARG_ALLOW_REUSEPORT, 0);
     set(GRPC_ARG_MAX_CONCURRENT_STREAMS,

@@ -45,7 +45,7 @@ void PublishStream::Answered(std::uint64_t id,
                              std::size_t bytes,
                              std::vector<BatchReceipt> receipts) {
     const PublishResult result{id, std::move(receipts)};
-    Answer([&](MessageGatherer* out) {
+    Answer(ResultSize(result), [&](MessageGatherer* out) {
         --unanswered_;
         unanswered_bytes_ -= bytes;
         AppendResult(result, out->text());

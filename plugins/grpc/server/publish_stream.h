@@ -28,7 +28,7 @@ public:
 private:
     Status OnFrame(Slice frame) override;
     bool HasRoom() const override {
-        return unanswered_ < limits_.max_unanswered &&
+        return unanswered_ < limits_.max_unanswered && unwritten_bytes() < kMostUnwrittenBytes &&
                unanswered_bytes_ < limits_.max_unanswered_bytes &&
                (unanswered_ == 0 || !stop_and_wait_.expected());
     }

@@ -9,10 +9,6 @@
 namespace qmq::rpc {
 namespace {
 
-/// A frame that has this much is closed, and the next begun: clients bound what they take, and a
-/// large frame holds up what follows.
-constexpr std::size_t kFrameTargetBytes = 1U << 20;
-
 grpc::Status GoingAway() {
     return {grpc::StatusCode::UNAVAILABLE, "the server is shutting down"};
 }
@@ -73,10 +69,13 @@ void ServerStream::End(const grpc::Status& status) {
     Advance(std::move(lock));
 }
 
-MessageGatherer* ServerStream::Room() {
-    if (frames_.empty() || frames_.back().bytes() >= kFrameTargetBytes) {
+MessageGatherer* ServerStream::Room(PieceSize size) {
+    if (frames_.empty() || (!frames_.back().empty() &&
+                            (frames_.back().bytes() + size.bytes > kFrameTargetBytes ||
+                             last_frame_items_ + size.items > FrameLimits().max_item_count))) {
         frames_.emplace_back();
     }
+    last_frame_items_ = size.items + (frames_.back().empty() ? 0 : last_frame_items_);
     return &frames_.back();
 }
 

@@ -15,6 +15,7 @@
 #include "qmq/status.h"
 
 #include "plugins/grpc/codec/byte_buffer.h"
+#include "plugins/grpc/codec/publish_frames.h"
 #include "plugins/grpc/server/poller_rest.h"
 
 namespace qmq::rpc {
@@ -66,13 +67,13 @@ protected:
     /// The stream is over, and nothing of it runs any more.
     virtual void OnStreamEnded() {}
 
-    /// Runs `change(gatherer)` under the lock, where it appends an answer, and then does what has
-    /// become possible: write, read on, finish. Nothing once the stream has finished.
+    /// Runs `change(gatherer)` under the lock, where it appends an answer of `size`, and then does
+    /// what has become possible: write, read on, finish. Nothing once the stream has finished.
     template <typename Change>
-    void Answer(Change change) {
+    void Answer(PieceSize size, Change change) {
         std::unique_lock lock(mutex_);
         if (!finished_) {
-            MessageGatherer* frame = Room();
+            MessageGatherer* frame = Room(size);
             const std::size_t before = frame->bytes();
             change(frame);
             appended_bytes_ += frame->bytes() - before;
@@ -80,13 +81,19 @@ protected:
         }
     }
 
+    /// What may wait to be written before no more frames are read: who reads no answers is not to
+    /// have ever more of them made.
+    static constexpr std::uint64_t kMostUnwrittenBytes = 4U << 20;
+    /// With mutex_ held.
+    std::uint64_t unwritten_bytes() const { return appended_bytes_ - written_bytes_; }
+
     std::mutex mutex_;
     std::uint64_t appended_bytes_ = 0;  // guarded by mutex_; since the stream began.
 
 private:
     enum class Reading { kIdle, kUnderWay, kEnded };
 
-    MessageGatherer* Room();                          // with mutex_ held
+    MessageGatherer* Room(PieceSize size);            // with mutex_ held
     void Advance(std::unique_lock<std::mutex> lock);  // with mutex_ held, which it gives up
     void OnReadDone(bool ok) final;
     void OnWriteDone(bool ok) final;
@@ -108,6 +115,7 @@ private:
     bool finished_ = false;                 // guarded by mutex_
     grpc::Status end_status_;               // guarded by mutex_
     std::deque<MessageGatherer> frames_;    // guarded by mutex_
+    std::size_t last_frame_items_ = 0;      // guarded by mutex_; of the last of `frames_`.
     std::uint64_t written_bytes_ = 0;       // guarded by mutex_; since the stream began.
 };
 

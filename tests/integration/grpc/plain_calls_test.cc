@@ -2,6 +2,8 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
 
+#include <thread>
+
 #include "qmq/v1/broker.grpc.pb.h"
 
 #include "tests/integration/grpc/grpc_fixture.h"
@@ -44,6 +46,23 @@ protected:
         request.mutable_consumer()->set_group(group);
         request.mutable_consumer()->set_consumer_id("me");
         return request;
+    }
+
+    /// Commands to open a subscription to "s" and give it credit.
+    proto::ConsumeRequest Subscribe(std::uint64_t number,
+                                    std::uint32_t messages = 0,
+                                    std::uint64_t bytes = 0) {
+        proto::ConsumeRequest commands;
+        auto* subscribe = commands.add_commands();
+        subscribe->set_subscription(number);
+        subscribe->mutable_subscribe()->set_subject("s");
+        subscribe->mutable_subscribe()->set_group("g");
+        subscribe->mutable_subscribe()->set_consumer_id("me");
+        auto* credit = commands.add_commands();
+        credit->set_subscription(number);
+        credit->mutable_credit()->set_messages(messages);
+        credit->mutable_credit()->set_bytes(bytes);
+        return commands;
     }
 
     std::shared_ptr<grpc::Channel> channel_;
@@ -233,6 +252,118 @@ TEST_F(PlainCallsTest, AStreamOfNonsenseIsRefusedAndHarmsNobodyElse) {
         }
     }
     EXPECT_EQ(Await(Send({{"s", MakeBatch(1)}})).front().outcome, SendOutcome::kPersisted);
+}
+
+// All were made, and waited in the server's memory.
+TEST_F(PlainCallsTest, AProducerThatReadsNoReceiptsIsNotReadOn) {
+    constexpr std::size_t kFrames = 60;
+    constexpr std::size_t kRequests = 1'000;
+    broker_.Refuse("s", Status::FailedPrecondition(std::string(1'000, 'x')));
+    proto::PublishFrame frame;
+    for (std::size_t i = 0; i < kRequests; ++i) {
+        frame.add_requests()->set_id(i + 1);
+        frame.mutable_requests(static_cast<int>(i))->add_batches()->set_subject("s");
+    }
+    grpc::ClientContext context;
+    auto publish = stub_->Publish(&context);
+    std::thread writer([&] {
+        for (std::size_t i = 0; i < kFrames; ++i) {
+            EXPECT_TRUE(publish->Write(frame));
+        }
+        EXPECT_TRUE(publish->WritesDone());
+    });
+    EXPECT_FALSE(
+        broker_.WaitFor([&] { return broker_.send_count_locked() > kFrames * kRequests / 2; },
+                        std::chrono::seconds(1)));
+
+    std::size_t answered = 0;
+    proto::PublishReply reply;
+    while (publish->Read(&reply)) {
+        answered += static_cast<std::size_t>(reply.results_size());
+    }
+    writer.join();
+    EXPECT_EQ(answered, kFrames * kRequests);
+    EXPECT_TRUE(publish->Finish().ok());
+}
+
+TEST_F(PlainCallsTest, AConsumerThatReadsNoResultsOfItsAcksIsNotReadOn) {
+    constexpr std::size_t kFrames = 100;
+    constexpr std::size_t kAcks = 8'000;
+    grpc::ClientContext context;
+    auto consume = stub_->Consume(&context);
+    ASSERT_TRUE(consume->Write(Subscribe(1)));
+    proto::ConsumeRequest frame;
+    for (std::size_t i = 0; i < kAcks; ++i) {
+        auto* ack = frame.add_commands();
+        ack->set_subscription(1);
+        ack->mutable_ack()->set_id((std::uint64_t{1} << 60) + i);
+        ack->mutable_ack()->add_items();
+    }
+    std::thread writer([&] {
+        for (std::size_t i = 0; i < kFrames; ++i) {
+            EXPECT_TRUE(consume->Write(frame));
+        }
+        EXPECT_TRUE(consume->WritesDone());
+    });
+    EXPECT_FALSE(
+        broker_.WaitFor([&] { return broker_.acks_locked().size() > kFrames * kAcks * 3 / 4; },
+                        std::chrono::seconds(1)));
+
+    std::size_t answered = 0;
+    proto::ConsumeFrame events;
+    while (consume->Read(&events)) {
+        for (const auto& event : events.events()) {
+            answered += event.has_ack() ? 1U : 0U;
+        }
+    }
+    writer.join();
+    EXPECT_EQ(answered, kFrames * kAcks);
+    EXPECT_TRUE(consume->Finish().ok());
+}
+
+// What went out of the older subscription was granted to the newer one, which had its number.
+TEST_F(PlainCallsTest, WhatIsOnItsWayFromAClosedSubscriptionGivesTheNextOneNothing) {
+    constexpr std::uint64_t kMost = 4U << 20;
+    grpc::ClientContext context;
+    auto consume = stub_->Consume(&context);
+    ASSERT_TRUE(consume->Write(Subscribe(1, 100, kMost)));
+    ASSERT_TRUE(broker_.WaitFor([&] { return broker_.granted_bytes_locked() == kMost; }));
+    for (int i = 0; i < 5; ++i) {
+        broker_.Send({{"s", MakeBatch(1, 1U << 20)}}, [](const Receipts&) {});
+    }
+    proto::ConsumeRequest close;
+    close.add_commands()->set_subscription(1);
+    close.mutable_commands(0)->mutable_close();
+    ASSERT_TRUE(consume->Write(close));
+    ASSERT_TRUE(broker_.WaitFor([&] { return broker_.closed_locked() == 1; }));
+    std::promise<void> told;  // The broker tells one thing after another.
+    broker_.Send({}, [&](const Receipts&) { told.set_value(); });
+    told.get_future().wait();
+
+    ASSERT_TRUE(consume->Write(Subscribe(1, 0, 100 * kMost)));
+    ASSERT_TRUE(broker_.WaitFor([&] { return broker_.granted_bytes_locked() == 2 * kMost; }));
+    proto::ConsumeFrame events;
+    for (int subscribed = 0; subscribed < 2 && consume->Read(&events);) {
+        for (const auto& event : events.events()) {
+            subscribed += event.has_subscribed() ? 1 : 0;
+        }
+    }
+    consume->WritesDone();
+    while (consume->Read(&events)) {
+    }
+    EXPECT_TRUE(consume->Finish().ok());
+    EXPECT_TRUE(broker_.WaitFor([&] { return broker_.granted_bytes_locked() == 2 * kMost; }));
+}
+
+// The limit was held against the compressed size.
+TEST_F(PlainCallsTest, ACompressedFrameIsRefused) {
+    proto::SendRequest request;
+    request.set_subject("s");
+    request.add_messages()->set_body(std::string(20U << 20, 'z'));
+    grpc::ClientContext context;
+    context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+    proto::SendReply reply;
+    EXPECT_EQ(stub_->Send(&context, request, &reply).error_code(), grpc::StatusCode::UNIMPLEMENTED);
 }
 
 TEST_F(PlainCallsTest, ASubscriptionNumberIsUsedOnceAtATime) {

@@ -67,7 +67,7 @@ TEST(PublishFrameTest, WhatIsWrittenByHandIsReadByTheGeneratedClass) {
 TEST(PublishFrameTest, TheSizeOfARequestIsKnownBeforeItIsWritten) {
     MessageGatherer gatherer;
     AppendRequest(77, SomeBatches(), &gatherer);
-    EXPECT_EQ(gatherer.bytes(), RequestBytes(77, SomeBatches()));
+    EXPECT_EQ(gatherer.bytes(), RequestSize(77, SomeBatches()).bytes);
 }
 
 TEST(PublishFrameTest, WhatTheGeneratedClassWritesIsReadByHand) {
