@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -173,6 +174,13 @@ Result<SendBatch> BrokerService::EncodeBatch(const proto::SendRequest& request,
     return SendBatch{request.subject(), Slice::Own(builder.Finish()), *durability};
 }
 
+/// One answer has no room for an outcome: that it may have been stored all the same is its code.
+static Status SendStatus(const BatchReceipt& receipt) {
+    return receipt.outcome == SendOutcome::kUnknown
+               ? Status::DeadlineExceeded(std::string(receipt.status.message()))
+               : receipt.status;
+}
+
 grpc::ServerUnaryReactor* BrokerService::Send(grpc::CallbackServerContext* context,
                                               const proto::SendRequest* request,
                                               proto::SendReply* reply) {
@@ -189,7 +197,7 @@ grpc::ServerUnaryReactor* BrokerService::Send(grpc::CallbackServerContext* conte
                              const BatchReceipt& receipt = receipts.front();
                              reply->set_durability(ToProto(receipt.durability));
                              reply->set_first_sequence(receipt.first_sequence);
-                             return ToGrpc(receipt.status);
+                             return ToGrpc(SendStatus(receipt));
                          });
                      });
         return Status::Ok();
@@ -199,7 +207,11 @@ grpc::ServerUnaryReactor* BrokerService::Send(grpc::CallbackServerContext* conte
 namespace {
 
 constexpr std::uint32_t kDefaultPullMessages = 50;
-constexpr std::uint64_t kDefaultPullBytes = 4U << 20;
+/// In clear a message takes up to 1.6 times as much (small numbers do), and what a client takes
+/// unless it is told otherwise is 4 MiB.
+constexpr std::uint64_t kDefaultPullBytes = 2U << 20;
+/// Of a stored batch, which may have become a little larger than any that is taken.
+constexpr BatchLimits kStoredLimits{65U << 20, 1'000'000};
 
 /// As long as the caller waits and not longer: what is handed out to nobody waits for its time-out.
 std::chrono::milliseconds MaxWait(const grpc::CallbackServerContext& context,
@@ -211,30 +223,36 @@ std::chrono::milliseconds MaxWait(const grpc::CallbackServerContext& context,
                       std::max(left, std::chrono::milliseconds(0)));
 }
 
-Status PutPulled(const std::string& subject,
-                 const DeliveredBatch& batch,
-                 const BatchLimits& limits,
-                 proto::PullReply* reply) {
-    std::string whole(batch.header.bytes());
-    whole += batch.body.bytes();
-    auto messages = DecodeMessages(subject, Slice::Own(std::move(whole)), batch.attempt, limits);
+AckItem Say(AckVerdict verdict, const DeliveredBatch& batch, std::string error = {}) {
+    return {verdict,
+            batch.first_pull_sequence,
+            batch.first_pull_sequence + batch.count - 1,
+            std::nullopt,
+            std::move(error)};
+}
+
+Status PutPulled(const std::string& subject, const DeliveredBatch& batch, proto::PullReply* reply) {
+    auto messages =
+        MessageReader::Make(subject, batch.header, batch.body, batch.attempt, kStoredLimits);
     if (!messages.ok()) {
         return messages.status();
     }
-    for (std::size_t i = 0; i < messages->size(); ++i) {
+    std::uint64_t i = 0;
+    for (; const std::optional<Message> message = messages->Next(); ++i) {
         proto::PulledMessage* pulled = reply->add_messages();
         pulled->set_pull_sequence(batch.first_pull_sequence + i);
         pulled->set_sequence(batch.first_sequence + i);
-        pulled->set_attempt((*messages)[i].attempt());
-        *pulled->mutable_message() = ToProto((*messages)[i]);
+        pulled->set_attempt(message->attempt());
+        *pulled->mutable_message() = ToProto(*message);
     }
     return Status::Ok();
 }
 
+/// What is to be acked at once goes to `acks`.
 grpc::Status FillPullReply(const std::string& subject,
                            const Result<broker::PullReply>& pulled,
-                           const BatchLimits& limits,
-                           proto::PullReply* reply) {
+                           proto::PullReply* reply,
+                           std::vector<AckItem>* acks) {
     if (!pulled.ok()) {
         return ToGrpc(pulled.status());
     }
@@ -244,11 +262,36 @@ grpc::Status FillPullReply(const std::string& subject,
         reply->add_warnings(CleanText(warning, kMaxErrorTextBytes));
     }
     for (const DeliveredBatch& batch : pulled.value().batches) {
-        if (Status put = PutPulled(subject, batch, limits, reply); !put.ok()) {
-            return ToGrpc(put);
+        if (Status put = PutPulled(subject, batch, reply); !put.ok()) {
+            // Delivered again it would be the same: it goes where people look, with the reason.
+            const std::string why = "cannot be decoded: " + put.ToString();
+            acks->push_back(Say(AckVerdict::kDeadLetter, batch, why));
+            reply->add_warnings(CleanText(std::to_string(batch.count) + " messages from sequence " +
+                                              std::to_string(batch.first_sequence) + ": " + why +
+                                              "; to the dead letters",
+                                          kMaxErrorTextBytes));
         }
     }
     return grpc::Status::OK;
+}
+
+void AnswerPull(broker::Broker& broker,
+                const ConsumerKey& consumer,
+                const Result<broker::PullReply>& pulled,
+                UnaryAnswer* answer,
+                proto::PullReply* reply) {
+    std::vector<AckItem> acks;
+    const bool given =
+        answer->Give([&] { return FillPullReply(consumer.subject, pulled, reply, &acks); });
+    if (!given && pulled.ok()) {
+        // The caller has gone: others have it now and not after its time-out.
+        for (const DeliveredBatch& batch : pulled.value().batches) {
+            acks.push_back(Say(AckVerdict::kRelease, batch));
+        }
+    }
+    if (!acks.empty()) {
+        broker.Ack(consumer, std::move(acks), [](const Result<AckReply>&) {});
+    }
 }
 
 }  // namespace
@@ -267,13 +310,12 @@ grpc::ServerUnaryReactor* BrokerService::Pull(grpc::CallbackServerContext* conte
             request->max_messages() == 0 ? kDefaultPullMessages : request->max_messages();
         pull.max_bytes = request->max_bytes() == 0 ? kDefaultPullBytes : request->max_bytes();
         pull.max_wait = MaxWait(*context, request->max_wait_ms());
-        const std::string subject = pull.consumer.key.subject;
-        broker_.Pull(
-            std::move(pull),
-            [answer, reply, subject, limits = options_.batch](
-                const Result<broker::PullReply>& pulled) {
-                answer->Give([&] { return FillPullReply(subject, pulled, limits, reply); });
-            });
+        // Nothing of the service: the broker may answer when that has gone.
+        broker_.Pull(pull,
+                     [&broker = broker_, answer, reply, consumer = pull.consumer.key](
+                         const Result<broker::PullReply>& pulled) {
+                         AnswerPull(broker, consumer, pulled, answer.get(), reply);
+                     });
         return Status::Ok();
     });
 }

@@ -19,11 +19,11 @@ class UnaryAnswer {
 public:
     explicit UnaryAnswer(UnaryReactor* reactor) : reactor_(reactor) {}
 
-    /// Fills the reply by `fill()`, unless the call was answered before.
+    /// Fills the reply by `fill()`, unless the call was answered before: then it says false.
     template <typename Fill>
-    void Give(Fill fill);
+    bool Give(Fill fill);
     void Give(const Status& status) {
-        Give([&] { return ToGrpc(status); });
+        static_cast<void>(Give([&] { return ToGrpc(status); }));
     }
 
 private:
@@ -44,10 +44,12 @@ private:
 };
 
 template <typename Fill>
-void UnaryAnswer::Give(Fill fill) {
-    if (!given_.exchange(true)) {
-        reactor_->Finish(fill());
+bool UnaryAnswer::Give(Fill fill) {
+    if (given_.exchange(true)) {
+        return false;
     }
+    reactor_->Finish(fill());
+    return true;
 }
 
 }  // namespace qmq::rpc

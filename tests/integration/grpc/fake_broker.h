@@ -41,8 +41,13 @@ public:
         }
     }
     /// Answers of the sends of `subject` from now on.
-    void Refuse(const std::string& subject, Status why) {
-        Set([&] { refused_[subject] = std::move(why); });
+    void Refuse(const std::string& subject,
+                Status why,
+                SendOutcome outcome = SendOutcome::kRefused) {
+        BatchReceipt receipt;
+        receipt.outcome = outcome;
+        receipt.status = std::move(why);
+        Set([&] { refused_[subject] = std::move(receipt); });
     }
 
     template <typename Predicate>
@@ -100,11 +105,6 @@ public:
 
     void Pull(PullRequest request, UniqueFunction<void(Result<PullReply>)> done) override {
         const std::lock_guard lock(mutex_);
-        if (request.consumer.key.group == "silent") {
-            held_.push_back([done = std::move(done)]() mutable { done(PullReply{}); });
-            changed_.notify_all();
-            return;
-        }
         PullReply reply;
         reply.subscribed.incarnation = 7;
         reply.subscribed.warnings = {"others differ"};
@@ -113,7 +113,13 @@ public:
             reply.batches.push_back(ToDelivered(stored, next));
             next += stored.count;
         }
-        pool_.Post([done = std::move(done), reply]() mutable { done(std::move(reply)); });
+        Task answer = [done = std::move(done), reply]() mutable { done(std::move(reply)); };
+        if (request.consumer.key.group == "silent") {
+            held_.push_back(std::move(answer));
+            changed_.notify_all();
+        } else {
+            pool_.Post(std::move(answer));
+        }
     }
 
     void Ack(ConsumerKey consumer, std::vector<AckItem> items, AckDone done) override {
@@ -226,9 +232,7 @@ private:
     BatchReceipt Store(SendBatch batch) {
         BatchReceipt receipt;
         if (const auto refused = refused_.find(batch.subject); refused != refused_.end()) {
-            receipt.status = refused->second;
-            receipt.outcome = SendOutcome::kRefused;
-            return receipt;
+            return refused->second;
         }
         std::uint64_t& next = next_[batch.subject];
         const auto parsed = BatchView::Parse(batch.batch.bytes(), {});
@@ -282,7 +286,7 @@ private:
     std::condition_variable changed_;
     bool hold_sends_ = false;
     std::vector<Task> held_;
-    std::map<std::string, Status> refused_;
+    std::map<std::string, BatchReceipt> refused_;
     std::map<std::string, std::deque<Stored>> stored_;
     std::map<std::string, std::uint64_t> next_;
     std::vector<std::shared_ptr<Consumer>> consumers_;

@@ -1,7 +1,11 @@
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
 #include <atomic>
 #include <thread>
 
 #include "qmq/client.h"
+#include "qmq/v1/broker.grpc.pb.h"
 
 #include "server/env/file_system.h"
 #include "tests/integration/grpc/grpc_fixture.h"
@@ -128,6 +132,31 @@ TEST_F(RealBrokerTest, AConsumerThatComesBackAfterALostConnectionStillHoldsWhatI
     const auto reply = Ack(*resumed, 0, 4);
     ASSERT_TRUE(reply.ok()) << reply.status();
     EXPECT_EQ(reply.value().not_held_count(), 0U);
+}
+
+// It was more than gRPC's clients take, so the caller never saw it.
+TEST_F(RealBrokerTest, WhatAPullOfTheDefaultSizeGetsFitsIntoADefaultClient) {
+    constexpr std::size_t kMessages = 12;
+    for (std::size_t i = 0; i < kMessages; ++i) {
+        Send({{"s", MakeBatch(1, 512U << 10)}});
+    }
+    auto stub =
+        qmq::v1::Broker::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+    qmq::v1::PullRequest request;
+    request.mutable_consumer()->set_subject("s");
+    request.mutable_consumer()->set_group("g");
+    request.mutable_consumer()->set_consumer_id("me");
+    request.mutable_consumer()->set_start(qmq::v1::SubscribeRequest::START_EARLIEST);
+    request.set_max_wait_ms(20'000);
+    std::size_t seen = 0;
+    while (seen < kMessages) {
+        grpc::ClientContext context;
+        qmq::v1::PullReply reply;
+        const grpc::Status status = stub->Pull(&context, request, &reply);
+        ASSERT_TRUE(status.ok()) << status.error_message();
+        ASSERT_GT(reply.messages_size(), 0);
+        seen += static_cast<std::size_t>(reply.messages_size());
+    }
 }
 
 TEST_F(RealBrokerTest, AConsumerThatLeavesGivesBackWhatItHeld) {
