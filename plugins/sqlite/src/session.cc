@@ -171,6 +171,10 @@ Result<sqlite3_stmt*> Session::Compile(std::string_view sql) {
     if (sql.size() > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
         return Status::InvalidArgument("a statement of " + std::to_string(sql.size()) + " bytes");
     }
+    if (sql.find('\0') != std::string_view::npos) {
+        // SQLite would take what is before it for the whole.
+        return Status::InvalidArgument("a NUL in '" + std::string(excerpt) + "'");
+    }
     sqlite3_stmt* statement = nullptr;
     const char* rest = nullptr;
     const int rc = sqlite3_prepare_v3(handle_,

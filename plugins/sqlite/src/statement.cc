@@ -45,9 +45,9 @@ private:
 class SqliteCursor final : public sql::Cursor {
 public:
     SqliteCursor(std::shared_ptr<Session> session, Lease lease)
-        : session_(std::move(session)),
-          lease_(std::move(lease)),
-          column_count_(static_cast<std::size_t>(sqlite3_column_count(lease_->get()))) {}
+        : session_(std::move(session)), lease_(std::move(lease)) {
+        CountColumns();
+    }
 
     Result<bool> Next() override {
         if (session_->closed()) {
@@ -57,6 +57,7 @@ public:
             return false;
         }
         const int rc = sqlite3_step(lease_->get());
+        CountColumns();  // The first step compiles anew when the tables have changed.
         if (rc == SQLITE_ROW) {
             return true;
         }
@@ -88,6 +89,10 @@ public:
 
 private:
     bool Readable() const { return lease_.has_value() && !session_->closed(); }
+
+    void CountColumns() {
+        column_count_ = static_cast<std::size_t>(sqlite3_column_count(lease_->get()));
+    }
 
     std::string NameOf(std::size_t column) const {
         const char* name = sqlite3_column_name(lease_->get(), static_cast<int>(column));
@@ -133,7 +138,7 @@ private:
 
     std::shared_ptr<Session> session_;
     std::optional<Lease> lease_;
-    const std::size_t column_count_;
+    std::size_t column_count_ = 0;
     std::vector<std::string> names_;  // Once the statement has been given back.
 };
 

@@ -9,6 +9,8 @@ namespace {
 using std::string_literals::operator""s;
 using ::testing::HasSubstr;
 using testing::MessageOf;
+using testing::OpenRaw;
+using testing::Raw;
 
 class SqliteStatementTest : public testing::SqliteTest {
 protected:
@@ -233,6 +235,38 @@ TEST_F(SqliteStatementTest, AStatementNoticesThatTheTableChanged) {
     EXPECT_TRUE(insert->Execute({2}).ok());
     Must(*db_, "DROP TABLE t");
     EXPECT_EQ(insert->Execute({3}).status().code(), StatusCode::kInvalidArgument);
+}
+
+// The columns were counted before the first step, and only that sees that the table has changed.
+TEST_F(SqliteStatementTest, ARowHasTheColumnsThatItsTableHasNow) {
+    auto connection = OpenWithTable();
+    Must(*connection, "INSERT INTO orders VALUES (1, 'one')");
+    auto statement = connection->Prepare("SELECT * FROM orders");
+    ASSERT_TRUE(statement.ok()) << statement.status();
+    const auto other = OpenRaw(options_.path);
+    Raw(other.get(), "ALTER TABLE orders ADD COLUMN price INTEGER DEFAULT 7");
+    {
+        auto rows = (*statement)->Query({});
+        ASSERT_TRUE(rows.ok() && rows->Next().value());
+        EXPECT_EQ(rows->column_count(), 3U);
+        EXPECT_EQ(rows->Get<std::int64_t>(2).value(), 7);
+    }
+    Raw(other.get(), "ALTER TABLE orders DROP COLUMN price");
+    Raw(other.get(), "ALTER TABLE orders DROP COLUMN title");
+    auto rows = (*statement)->Query({});
+    ASSERT_TRUE(rows.ok() && rows->Next().value());
+    EXPECT_EQ(rows->Get<std::optional<std::int64_t>>(1).status().code(),
+              StatusCode::kInvalidArgument)
+        << "a column that is gone is no NULL";
+}
+
+// What is behind it was left out: every row went.
+TEST_F(SqliteStatementTest, AStatementIsNotCutAtANul) {
+    auto connection = OpenWithTable();
+    Must(*connection, "INSERT INTO orders VALUES (1, 'one')");
+    const std::string_view text("DELETE FROM orders\0 WHERE id = 2", 32);
+    EXPECT_EQ(connection->Execute(text).status().code(), StatusCode::kInvalidArgument);
+    EXPECT_EQ(Count(*connection), 1);
 }
 
 TEST_F(SqliteStatementTest, MessagesDoNotContainParameters) {
