@@ -80,6 +80,30 @@ Status ReadRequest(const Slice& frame,
     return reader.status();
 }
 
+/// A batch may be kept for long, and only its own bytes are counted where it is. So where batches
+/// that are small in their frame are little of it together (beside a large one, which may be
+/// refused, or beside fields that are unknown), they are copied. In a frame of many small ones each
+/// keeps about its share.
+void CopyLittleOfMuch(const Slice& frame, std::vector<PublishRequest>* requests) {
+    const std::size_t much = frame.size() / 4;
+    std::size_t small_bytes = 0;
+    for (const PublishRequest& request : *requests) {
+        for (const SendBatch& batch : request.batches) {
+            small_bytes += batch.batch.size() < much ? batch.batch.size() : 0;
+        }
+    }
+    if (small_bytes == 0 || small_bytes >= much) {
+        return;
+    }
+    for (PublishRequest& request : *requests) {
+        for (SendBatch& batch : request.batches) {
+            if (batch.batch.size() < much) {
+                batch.batch = Slice::Own(std::string(batch.batch.bytes()));
+            }
+        }
+    }
+}
+
 }  // namespace
 
 PieceSize RequestSize(std::uint64_t id, std::span<const SendBatch> batches) {
@@ -120,6 +144,7 @@ Result<std::vector<PublishRequest>> DecodePublishFrame(const Slice& frame,
     if (!reader.status().ok()) {
         return reader.status();
     }
+    CopyLittleOfMuch(frame, &requests);
     return requests;
 }
 

@@ -41,7 +41,8 @@ struct PublishResult {
 
 PieceSize RequestSize(std::uint64_t id, std::span<const SendBatch> batches);
 void AppendRequest(std::uint64_t id, std::span<const SendBatch> batches, MessageGatherer* out);
-/// Batches are parts of `frame`. kInvalidArgument says which byte is wrong.
+/// Batches are parts of `frame`, unless it has much beside them: then the small ones are copies,
+/// for each part keeps the whole frame in memory. kInvalidArgument says which byte is wrong.
 Result<std::vector<PublishRequest>> DecodePublishFrame(const Slice& frame,
                                                        const FrameLimits& limits);
 

@@ -17,6 +17,7 @@
 namespace qmq::rpc {
 namespace {
 
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::SizeIs;
@@ -85,6 +86,43 @@ TEST(PublishFrameTest, WhatTheGeneratedClassWritesIsReadByHand) {
     // No copy: the batch is a part of the frame, and keeps it.
     EXPECT_EQ(batches[1].batch.owner(), frame.owner());
     EXPECT_EQ(requests->at(1).id, 1ULL << 40);
+}
+
+/// The batches of a frame, by whether they are parts of it.
+std::vector<bool> ArePartsOf(const std::string& bytes) {
+    const Slice frame = Slice::Own(bytes);
+    const auto requests = DecodePublishFrame(frame, {});
+    std::vector<bool> parts;
+    for (const PublishRequest& request : requests.value()) {
+        for (const SendBatch& batch : request.batches) {
+            parts.push_back(batch.batch.owner() == frame.owner());
+        }
+    }
+    return parts;
+}
+
+std::string FrameOf(const std::vector<std::size_t>& batch_sizes) {
+    qmq::v1::PublishFrame frame;
+    for (const std::size_t size : batch_sizes) {
+        qmq::v1::SubjectBatch* batch = frame.add_requests()->add_batches();
+        batch->set_subject("s");
+        batch->set_batch(std::string(size, 'b'));
+    }
+    return frame.SerializeAsString();
+}
+
+// It kept the whole frame for as long as it was kept itself: 100 of 100 bytes kept 800 MiB.
+TEST(PublishFrameTest, ASmallBatchDoesNotKeepALargeFrame) {
+    EXPECT_THAT(ArePartsOf(FrameOf({100, 1'000'000, 100})), ElementsAre(false, true, false));
+    // A field of a later version: number 15, 100,000 bytes.
+    EXPECT_THAT(ArePartsOf(FrameOf({100}) + "\x7a\xa0\x8d\x06" + std::string(100'000, 'x')),
+                ElementsAre(false));
+}
+
+TEST(PublishFrameTest, BatchesThatAreMostOfTheirFrameAreNotCopied) {
+    EXPECT_THAT(ArePartsOf(FrameOf({64})), ElementsAre(true));
+    EXPECT_THAT(ArePartsOf(FrameOf(std::vector<std::size_t>(1'000, 64))), Each(true));
+    EXPECT_THAT(ArePartsOf(FrameOf({200'000, 1'000'000, 200'000})), Each(true));
 }
 
 std::vector<PublishResult> SomeResults() {
