@@ -105,10 +105,9 @@ Status Planner::PlanLoose(Consumer& consumer, Origin origin, Plan& plan) {
         if (!next.ok()) {
             return next.status();
         }
-        // Stopped at the end of the room: the rest stays for the next visit.
         if (*next < wanted.first_sequence + wanted.count) {
+            // Read as much as is read at once: unless that was all the room, the rest comes now.
             at = queue.lower_bound(*next);
-            break;
         }
     }
     plan.look_from[static_cast<std::size_t>(origin)] =
@@ -160,10 +159,13 @@ Status Planner::PlanWaiting(Consumer& consumer, Plan& plan) {
             return next.status();
         }
         if (*next < wanted.first_sequence + wanted.count) {
-            // Stopped at the end of the room: the rest stays for the next visit.
+            // As above.
             const Waiting* const rest = group.waiting.Find(*next);
-            at = rest != nullptr ? queue.find(rest) : queue.begin();
-            break;
+            if (rest == nullptr) {
+                at = queue.begin();
+                break;
+            }
+            at = queue.find(rest);
         }
     }
     plan.waiting_look_from = group.waiting.PlaceOf(unreadable != queue.end() ? unreadable : at);
@@ -511,6 +513,9 @@ Result<Planner::Taken> Planner::Take(Consumer& consumer,
     }
     for (store::MessageRun& run : reply->runs) {
         AddRun(wanted, run, plan);
+    }
+    if (reply->full) {
+        plan.bytes = 0;  // Nothing smaller goes before what did not fit.
     }
     return Taken{reply->next,
                  reply->expired_count + reply->corrupt_count + reply->left_out_count > 0};

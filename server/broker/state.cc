@@ -248,8 +248,8 @@ void State::HandOut(Consumer& consumer, const HandedOut& action, FilterMask refu
     group.next_sequence = std::max(group.next_sequence, action.next_sequence);
 }
 
-/// The log tells the pull sequences of one process densely. Only where damage took records does the
-/// next one lie below.
+/// The log tells the pull sequences of one process densely, but for jumps (`EraseGroup`). Only
+/// where damage took records does the next one lie below.
 void State::Align(Consumer& consumer, std::uint64_t first_pull_sequence) {
     if (consumer.held.next() > first_pull_sequence) {
         Release(consumer, PullRange{0, UINT64_MAX}, ReleaseCause::kLost, {});

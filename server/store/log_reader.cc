@@ -53,8 +53,8 @@ public:
 
 private:
     bool IsFull() const {
-        return full_ || messages_ >= request_.max_messages || scanned_ >= request_.max_scanned ||
-               reply_.runs.size() >= request_.max_runs;
+        return reply_.full || messages_ >= request_.max_messages ||
+               scanned_ >= request_.max_scanned || reply_.runs.size() >= request_.max_runs;
     }
 
     Status Step() {
@@ -191,7 +191,7 @@ private:
             }
         }
         if (messages_ > 0 && bytes_ + (end - begin) > request_.max_bytes) {
-            full_ = true;
+            reply_.full = true;
             return;
         }
         if (run_count_ == 0) {
@@ -228,7 +228,6 @@ private:
     std::uint32_t messages_ = 0;
     std::uint32_t scanned_ = 0;
     std::uint64_t bytes_ = 0;
-    bool full_ = false;
     std::optional<Slice> batch_;  // Of the entry at hand, once it was needed.
     // The run at hand: messages and bytes of `batch_`'s body.
     std::uint32_t run_count_ = 0;

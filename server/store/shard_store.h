@@ -142,6 +142,8 @@ struct ReadReply {
     /// Where the next read goes on: all below was given, did not match, is gone by retention, is
     /// corrupt, or was left out.
     std::uint64_t next = 0;
+    /// The next message would have been beyond `max_bytes`.
+    bool full = false;
     /// Skipped because their record is damaged: at most so many were there.
     std::uint64_t corrupt_count = 0;
     /// Sequences that no message has which was ever synced: a power cut may have taken some before

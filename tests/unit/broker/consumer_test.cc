@@ -3,6 +3,7 @@
 namespace qmq::broker::testing {
 namespace {
 
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -368,6 +369,29 @@ TEST_F(ConsumerTest, WhoHoldsAsMuchAsItMayIsSentAgainWhatDidNotArrive) {
     Member third = Join(request);
     EXPECT_THAT(third.bodies(), ElementsAre("a", "b"));
     EXPECT_EQ(Info("orders", "billing").suspect_count, 0U);
+}
+
+// A read ends after so many batches, also where they are one run of the record: new messages went
+// before the rest of what was given back.
+TEST_F(ConsumerTest, WhatIsDeliveredAgainGoesBeforeWhatIsNewHoweverSmallItsBatches) {
+    constexpr std::uint32_t kOld = 2'000;
+    Open();
+    Member first = Join("orders", "billing", "c1", {kOld, Plenty().bytes});
+    for (std::uint32_t i = 0; i < kOld; ++i) {
+        Send("orders", {"old"});  // Each a batch of its own.
+    }
+    ASSERT_THAT(first.got(), SizeIs(kOld));
+    Send("orders", {"new"});
+    Member second = Join("orders", "billing", "c2", {0, 0});
+    first.session->Close();
+    time_.Settle();
+    second.session->Grant(Plenty());
+    time_.Settle();
+    ASSERT_THAT(second.got(), SizeIs(kOld + 1));
+    std::vector<std::string> bodies = second.bodies();
+    EXPECT_EQ(bodies.back(), "new");
+    bodies.pop_back();
+    EXPECT_THAT(bodies, Each("old"));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 namespace qmq::broker::testing {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -451,6 +452,25 @@ TEST_F(FailureTest, AGroupWhoseFirstSubscriberWasRefusedKeepsNothing) {
         [&first](Result<std::vector<SubjectInfo>> r) { first = (*r)[0].first_sequence; });
     time_.Settle();
     EXPECT_GT(first, 5U);
+}
+
+// A read that passes over what a filter refuses and then meets an error ended there, without the
+// error and without a message: the group was looked at only when something else happened.
+TEST_F(FailureTest, WhatCannotBeReadBehindWhatIsRefusedIsLookedAtAgain) {
+    Open();
+    {
+        Member all = Join("orders", "billing", "all");
+        Send("orders", {"x"}, {"other"});
+        Send("orders", {"y"}, {"wanted"});
+        ASSERT_THAT(all.got(), SizeIs(2));
+    }
+    CrashAndOpen();  // The newest batches are in no cache.
+    SubscribeRequest request = MakeRequest("orders", "billing", "some");
+    request.filter = {TagMode::kAny, {"wanted"}};
+    Member some = Join(request);
+    faulty_.failed_read = faulty_.read_count + 1;  // Once.
+    time_.Advance(5min);                           // "all" is given up.
+    EXPECT_THAT(some.bodies(), Contains("y"));
 }
 
 }  // namespace

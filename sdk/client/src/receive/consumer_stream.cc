@@ -288,11 +288,23 @@ void ConsumerStream::SetCreditLimits(const CreditWindow::Limits& limits) {
 }
 
 void ConsumerStream::BeginClose(Task closed) {
+    MarkClosing(std::move(closed));
+    GoOnClosing();
+}
+
+void ConsumerStream::MarkClosing(Task closed) {
+    MutexLock lock(mutex_);
+    closing_ = true;
+    on_closed_ = std::move(closed);
+}
+
+void ConsumerStream::GoOnClosing() {
     std::vector<DelayedReleases::Entry> delayed;
     {
         MutexLock lock(mutex_);
-        closing_ = true;
-        on_closed_ = std::move(closed);
+        if (!closing_) {
+            return;  // Taken back.
+        }
         delayed = books_.TakeDelayed(TimePoint::max());
     }
     Release(std::move(delayed));

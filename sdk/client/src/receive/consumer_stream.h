@@ -152,6 +152,10 @@ public:
     /// Takes no more, and leaves the group when everything held has ended and is confirmed; then
     /// calls `closed`, once.
     void BeginClose(Task closed);
+    /// The two parts of it: the first calls nothing, so it may be called under the owner's lock;
+    /// the second does nothing when `CancelClose` came in between.
+    void MarkClosing(Task closed);
+    void GoOnClosing();
     /// It stays after all, unless it has left by now: then `closed` has been or will be called.
     /// Calls nothing; what it takes from now on is granted by the next flush.
     void CancelClose();

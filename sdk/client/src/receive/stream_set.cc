@@ -84,6 +84,14 @@ StreamSet::Change StreamSet::Apply(const KnownRoute& route,
         change.added.push_back(std::move(stream));
     }
     for (auto& [left, stream] : before) {
+        // Marked here: the next route may have it back before it is told to leave.
+        stream->MarkClosing([self = weak_from_this(), weak = std::weak_ptr(stream)] {
+            auto set = self.lock();
+            auto gone = weak.lock();
+            if (set != nullptr && gone != nullptr) {
+                set->OnLeft(gone);
+            }
+        });
         leaving_.push_back(stream);
         change.removed.push_back(std::move(stream));
     }
@@ -150,13 +158,7 @@ void StreamSet::OnRouteError(const RouteKey& /*key*/, const Status& status, std:
 void StreamSet::Leave(const StreamPtr& stream) {
     // At most once nothing can be given back: it is handled before the stream goes.
     stream->GiveBack(TimePoint::max(), 0);
-    stream->BeginClose([self = weak_from_this(), weak = std::weak_ptr(stream)] {
-        auto set = self.lock();
-        auto gone = weak.lock();
-        if (set != nullptr && gone != nullptr) {
-            set->OnLeft(gone);
-        }
-    });
+    stream->GoOnClosing();
 }
 
 void StreamSet::OnLeft(const StreamPtr& stream) {
