@@ -255,6 +255,9 @@ Delivery::Outcome Delivery::PlanAndCommit(Consumer& consumer, Plan& plan) {
     if (!status.ok() && plan.runs.empty()) {
         return Outcome::kBlocked;
     }
+    if (plan.runs.empty() && plan.bytes == 0 && consumer.sink == nullptr) {
+        EndRoom(consumer);
+    }
     const Outcome outcome = Commit(consumer, plan);
     return outcome == Outcome::kNothing && !plan.spent.empty() ? Outcome::kServed : outcome;
 }
@@ -286,6 +289,16 @@ Delivery::Outcome Delivery::Commit(Consumer& consumer, Plan& plan) {
     }
     GiveOut(consumer, plan);
     return Outcome::kServed;
+}
+
+/// Nothing more fits into the answer to its pull.
+void Delivery::EndRoom(Consumer& consumer) {
+    const std::uint64_t bytes = std::exchange(consumer.pulls.front().max_bytes, 0);
+    core_.state.OnTakeBack([&consumer, bytes] {
+        if (!consumer.pulls.empty()) {
+            consumer.pulls.front().max_bytes += bytes;
+        }
+    });
 }
 
 /// Once what was found there is taken: what comes back later lowers it again.
@@ -360,6 +373,10 @@ Delivery::Outcome Delivery::Resend(Consumer& consumer, Plan& plan) {
     consumer.resend_next = pull;
     core_.state.Touch(consumer);
     core_.state.OnTakeBack([&consumer, begin] { consumer.resend_next = begin; });
+    if (plan.batches.empty() && plan.bytes == 0 && consumer.sink == nullptr) {
+        EndRoom(consumer);
+        return Outcome::kNothing;
+    }
     if (plan.batches.empty()) {
         return pull >= end ? Outcome::kNothing : Outcome::kBlocked;
     }

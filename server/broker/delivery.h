@@ -69,6 +69,7 @@ private:
     static void NoteLooked(Consumer& consumer, const Plan& plan);
     void NoteStop(Group& group, const Plan& plan);
     void GiveOut(Consumer& consumer, Plan& plan);
+    void EndRoom(Consumer& consumer);
     /// What the plan looked for in vain, because retention or damage took it, waits no longer.
     void DropGone(Group& group, const Plan& plan);
     void CountDamage(Group& group, const Plan& plan, std::uint64_t from);

@@ -499,6 +499,8 @@ Result<Planner::Taken> Planner::Take(Consumer& consumer,
     request.max_messages =
         static_cast<std::uint32_t>(std::min<std::uint64_t>(plan.messages, UINT32_MAX));
     request.max_bytes = plan.bytes;
+    // An answer to a pull has at most one message that is too large, and then nothing else.
+    request.strictly = consumer.sink == nullptr && (!consumer.out.empty() || !plan.batches.empty());
     request.max_runs = Plan::kMostRuns - plan.runs.size();
     const TagMatcher matcher(consumer.filter);
     if (filtered && TagMatcher::IsActive(consumer.filter)) {

@@ -190,7 +190,7 @@ private:
                 return;
             }
         }
-        if (messages_ > 0 && bytes_ + (end - begin) > request_.max_bytes) {
+        if ((messages_ > 0 || request_.strictly) && bytes_ + (end - begin) > request_.max_bytes) {
             reply_.full = true;
             return;
         }

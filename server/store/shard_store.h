@@ -121,8 +121,9 @@ struct ReadRequest {
     std::uint64_t from = 0;
     std::uint64_t end = 0;  ///< Excluded; at most the subject's `next_sequence()`.
     std::uint32_t max_messages = 1;
-    /// Stops once this is reached; the first message is given however large.
+    /// Stops once this is reached; the first message is given however large, unless `strictly`.
     std::uint64_t max_bytes = 1U << 20;
+    bool strictly = false;
     std::size_t max_runs = 65'536;
     /// Most messages looked at, matching or not.
     std::uint32_t max_scanned = 65'536;

@@ -5,6 +5,8 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -84,17 +86,17 @@ proto::DiscoverRequest ToProto(const DiscoverRequest& request) {
 Result<Route> ReadRoute(const proto::DiscoverReply& reply, const Endpoint& asked) {
     Route route;
     route.every_subject = reply.every_subject();
+    std::unordered_set<std::string_view> names;
     for (const proto::BrokerGroup& group : reply.groups()) {
+        if (!names.insert(group.name()).second) {
+            return Status::Internal("broker " + asked.address + " names group " + group.name() +
+                                    " twice");
+        }
         const std::string& address = group.address().empty() ? asked.address : group.address();
         if (Status valid = CheckAddress(address); !valid.ok()) {
             return Status::Internal("broker " + asked.address + " names an address for group " +
                                     group.name() +
                                     " that is none: " + std::string(valid.message()));
-        }
-        const auto same = [&](const BrokerGroup& other) { return other.name == group.name(); };
-        if (std::any_of(route.groups.begin(), route.groups.end(), same)) {
-            return Status::Internal("broker " + asked.address + " names group " + group.name() +
-                                    " twice");
         }
         BrokerLimits limits;
         if (const std::uint64_t bytes = group.limits().max_batch_bytes(); bytes > 0) {

@@ -80,24 +80,24 @@ Status ReadRequest(const Slice& frame,
     return reader.status();
 }
 
-/// A batch may be kept for long, and only its own bytes are counted where it is. So where batches
-/// that are small in their frame are little of it together (beside a large one, which may be
-/// refused, or beside fields that are unknown), they are copied. In a frame of many small ones each
-/// keeps about its share.
-void CopyLittleOfMuch(const Slice& frame, std::vector<PublishRequest>* requests) {
-    const std::size_t much = frame.size() / 4;
-    std::size_t small_bytes = 0;
+/// A batch may be kept for long, and only its own bytes are counted where it is. So one that is
+/// small beside its frame is copied: beside a much larger one, which may be gone long before it or
+/// be refused, or where all batches together are little of the frame. In a frame of many that are
+/// about as large each keeps about its share.
+void CopySmallOnes(const Slice& frame, std::vector<PublishRequest>* requests) {
+    constexpr std::size_t kMuchLarger = 16;
+    std::size_t largest = 0;
+    std::size_t all = 0;
     for (const PublishRequest& request : *requests) {
         for (const SendBatch& batch : request.batches) {
-            small_bytes += batch.batch.size() < much ? batch.batch.size() : 0;
+            largest = std::max(largest, batch.batch.size());
+            all += batch.batch.size();
         }
     }
-    if (small_bytes == 0 || small_bytes >= much) {
-        return;
-    }
+    const bool is_little = all < frame.size() / 4;
     for (PublishRequest& request : *requests) {
         for (SendBatch& batch : request.batches) {
-            if (batch.batch.size() < much) {
+            if (is_little || batch.batch.size() < largest / kMuchLarger) {
                 batch.batch = Slice::Own(std::string(batch.batch.bytes()));
             }
         }
@@ -144,7 +144,7 @@ Result<std::vector<PublishRequest>> DecodePublishFrame(const Slice& frame,
     if (!reader.status().ok()) {
         return reader.status();
     }
-    CopyLittleOfMuch(frame, &requests);
+    CopySmallOnes(frame, &requests);
     return requests;
 }
 

@@ -54,11 +54,10 @@ private:
     std::atomic<bool> closed_{false};
 };
 
-/// Beside what may wait of answers, each subscription may have its line full.
+/// Of answers only so much may wait. What is delivered is bounded by credit, and holds up no acks.
 bool ConsumeStream::HasRoom() const {
     return unanswered_acks_ < limits_.max_unanswered &&
-           unwritten_bytes() <
-               kMostUnwrittenBytes + subscriptions_.size() * std::uint64_t{kOutBytes};
+           unwritten_bytes() - unwritten_delivery_bytes_ < kMostUnwrittenBytes;
 }
 
 void ConsumeStream::Deliver(std::uint64_t subscription,
@@ -82,8 +81,9 @@ void ConsumeStream::Deliver(std::uint64_t subscription,
         Answer(size, [&](MessageGatherer* out) {
             const std::size_t before = out->bytes();
             AppendDelivery(subscription, all.subspan(begin, end - begin), out);
-            unwritten_.push_back(
-                {appended_bytes_ + (out->bytes() - before), subscription, sink, bytes});
+            const std::size_t appended = out->bytes() - before;
+            unwritten_.push_back({appended_bytes_ + appended, appended, subscription, sink, bytes});
+            unwritten_delivery_bytes_ += appended;
         });
         begin = end;
     }
@@ -161,6 +161,7 @@ void ConsumeStream::OnWritten(std::uint64_t bytes) {
         const std::lock_guard lock(mutex_);
         for (; !unwritten_.empty() && unwritten_.front().end <= bytes; unwritten_.pop_front()) {
             const Unwritten& gone_out = unwritten_.front();
+            unwritten_delivery_bytes_ -= gone_out.appended;
             const auto found = subscriptions_.find(gone_out.subscription);
             if (found == subscriptions_.end() || found->second.sink != gone_out.sink) {
                 continue;

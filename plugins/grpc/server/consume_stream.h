@@ -37,10 +37,11 @@ private:
     };
     struct Unwritten {
         std::uint64_t end = 0;  // In bytes appended to the stream.
+        std::uint64_t appended = 0;
         std::uint64_t subscription = 0;
         // Its number alone may be that of a newer subscription when this has gone out.
         std::shared_ptr<const Sink> sink;
-        std::uint64_t bytes = 0;
+        std::uint64_t bytes = 0;  // Of its batches.
     };
 
     Status OnFrame(Slice frame) override;
@@ -65,8 +66,9 @@ private:
     broker::Broker& broker_;
     const StreamLimits limits_;
     std::map<std::uint64_t, Subscription> subscriptions_;  // guarded by mutex_
-    std::deque<Unwritten> unwritten_;  // guarded by mutex_; deliveries, in their order.
-    std::size_t unanswered_acks_ = 0;  // guarded by mutex_
+    std::deque<Unwritten> unwritten_;             // guarded by mutex_; deliveries, in their order.
+    std::uint64_t unwritten_delivery_bytes_ = 0;  // guarded by mutex_
+    std::size_t unanswered_acks_ = 0;             // guarded by mutex_
 };
 
 }  // namespace qmq::rpc

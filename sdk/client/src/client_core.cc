@@ -57,8 +57,8 @@ ClientCore::ClientCore(ClientOptions options,
                        std::shared_ptr<Transport> transport)
     : runtime_(std::move(runtime)),
       filters_(std::move(options.filters)),
-      router_(std::make_shared<Router>(runtime_, transport, options.route_refresh)),
       links_(std::make_shared<LinkPool>(runtime_, transport)),
+      router_(std::make_shared<Router>(runtime_, transport, links_, options.route_refresh)),
       roster_(std::make_shared<Roster>()),
       end_(std::make_shared<ClientEnd>(runtime_, roster_, router_, links_, std::move(transport))) {
     runtime_->SetWakeProducers([weak = std::weak_ptr(roster_)] {

@@ -44,8 +44,8 @@ private:
 
     const std::shared_ptr<ClientRuntime> runtime_;
     const std::vector<std::shared_ptr<Filter>> filters_;
-    const std::shared_ptr<Router> router_;
     const std::shared_ptr<LinkPool> links_;
+    const std::shared_ptr<Router> router_;
     const std::shared_ptr<Roster> roster_;
     const std::shared_ptr<ClientEnd> end_;
 };

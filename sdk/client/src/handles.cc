@@ -36,12 +36,18 @@ constexpr char kNoPullConsumer[] =
 
 using How = ProducerCore::How;
 
+/// As `Held`. A send that cannot wait costs nothing more.
+std::shared_ptr<ProducerCore> HeldToWait(const std::shared_ptr<ProducerCore>& handle, How how) {
+    return how.may_wait ? handle : nullptr;
+}
+
 SendFuture SendBy(const std::shared_ptr<ProducerCore>& handle, Message message, How how) {
     auto& core = Checked(handle, kNoProducer);
     if (core.process().foreign()) {
         return ProducerAccess::MakeRefused(
             message, core.process().Refusal("the producer"), nullptr);
     }
+    const auto held = HeldToWait(handle, how);
     return core.Send(std::move(message), how);
 }
 
@@ -50,6 +56,7 @@ Status SendBy(const std::shared_ptr<ProducerCore>& handle,
               How how,
               SendCallback callback) {
     auto& core = Checked(handle, kNoProducer);
+    const auto held = HeldToWait(handle, how);
     return core.process().foreign() ? core.process().Refusal("the producer")
                                     : core.Send(message, how, std::move(callback));
 }

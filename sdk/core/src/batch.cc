@@ -397,6 +397,11 @@ Status ValidateMessage(const Message& message, std::size_t* encoded_bytes) {
     return internal::MessageAccess::Validate(message, encoded_bytes);
 }
 
+std::optional<WallTime> DueTimeToSend(const Message& message) {
+    return internal::MessageAccess::came_with_due_time(message) ? std::nullopt
+                                                                : message.deliver_at();
+}
+
 bool ForgetDeliveries(Message& message) {
     return internal::MessageAccess::ForgetDeliveries(message);
 }
@@ -427,6 +432,7 @@ void MessageAccess::SetReceived(const std::shared_ptr<const MessageSource>& sour
     message.source_ = source;
     message.created_ = head.created;
     message.deliver_at_ = head.deliver_at.value_or(WallTime{});
+    message.due_time_came_ = head.deliver_at.has_value();
     message.attempt_ = attempt;
     message.tag_count_ = head.tag_count;
 }

@@ -79,6 +79,7 @@ struct MessageAccess {
     /// `Message::Validate`; when it says ok, `*encoded_bytes` is what `encoded_bytes()` says.
     static Status Validate(const Message& message, std::size_t* encoded_bytes);
     static bool ForgetDeliveries(Message& message);
+    static bool came_with_due_time(const Message& message) { return message.due_time_came_; }
     /// Makes an empty `message` the received one.
     static void SetReceived(const std::shared_ptr<const MessageSource>& source,
                             const MessageHead& head,

@@ -90,6 +90,7 @@ Message::Message(const Message& other)
       deliver_at_(other.deliver_at_),
       attempt_(other.attempt_),
       tag_count_(other.tag_count_),
+      due_time_came_(other.due_time_came_),
       error_(other.error_) {}
 
 Message& Message::operator=(const Message& other) {
@@ -108,6 +109,7 @@ Message::Message(Message&& other) noexcept
       deliver_at_(std::exchange(other.deliver_at_, {})),
       attempt_(std::exchange(other.attempt_, 1)),
       tag_count_(std::exchange(other.tag_count_, std::uint8_t{0})),
+      due_time_came_(std::exchange(other.due_time_came_, false)),
       error_(std::exchange(other.error_, {})) {}
 
 Message& Message::operator=(Message&& other) noexcept {
@@ -119,6 +121,7 @@ Message& Message::operator=(Message&& other) noexcept {
         deliver_at_ = std::exchange(other.deliver_at_, {});
         attempt_ = std::exchange(other.attempt_, 1);
         tag_count_ = std::exchange(other.tag_count_, std::uint8_t{0});
+        due_time_came_ = std::exchange(other.due_time_came_, false);
         error_ = std::exchange(other.error_, {});
     }
     return *this;
@@ -359,6 +362,7 @@ Message& Message::SetDelay(std::chrono::milliseconds delay, const Clock& clock) 
 
 Message& Message::SetDeliverAt(WallTime when) {
     deliver_at_ = when;
+    due_time_came_ = false;
     return *this;
 }
 
@@ -402,10 +406,14 @@ Status internal::MessageAccess::Validate(const Message& message, std::size_t* en
 }
 
 bool internal::MessageAccess::ForgetDeliveries(Message& message) {
-    if (message.attempt_ == 1 && message.source_ == nullptr) {
+    if (message.attempt_ == 1 && message.source_ == nullptr && !message.due_time_came_) {
         return false;
     }
     bool changed = std::exchange(message.attempt_, 1U) != 1;
+    if (message.due_time_came_) {
+        message.SetDeliverAt(WallTime{});
+        changed = true;
+    }
     if (message.FindText(kLastErrorName).has_value()) {
         Message::Own& own = message.Mutable();
         EraseProperty(kLastErrorName, own.properties);

@@ -401,6 +401,67 @@ TEST_F(PlainCallsTest, AConsumerThatReadsNoResultsOfItsAcksIsNotReadOn) {
     EXPECT_TRUE(consume->Finish().ok());
 }
 
+// Each subscription let 4 MiB more of answers wait, though nothing was delivered to any.
+TEST_F(PlainCallsTest, AConsumerOfManySubscriptionsThatReadsNothingIsNotReadOn) {
+    constexpr std::size_t kFrames = 150;
+    constexpr std::size_t kAcks = 8'000;
+    constexpr std::uint64_t kNumber = std::uint64_t{1} << 60;
+    grpc::ClientContext context;
+    auto consume = stub_->Consume(&context);
+    proto::ConsumeRequest open;
+    for (std::uint64_t i = 0; i < 100; ++i) {
+        open.MergeFrom(Subscribe(kNumber + i));
+    }
+    ASSERT_TRUE(consume->Write(open));
+    proto::ConsumeRequest frame;
+    for (std::size_t i = 0; i < kAcks; ++i) {
+        auto* ack = frame.add_commands();
+        ack->set_subscription(kNumber);
+        ack->mutable_ack()->set_id(kNumber + i);
+        ack->mutable_ack()->add_items();
+    }
+    std::thread writer([&] {
+        for (std::size_t i = 0; i < kFrames; ++i) {
+            EXPECT_TRUE(consume->Write(frame));
+        }
+        EXPECT_TRUE(consume->WritesDone());
+    });
+    EXPECT_FALSE(broker_.WaitFor([&] { return broker_.acks_locked().size() > kFrames * kAcks / 2; },
+                                 std::chrono::seconds(1)));
+    proto::ConsumeFrame events;
+    while (consume->Read(&events)) {
+    }
+    writer.join();
+    EXPECT_TRUE(consume->Finish().ok());
+}
+
+// The other way round: one delivery that is larger than the bound held up the acks for as long as
+// it was on its way.
+TEST_F(PlainCallsTest, ALargeDeliveryThatIsOnItsWayHoldsUpNoAck) {
+    grpc::ClientContext context;
+    auto consume = stub_->Consume(&context);
+    ASSERT_TRUE(consume->Write(Subscribe(1, 100, 64U << 20)));
+    ASSERT_TRUE(broker_.WaitFor([&] { return broker_.granted_bytes_locked() > 0; }));
+    broker_.Send({{"s", MakeBatch(1, 12U << 20)}}, [](const Receipts&) {});
+    std::promise<void> told;  // The broker tells one thing after another.
+    broker_.Send({}, [&](const Receipts&) { told.set_value(); });
+    told.get_future().wait();
+    for (int i = 0; i < 2; ++i) {  // The first may be read by a read that was under way.
+        proto::ConsumeRequest ack;
+        ack.add_commands()->set_subscription(1);
+        ack.mutable_commands(0)->mutable_ack()->set_id(static_cast<std::uint64_t>(i) + 1);
+        ack.mutable_commands(0)->mutable_ack()->add_items();
+        ASSERT_TRUE(consume->Write(ack));
+    }
+    EXPECT_TRUE(broker_.WaitFor([&] { return broker_.acks_locked().size() == 2; },
+                                std::chrono::seconds(3)));
+    consume->WritesDone();
+    proto::ConsumeFrame events;
+    while (consume->Read(&events)) {
+    }
+    consume->Finish();
+}
+
 // What went out of the older subscription was granted to the newer one, which had its number.
 TEST_F(PlainCallsTest, WhatIsOnItsWayFromAClosedSubscriptionGivesTheNextOneNothing) {
     constexpr std::uint64_t kMost = 4U << 20;

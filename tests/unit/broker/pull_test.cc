@@ -276,5 +276,18 @@ TEST_F(PullTest, WithoutAWaitItIsAnsweredOnceItHadItsTurnInABusyGroup) {
     EXPECT_LT(before, 40U);
 }
 
+// Each visit took one message however large, so the last one of an answer could be any size: with
+// gRPC's default of 4 MiB the caller never saw the answer, nor the small ones in it.
+TEST_F(PullTest, APullThatHasSomethingTakesNothingBeyondItsBytes) {
+    Open();
+    Send("orders", {std::string(300, 'a')});
+    Send("orders", {std::string(300, 'b')});
+    Send("orders", {std::string(50'000, 'c')});
+    PullRequest request = Request();
+    request.max_bytes = 1'000;
+    EXPECT_THAT(Bodies(Pull(request)), SizeIs(2));
+    EXPECT_THAT(Bodies(Pull(request)), SizeIs(1));
+}
+
 }  // namespace
 }  // namespace qmq::broker::testing

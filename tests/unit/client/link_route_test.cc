@@ -136,5 +136,19 @@ TEST_F(LinkRouteTest, ARouteThatDoesNotFitIsAskedForSoonAlsoWhenAllSubjectsHaveJ
     EXPECT_EQ(cluster.discover_count(), asked + 1);
 }
 
+// It overflowed, and the time was over at once.
+TEST_F(LinkRouteTest, ATransportMayHaveNoConnectTimeout) {
+    script->connect_timeout = milliseconds::max();
+    script->on_ready = [this](const std::shared_ptr<ConnectionListener>& listener) {
+        (void)time.executor.PostAt(time.clock.Now() + seconds(1),
+                                   [listener] { listener->OnReady(); });
+    };
+    Producer producer = MakeProducer(client);
+    const SendFuture future = producer.Send(Message("s"));
+    Advance(seconds(2));
+    EXPECT_TRUE(future.ready() && future.Get().ok());
+    EXPECT_THAT(script->connected, ElementsAre("old"));
+}
+
 }  // namespace
 }  // namespace qmq

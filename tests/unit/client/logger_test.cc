@@ -182,6 +182,17 @@ TEST_F(LoggerTest, FromManyThreadsTheyComeOneAtATimeAndThoseOfOneThreadInTheirOr
 }
 
 // The text of an exception, which is somebody else's, may have any number of them.
+// U+0080 to U+009F steer a terminal, too.
+TEST_F(LoggerTest, NoControlCharacterOfAnotherGetsOut) {
+    auto logger = Make(Keep());
+    logger->Warning(
+        "tags \xC2\x9B"
+        "2J and \xC2\xA0 and \x1b[2J");
+    time.Settle();
+    ASSERT_THAT(lines, SizeIs(1));
+    EXPECT_THAT(lines[0], ::testing::EndsWith("tags  2J and \xC2\xA0 and  [2J"));
+}
+
 TEST_F(LoggerTest, ATextOfSeveralLinesComesAsOne) {
     auto logger = Make(Keep());
     logger->Warning("the handler threw: no stock\nof 7\r\nin all");

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <sstream>
 #include <thread>
 
@@ -284,6 +285,23 @@ TEST_F(SendCallsTest, ADueTimeOfAnyPastIsDeliveredAtOnce) {
     Settle();
     ASSERT_TRUE(future.ready());
     EXPECT_TRUE(future.Get().ok()) << future.Get();
+}
+
+// A retry carries the time at which its broker wanted to deliver it, on the broker's clock; where
+// that is half a second ahead of ours it was refused as delayed.
+TEST_F(SendCallsTest, ARetryOfABrokerWhoseClockIsAheadCanBeSentAgain) {
+    Producer producer = MakeProducer(client);
+    broker().Append(Message("s").SetDeliverAt(time.clock.WallNow() + seconds(2)));
+    std::optional<SendFuture> again;
+    const Subscription subscription =
+        MakeSubscription(client, Consumer(), [&](const Message& message) {
+            if (!again.has_value()) {
+                again = producer.Send(message);
+            }
+        });
+    Settle();
+    ASSERT_TRUE(again.has_value());
+    EXPECT_TRUE(again->ready() && again->Get().ok());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ namespace qmq {
 namespace {
 
 using std::chrono::milliseconds;
+using std::chrono::minutes;
 using std::chrono::seconds;
 
 class Refusing final : public Executor {
@@ -101,6 +102,49 @@ TEST_F(RefusedTimerTest, ARouteThatFailedIsAskedForAgainAlthoughATimerWasRefused
     producer.Send(Message("s"), seconds(1)).Detach();  // In vain: at its deadline it asks why.
     Advance(seconds(20));
     EXPECT_TRUE(future.ready());
+}
+
+class Full final : public Executor {
+public:
+    explicit Full(Executor& inner) : inner_(inner) {}
+    bool Post(Task task) override { return !refuses_tasks && inner_.Post(std::move(task)); }
+    TimerId PostAt(TimePoint when, Task task) override {
+        return refuses_timers ? 0 : inner_.PostAt(when, std::move(task));
+    }
+    bool Cancel(TimerId timer) override { return inner_.Cancel(timer); }
+    bool refuses_tasks = false;
+    bool refuses_timers = false;
+
+private:
+    Executor& inner_;
+};
+
+class CallbackRefusedTest : public testing::ClientFixture {};
+
+// The callback is owed, and the producer full because of it: so nothing came that asked again.
+TEST_F(CallbackRefusedTest, ACallbackComesAlthoughItsExecutorAndATimerRefusedOnce) {
+    Full callbacks(time.executor);
+    Full work(time.executor);
+    ClientOptions options = Options();
+    options.runtime.executor = &work;
+    options.runtime.callbacks = &callbacks;
+    Client client = MakeClient(std::move(options));
+    ProducerOptions small;
+    small.max_pending_count = 1;
+    Producer producer = MakeProducer(client, small);
+    producer.Send(Message("s")).Detach();
+    Settle();
+    int told = 0;
+    callbacks.refuses_tasks = work.refuses_timers = true;
+    ASSERT_TRUE(producer.Send(Message("s"), [&](const SendReceipt&) { ++told; }).ok());
+    Settle();
+    callbacks.refuses_tasks = work.refuses_timers = false;
+    for (int i = 0; i < 10; ++i) {
+        Advance(minutes(1));
+        (void)producer.stats();
+        producer.Send(Message("s")).Detach();  // "the producer is full: 1 messages …"
+    }
+    EXPECT_EQ(told, 1);
 }
 
 }  // namespace

@@ -410,5 +410,33 @@ TEST_F(WaitingTest, WithDefaultOptionsWhatWaitsGoesBackAfterAThirdOfTheAckTimeou
     Settle();
 }
 
+// It was given back after 2 ms, as if handlers hung.
+TEST_F(WaitingTest, AMessageThatHasJustComeHasNotWaitedSinceTheOneBefore) {
+    testing::ManualExecutor handlers(time.clock);
+    SubscriptionOptions options = Consumer();
+    options.executor = &handlers;
+    options.parallelism = 1;
+    options.ack_timeout = seconds(30);  // A patience of 10 s.
+    int handled = 0;
+    const Subscription subscription =
+        MakeSubscription(client, options, [&](const Message&) { ++handled; });
+    Append(1);
+    Settle();  // The watch begins: it is due in 10 s.
+    Advance(milliseconds(1));
+    handlers.RunAll();
+    ASSERT_EQ(handled, 1);
+    Advance(milliseconds(9'998));
+    Append(1);  // 1 ms before the watch is due. The handlers' executor needs 3 ms to begin.
+    Settle();
+    Advance(milliseconds(2));
+    EXPECT_FALSE(Logged("no message was begun for 10 s though some waited"));
+    EXPECT_EQ(CountOf(AckVerdict::kRelease), 0U);
+    handlers.RunAll();
+    Settle();
+    handlers.RunAll();
+    EXPECT_EQ(handled, 2);
+    client.Shutdown(milliseconds(0));
+}
+
 }  // namespace
 }  // namespace qmq

@@ -119,6 +119,17 @@ TEST(PublishFrameTest, ASmallBatchDoesNotKeepALargeFrame) {
                 ElementsAre(false));
 }
 
+// None of the large ones was a quarter of the frame, so all counted as the small ones that are most
+// of it, and the tiny one kept the frame.
+TEST(PublishFrameTest, ATinyBatchBesideSeveralLargeOnesDoesNotKeepTheirFrame) {
+    std::vector<std::size_t> four(4, 900'000);
+    four.push_back(100);
+    EXPECT_THAT(ArePartsOf(FrameOf(four)), ElementsAre(true, true, true, true, false));
+    std::vector<std::size_t> usual(15, 64U << 10);
+    usual.push_back(100);
+    EXPECT_FALSE(ArePartsOf(FrameOf(usual)).back());
+}
+
 TEST(PublishFrameTest, BatchesThatAreMostOfTheirFrameAreNotCopied) {
     EXPECT_THAT(ArePartsOf(FrameOf({64})), ElementsAre(true));
     EXPECT_THAT(ArePartsOf(FrameOf(std::vector<std::size_t>(1'000, 64))), Each(true));

@@ -117,7 +117,8 @@ public:
     virtual std::unique_ptr<BrokerConnection> Connect(
         const BrokerGroup& group, std::shared_ptr<ConnectionListener> listener) = 0;
     /// After this time a connection is ready or closed. One that is neither is thrown away, and
-    /// another one is made.
+    /// another one is made. Above zero; `milliseconds::max()` is no limit. A transport that wraps
+    /// another one tells that one's.
     virtual std::chrono::milliseconds connect_timeout() const { return std::chrono::seconds(15); }
 };
 

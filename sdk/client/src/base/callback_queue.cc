@@ -75,9 +75,23 @@ void CallbackQueue::Schedule() {
         }
     });
     if (timer == 0) {
+        // Everything has stopped, and `Finish` runs what is left; or whoever looks next asks again.
         MutexLock lock(mutex_);
-        scheduled_ = false;  // Everything has stopped: `Finish` runs what is left.
+        scheduled_ = false;
+        refused_.store(true, std::memory_order_relaxed);
     }
+}
+
+void CallbackQueue::RetryRefused() {
+    {
+        MutexLock lock(mutex_);
+        refused_.store(false, std::memory_order_relaxed);
+        if (finished_ || scheduled_ || entries_.empty()) {
+            return;
+        }
+        scheduled_ = true;
+    }
+    Schedule();
 }
 
 void CallbackQueue::RunOne(Entry& entry) noexcept {

@@ -54,6 +54,13 @@ public:
     }
     /// Runs what is due on the calling thread.
     void Run() { Drain(); }
+    /// Somebody looks whether callbacks have run: where executor and timer have refused to run
+    /// them, they are asked again. Without the caller's lock.
+    void Retry() {
+        if (refused_.load(std::memory_order_relaxed)) {
+            RetryRefused();
+        }
+    }
 
     /// Runs one callback of this client, and keeps what it throws away from the rest. After
     /// `Finish` nothing begins any more, also in a task that had begun: then false.
@@ -121,6 +128,7 @@ private:
     /// Whether the caller is to run it, which `may_run` allows.
     bool Add(Entry entry, bool may_run) QMQ_EXCLUDES(mutex_);
     void Schedule() QMQ_EXCLUDES(mutex_);
+    void RetryRefused() QMQ_EXCLUDES(mutex_);
     void Drain() QMQ_EXCLUDES(mutex_);
     void RunOne(Entry& entry) noexcept QMQ_EXCLUDES(mutex_);
     void RunMany(Task& task) noexcept QMQ_EXCLUDES(mutex_);
@@ -140,6 +148,7 @@ private:
     std::function<void()> drained_;
     std::atomic<std::uint64_t> begun_{0};  // Callbacks, and kClosed once none may begin.
     std::atomic<TimePoint::rep> rest_until_{kForEver};
+    std::atomic<bool> refused_{false};  // Nothing is scheduled, though something is due.
     mutable Mutex mutex_;
     CondVar changed_;
     std::deque<Entry> entries_ QMQ_GUARDED_BY(mutex_);

@@ -16,8 +16,14 @@ std::string OneLine(std::string_view text) {
     line.reserve(text.size());
     bool broken = false;
     for (const char c : text) {
-        // The bytes of a longer UTF-8 character are all above.
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+        const auto byte = static_cast<unsigned char>(c);
+        // Those of ASCII, and U+0080 to U+009F, which are 0xc2 and a byte of that value. All other
+        // bytes of a longer UTF-8 character are above those of ASCII.
+        const bool is_second = byte >= 0x80 && byte <= 0x9f && line.ends_with('\xc2');
+        if (is_second) {
+            line.pop_back();
+        }
+        if (is_second || byte < 0x20 || byte == 0x7f) {
             broken = !line.empty();
             continue;
         }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "qmq/deadline.h"
+
 namespace qmq::internal {
 
 namespace {
@@ -116,7 +118,7 @@ void BrokerLink::Open() {
             // Transports have time-outs of their own, but nothing here may hang because one of
             // them does not work.
             connect_timeout_ = timeout;
-            Arm(runtime_->Now() + timeout);
+            Arm(DeadlineAfter(runtime_->Now(), timeout));
         }
     }
     if (moved.has_value()) {
@@ -354,6 +356,21 @@ std::shared_ptr<BrokerLink> LinkPool::Get(const BrokerGroup& group, std::uint64_
         link->MoveTo(group, route_number);
     }
     return link;
+}
+
+void LinkPool::Confirm(const std::vector<BrokerGroup>& groups, std::uint64_t route_number) {
+    for (const BrokerGroup& group : groups) {
+        std::shared_ptr<BrokerLink> link;
+        {
+            MutexLock lock(mutex_);
+            if (const auto found = links_.find(group.name); found != links_.end()) {
+                link = found->second.lock();
+            }
+        }
+        if (link != nullptr) {
+            link->MoveTo(group, route_number);
+        }
+    }
 }
 
 void LinkPool::Stop() {

@@ -110,6 +110,8 @@ public:
     /// The link to `group` of the route with this number, made when nobody has one. Lives as long
     /// as its users. Null after `Stop`.
     std::shared_ptr<BrokerLink> Get(const BrokerGroup& group, std::uint64_t route_number);
+    /// The links that there are to `groups` hear where these are by the route with this number.
+    void Confirm(const std::vector<BrokerGroup>& groups, std::uint64_t route_number);
     void Stop();
 
 private:

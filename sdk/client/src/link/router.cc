@@ -205,6 +205,8 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
         common = common_.route;
     }
     if (reply.ok()) {
+        // Also what is no news to its subject: links are those of all subjects.
+        links_->Confirm(reply->groups, question.number);
         OnAnswer(
             question.key, question.number, KnownRoute{std::move(reply->groups), question.number});
     } else {

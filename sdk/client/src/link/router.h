@@ -9,6 +9,7 @@
 
 #include "sdk/client/src/base/mutex.h"
 #include "sdk/client/src/base/runtime.h"
+#include "sdk/client/src/link/broker_link.h"
 #include "sdk/client/src/link/route_state.h"
 
 namespace qmq::internal {
@@ -38,8 +39,12 @@ class Router : public std::enable_shared_from_this<Router> {
 public:
     Router(std::shared_ptr<ClientRuntime> runtime,
            std::shared_ptr<Transport> transport,
+           std::shared_ptr<LinkPool> links,
            std::chrono::milliseconds refresh)
-        : runtime_(std::move(runtime)), refresh_(refresh), transport_(std::move(transport)) {}
+        : runtime_(std::move(runtime)),
+          links_(std::move(links)),
+          refresh_(refresh),
+          transport_(std::move(transport)) {}
 
     /// From now on `watcher` hears of `key`; at once when something is known already,
     /// be it why nothing is.
@@ -83,6 +88,7 @@ private:
     static std::vector<std::shared_ptr<RouteWatcher>> LiveWatchers(Entry& entry);
 
     const std::shared_ptr<ClientRuntime> runtime_;
+    const std::shared_ptr<LinkPool> links_;
     const std::chrono::milliseconds refresh_;
     Mutex mutex_;
     std::shared_ptr<Transport> transport_ QMQ_GUARDED_BY(mutex_);

@@ -3,6 +3,7 @@
 #include "sdk/client/src/receive/dispatcher.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "sdk/client/src/base/call_scope.h"
@@ -71,11 +72,18 @@ bool Dispatcher::Add(std::vector<RunPtr> runs) {
         if (closed_) {
             return false;
         }
+        const TimePoint now = runtime_->Now();
+        if (!AnyUnclaimed()) {
+            none_waited_at_ = now;
+        }
+        if (queue_.empty() && runners_.empty() && watch_timer_.refused()) {
+            watch_timer_.Cancel();  // What it was to watch is gone.
+        }
         for (RunPtr& run : runs) {
             queue_.push_back({std::move(run), 0});
         }
         RearmRefused();
-        BeginWatch();
+        BeginWatch(now);
     }
     StartRunners(messages);
     return true;
@@ -283,6 +291,8 @@ bool Dispatcher::RunOne(
         if (stream.leases_over(*now)) {
             stream.OnLeasesOver(*now);
         }
+        // Seen by whoever takes what is unclaimed afterwards, as both hold the run's lock.
+        runner.state.store(RunnerState::kClaiming, std::memory_order_relaxed);
         const bool more = run->Next(acked, &claim);
         if (acked.has_value()) {
             acked.reset();
@@ -297,7 +307,7 @@ bool Dispatcher::RunOne(
         if (claim.sequence == run->range().last) {
             stream.NoteWaited(*now - run->arrived());
         }
-        if (handling_->Handle(run, claim, *now, runner.inside)) {
+        if (handling_->Handle(run, claim, *now, runner.state)) {
             acked = claim.sequence;
         }
         *now = runtime_->Now();
@@ -310,14 +320,28 @@ bool Dispatcher::RunOne(
             break;
         }
     }
+    runner.state.store(RunnerState::kFree, std::memory_order_release);
     stream.NoteHandled(handled);
     return exhausted;
+}
+
+void Dispatcher::AwaitClaims() const {
+    std::vector<RunnerPtr> runners;
+    {
+        MutexLock lock(mutex_);
+        runners = runners_;
+    }
+    for (const RunnerPtr& runner : runners) {
+        while (runner->state.load(std::memory_order_acquire) == RunnerState::kClaiming) {
+            std::this_thread::yield();
+        }
+    }
 }
 
 std::uint64_t Dispatcher::Inside() const {
     return static_cast<std::uint64_t>(
         std::count_if(runners_.begin(), runners_.end(), [](const RunnerPtr& runner) {
-            return runner->inside.load(std::memory_order_acquire);
+            return runner->state.load(std::memory_order_acquire) == RunnerState::kInside;
         }));
 }
 

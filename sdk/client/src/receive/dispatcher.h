@@ -71,11 +71,14 @@ public:
     std::uint64_t delivered_count() const;
     std::uint64_t waiting_count() const;
     std::uint64_t handler_count() const;  ///< Handlers that run.
+    /// When the client has stopped and nothing is unclaimed: until what was claimed has begun or is
+    /// turned away. No user code runs meanwhile, so that is soon.
+    void AwaitClaims() const;
     std::size_t runner_count() const;
 
 private:
     struct Runner {
-        std::atomic<bool> inside{false};  // User code runs.
+        std::atomic<RunnerState> state{RunnerState::kFree};
         /// When it last took a message. Written by the runner alone.
         std::atomic<TimePoint> claimed_at{TimePoint::min()};
     };
@@ -111,7 +114,7 @@ private:
 
     // dispatcher_watch.cc: whether handlers go on.
     TimePoint LastClaim() const QMQ_REQUIRES(mutex_);
-    void BeginWatch() QMQ_REQUIRES(mutex_);
+    void BeginWatch(TimePoint now) QMQ_REQUIRES(mutex_);
     void ArmWatch(TimePoint now) QMQ_REQUIRES(mutex_);
     void ArmWatchAt(TimePoint due) QMQ_REQUIRES(mutex_);
     void OnWatch();

@@ -28,11 +28,10 @@ TimePoint Dispatcher::LastClaim() const {
 }
 
 /// From the first message on until nothing is here any more.
-void Dispatcher::BeginWatch() {
+void Dispatcher::BeginWatch(TimePoint now) {
     if (watch_timer_.armed() || watch_timer_.refused()) {
         return;
     }
-    const TimePoint now = runtime_->Now();
     progress_at_ = none_waited_at_ = now;
     next_busy_line_ = kBusy;
     ArmWatch(now);
@@ -109,9 +108,11 @@ void Dispatcher::OnWatch() {
 
 /// Empty when there is nothing to tell (now).
 std::string Dispatcher::BusyLine(TimePoint now, bool any_waits) {
-    const std::chrono::nanoseconds since = now - progress_at_;
     const std::uint64_t busy = Inside();
     const bool all = busy >= options_.parallelism;
+    // Where handlers are free, what has just come has not waited since the one before it.
+    const std::chrono::nanoseconds since =
+        now - (all ? progress_at_ : std::max(progress_at_, none_waited_at_));
     if (since < next_busy_line_ || !(all || any_waits || stalled_)) {
         return {};
     }

@@ -26,7 +26,7 @@ bool MessageHandling::IsForAnotherGroup(const Message& message) const {
 bool MessageHandling::Handle(const RunPtr& run,
                              DeliveryRun::Claim& claim,
                              TimePoint now,
-                             std::atomic<bool>& inside) {
+                             std::atomic<RunnerState>& state) {
     if (IsForAnotherGroup(claim.message)) {
         return true;
     }
@@ -41,7 +41,7 @@ bool MessageHandling::Handle(const RunPtr& run,
                                        &stop_token_};
     // In one order with `MarkStopped`: whoever stops the client sees this handler, or the handler
     // sees that it is stopped and does not begin.
-    inside.store(true, std::memory_order_seq_cst);
+    state.store(RunnerState::kInside, std::memory_order_seq_cst);
     bool acked = false;
     if (chain_->manual()) {
         HandleManual(run, claim, facts);
@@ -59,7 +59,7 @@ bool MessageHandling::Handle(const RunPtr& run,
     // The message may be the last to hold what its handler captured in it: gone before the runner
     // says that nothing of the user's runs.
     claim.message = Message();
-    inside.store(false, std::memory_order_release);
+    state.store(RunnerState::kFree, std::memory_order_release);
     return acked;
 }
 

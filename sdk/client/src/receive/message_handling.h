@@ -17,6 +17,13 @@
 
 namespace qmq::internal {
 
+/// What a runner does that takes messages to handlers.
+enum class RunnerState : std::uint8_t {
+    kFree,
+    kClaiming,  ///< It may have taken a message that no handler has begun. No user code runs.
+    kInside     ///< User code runs.
+};
+
 /// What one subscription does with one claimed message: takes it through the handler chain, and
 /// decides it as that says. Thread-safe.
 class MessageHandling : public std::enable_shared_from_this<MessageHandling> {
@@ -37,12 +44,12 @@ public:
           subscription_(subscription) {}
 
     /// True when the message is acked and its run is to record that; else it is decided, or the
-    /// client has stopped. `now` is when it was claimed; `inside` is true while code of the
+    /// client has stopped. `now` is when it was claimed; `state` is kInside while code of the
     /// application's runs.
     bool Handle(const RunPtr& run,
                 DeliveryRun::Claim& claim,
                 TimePoint now,
-                std::atomic<bool>& inside);
+                std::atomic<RunnerState>& state);
     /// Asks handlers that run to end soon. Calls what they have registered for that.
     void RequestStop() { stop_.request_stop(); }
 

@@ -303,6 +303,7 @@ void SubscriptionCore::StopHandling() {
 
 SubscriptionCore::Left SubscriptionCore::Abort(const Status& why) {
     Left left;
+    dispatcher_->AwaitClaims();
     left.handlers_running = dispatcher_->handler_count();
     const StreamSet::Left streams = streams_->Abort(why);
     {

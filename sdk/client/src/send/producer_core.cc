@@ -69,7 +69,7 @@ Status ProducerCore::Check(const Message& message,
     if (Status status = ValidateMessage(message, bytes); !status.ok()) {
         return status;
     }
-    if (const auto due = message.deliver_at(); due.has_value()) {
+    if (const auto due = DueTimeToSend(message); due.has_value()) {
         if (*due >= runtime_->clock().WallNow() + kShortestDelay) {
             return Status::Unimplemented("delayed messages are not served yet: send subject " +
                                          std::string(message.subject()) +
@@ -234,10 +234,15 @@ Status ProducerCore::Take(Message& message, How how, SendCallback& callback, Sen
     return Status::Ok();
 }
 
+void ProducerCore::NoteNotTaken() {
+    not_taken_.fetch_add(1, std::memory_order_relaxed);
+    runtime_->callbacks().Retry();  // It may be full of what they owe.
+}
+
 Status ProducerCore::Send(Message& message, How how, SendCallback callback) {
     Status status = Take(message, how, callback, nullptr);
     if (!status.ok()) {
-        not_taken_.fetch_add(1, std::memory_order_relaxed);
+        NoteNotTaken();
     }
     return status;
 }
@@ -247,7 +252,7 @@ SendFuture ProducerCore::Send(Message message, How how) {
     SendCallback none;
     Status status = Take(message, how, none, &future);
     if (!status.ok()) {
-        not_taken_.fetch_add(1, std::memory_order_relaxed);
+        NoteNotTaken();
         return ProducerAccess::MakeRefused(message, std::move(status), runtime_->callback_queue());
     }
     return future;
@@ -291,6 +296,7 @@ Status ProducerCore::Flush(std::chrono::milliseconds timeout) {
 
 Producer::Stats ProducerCore::stats() {
     Producer::Stats stats;
+    runtime_->callbacks().Retry();
     Turn turn(*this, Origin::kCaller);
     stats.pending_count = budget_.count();
     stats.pending_bytes = budget_.bytes() + batcher_.staged_bytes();

@@ -156,6 +156,7 @@ private:
                          std::optional<std::size_t> hash,
                          SendFuture* future,
                          bool* made) QMQ_REQUIRES(mutex_);
+    void NoteNotTaken();
     Status WaitForRoom(std::size_t bytes, TimePoint deadline) QMQ_REQUIRES(mutex_);
     void SealAll() QMQ_REQUIRES(mutex_);
     static Status TooLarge(std::size_t message_bytes, std::uint64_t max_batch_bytes);

@@ -150,6 +150,9 @@ void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Ans
             // as many as the batch had messages: this happens once.
             const std::vector<BatchPtr> singles = batcher_.Split(*batch);
             if (singles.size() != batch->count) {  // None may be left without an answer.
+                for (const BatchPtr& single : singles) {
+                    budget_.GiveBack(0, single->charged);
+                }
                 Finish(batch, batch->machine.OnDeadline(receipt.status), &receipt, answers);
                 return;
             }

@@ -263,21 +263,24 @@ SendReceipt SendFuture::Get() const {
 std::optional<SendReceipt> SendFuture::WaitFor(std::chrono::milliseconds time) const {
     QMQ_CHECK(state_ != nullptr, "a SendFuture that came from no send was waited for");
     SendReceipt receipt;
+    // Held, since a callback that runs meanwhile may assign or destroy this future.
+    const std::shared_ptr<State> state = state_;
+    const std::uint32_t position = position_;
     if (!ready()) {
-        if (state_->queue->process().foreign()) {
+        if (state->queue->process().foreign()) {
             // Nobody answers it in this process; the other one may have its answer.
-            receipt.status = state_->queue->process().Refusal("the producer");
+            receipt.status = state->queue->process().Refusal("the producer");
             return receipt;
         }
-        if (Status status = state_->MayWait(); !status.ok()) {
+        if (Status status = state->MayWait(); !status.ok()) {
             receipt.status = std::move(status);
             return receipt;
         }
     }
-    if (!state_->WaitUntil(DeadlineAfter(std::chrono::steady_clock::now(), time))) {
+    if (!state->WaitUntil(DeadlineAfter(std::chrono::steady_clock::now(), time))) {
         return std::nullopt;
     }
-    state_->FillReceipt(position_, &receipt);
+    state->FillReceipt(position, &receipt);
     return receipt;
 }
 

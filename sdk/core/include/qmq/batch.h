@@ -56,8 +56,10 @@ bool HeadHasTag(const MessageHead& head, std::string_view tag);
 Status ValidateMessage(const Message& message, std::size_t* encoded_bytes);
 
 /// A message that came, or a copy of it, is to be sent as a new one: at its first attempt, without
-/// the last error. Whether that changed anything.
+/// the last error and the due time that it came with. Whether that changed anything.
 bool ForgetDeliveries(Message& message);
+/// `deliver_at()`, but for one that the message came with: that time has been.
+std::optional<WallTime> DueTimeToSend(const Message& message);
 
 /// What was written of a message.
 struct EncodedMessage {

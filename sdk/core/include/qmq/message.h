@@ -68,8 +68,9 @@ concept PropertyType = std::same_as<T, bool> || std::same_as<T, std::int32_t> ||
 /// Setters never fail in place: the first mistake is kept, `Validate()` and every send report it,
 /// and nothing half-set is sent.
 ///
-/// A message that was received can be sent again, as it is or changed: it keeps its id and creation
-/// time, and begins at its first attempt, without the last error.
+/// A message that was received can be sent again, as it is or changed, unless it came from a dead
+/// letter subject: it keeps its id and creation time, and begins at its first attempt, without the
+/// last error and its due time.
 class Message {
 public:
     /// Most tags. [I]: other clients cannot read more.
@@ -226,6 +227,7 @@ private:
     WallTime deliver_at_{};  // The epoch when there is none.
     std::uint32_t attempt_ = 1;
     std::uint8_t tag_count_ = 0;
+    bool due_time_came_ = false;  // With a delivery; nobody has set it since.
     Status error_;
 };
 
