@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -22,7 +23,7 @@ public:
     std::function<Status(const std::string& to)> before_rename = [](const std::string&) {
         return Status::Ok();
     };
-    int open_count = 0;
+    std::atomic<int> open_count{0};
 
     Result<std::unique_ptr<env::File>> Open(const std::string& path, env::OpenMode mode) override {
         auto file = files_.Open(path, mode);
