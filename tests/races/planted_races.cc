@@ -4,6 +4,7 @@
 //
 //     planted_races grpc_callback | handler      run by scripts/show sanitizers; must end with
 //     TSan's exit code
+#include <barrier>
 #include <chrono>
 #include <iostream>
 #include <semaphore>
@@ -67,6 +68,7 @@ int InHandler() {
     Client client = Client::Create(std::move(options)).value();
     PlantedRace race;
     std::counting_semaphore<> handled{0};
+    std::barrier<> two_inside(2);  // However quick handlers are, two touch it at once.
     SubscriptionOptions subscription;
     subscription.subject = "races";
     subscription.group = "races";
@@ -75,6 +77,7 @@ int InHandler() {
     const Subscription running = client
                                      .Subscribe(subscription,
                                                 [&](const Message&) {
+                                                    two_inside.arrive_and_wait();
                                                     race.TouchPlantedRace();
                                                     handled.release();
                                                 })
