@@ -55,9 +55,10 @@ private:
 };
 
 /// Of answers only so much may wait. What is delivered is bounded by credit, and holds up no acks.
+/// (Added, not subtracted: what has gone out is told after it counts as written.)
 bool ConsumeStream::HasRoom() const {
     return unanswered_acks_ < limits_.max_unanswered &&
-           unwritten_bytes() - unwritten_delivery_bytes_ < kMostUnwrittenBytes;
+           unwritten_bytes() < kMostUnwrittenBytes + unwritten_delivery_bytes_;
 }
 
 void ConsumeStream::Deliver(std::uint64_t subscription,
