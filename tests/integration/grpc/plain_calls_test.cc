@@ -366,73 +366,59 @@ TEST_F(PlainCallsTest, AProducerThatReadsNoReceiptsIsNotReadOn) {
     EXPECT_TRUE(publish->Finish().ok());
 }
 
-TEST_F(PlainCallsTest, AConsumerThatReadsNoResultsOfItsAcksIsNotReadOn) {
-    constexpr std::size_t kFrames = 150;
-    constexpr std::uint64_t kNumber = std::uint64_t{1} << 60;
-    constexpr std::size_t kAcks = 8'000;
-    grpc::ClientContext context;
-    auto consume = stub_->Consume(&context);
-    ASSERT_TRUE(consume->Write(Subscribe(kNumber)));
-    proto::ConsumeRequest frame;
-    for (std::size_t i = 0; i < kAcks; ++i) {
-        auto* ack = frame.add_commands();
-        ack->set_subscription(kNumber);
-        ack->mutable_ack()->set_id(kNumber + i);
-        ack->mutable_ack()->add_items();
-    }
-    std::thread writer([&] {
-        for (std::size_t i = 0; i < kFrames; ++i) {
-            EXPECT_TRUE(consume->Write(frame));
-        }
-        EXPECT_TRUE(consume->WritesDone());
-    });
-    EXPECT_FALSE(broker_.WaitFor([&] { return broker_.acks_locked().size() > kFrames * kAcks / 2; },
-                                 std::chrono::seconds(1)));
+/// Acks of one subscription, in many frames, whose results nobody reads for a while.
+class UnreadAcksTest : public PlainCallsTest {
+protected:
+    static constexpr std::size_t kFrames = 150;
+    static constexpr std::size_t kAcks = 8'000;  // In a frame.
+    static constexpr std::uint64_t kNumber = std::uint64_t{1} << 60;
 
-    std::size_t answered = 0;
-    proto::ConsumeFrame events;
-    while (consume->Read(&events)) {
-        for (const auto& event : events.events()) {
-            answered += event.has_ack() ? 1U : 0U;
+    /// Opens what `open` says, acks until the server reads no further, and then reads: how many
+    /// results there were.
+    std::size_t AckUnread(const proto::ConsumeRequest& open) {
+        grpc::ClientContext context;
+        auto consume = stub_->Consume(&context);
+        EXPECT_TRUE(consume->Write(open));
+        proto::ConsumeRequest frame;
+        for (std::size_t i = 0; i < kAcks; ++i) {
+            auto* ack = frame.add_commands();
+            ack->set_subscription(kNumber);
+            ack->mutable_ack()->set_id(kNumber + i);
+            ack->mutable_ack()->add_items();
         }
+        std::thread writer([&] {
+            for (std::size_t i = 0; i < kFrames; ++i) {
+                EXPECT_TRUE(consume->Write(frame));
+            }
+            EXPECT_TRUE(consume->WritesDone());
+        });
+        EXPECT_FALSE(
+            broker_.WaitFor([&] { return broker_.acks_locked().size() > kFrames * kAcks / 2; },
+                            std::chrono::seconds(1)));
+        std::size_t answered = 0;
+        proto::ConsumeFrame events;
+        while (consume->Read(&events)) {
+            for (const auto& event : events.events()) {
+                answered += event.has_ack() ? 1U : 0U;
+            }
+        }
+        writer.join();
+        EXPECT_TRUE(consume->Finish().ok());
+        return answered;
     }
-    writer.join();
-    EXPECT_EQ(answered, kFrames * kAcks);
-    EXPECT_TRUE(consume->Finish().ok());
+};
+
+TEST_F(UnreadAcksTest, AConsumerThatReadsNoResultsOfItsAcksIsNotReadOn) {
+    EXPECT_EQ(AckUnread(Subscribe(kNumber)), kFrames * kAcks);
 }
 
 // Each subscription let 4 MiB more of answers wait, though nothing was delivered to any.
-TEST_F(PlainCallsTest, AConsumerOfManySubscriptionsThatReadsNothingIsNotReadOn) {
-    constexpr std::size_t kFrames = 150;
-    constexpr std::size_t kAcks = 8'000;
-    constexpr std::uint64_t kNumber = std::uint64_t{1} << 60;
-    grpc::ClientContext context;
-    auto consume = stub_->Consume(&context);
+TEST_F(UnreadAcksTest, AConsumerOfManySubscriptionsThatReadsNothingIsNotReadOn) {
     proto::ConsumeRequest open;
     for (std::uint64_t i = 0; i < 100; ++i) {
         open.MergeFrom(Subscribe(kNumber + i));
     }
-    ASSERT_TRUE(consume->Write(open));
-    proto::ConsumeRequest frame;
-    for (std::size_t i = 0; i < kAcks; ++i) {
-        auto* ack = frame.add_commands();
-        ack->set_subscription(kNumber);
-        ack->mutable_ack()->set_id(kNumber + i);
-        ack->mutable_ack()->add_items();
-    }
-    std::thread writer([&] {
-        for (std::size_t i = 0; i < kFrames; ++i) {
-            EXPECT_TRUE(consume->Write(frame));
-        }
-        EXPECT_TRUE(consume->WritesDone());
-    });
-    EXPECT_FALSE(broker_.WaitFor([&] { return broker_.acks_locked().size() > kFrames * kAcks / 2; },
-                                 std::chrono::seconds(1)));
-    proto::ConsumeFrame events;
-    while (consume->Read(&events)) {
-    }
-    writer.join();
-    EXPECT_TRUE(consume->Finish().ok());
+    EXPECT_EQ(AckUnread(open), kFrames * kAcks);
 }
 
 // The other way round: one delivery that is larger than the bound held up the acks for as long as
@@ -460,6 +446,50 @@ TEST_F(PlainCallsTest, ALargeDeliveryThatIsOnItsWayHoldsUpNoAck) {
     while (consume->Read(&events)) {
     }
     consume->Finish();
+}
+
+// What has gone out counts as written before its deliveries are told. The difference of the two
+// fell below zero: then the stream was read no further, and its next credit lay there. (In every
+// other run or so: the two have to meet.)
+TEST_F(PlainCallsTest, AConsumerWhoseCreditIsUsedUpIsReadOn) {
+    constexpr int kCount = 5'000;
+    constexpr int kConsumers = 4;  // More than there are cores, so that threads are interrupted.
+    const auto consume_all = [&] {
+        grpc::ClientContext context;
+        context.set_deadline(std::chrono::system_clock::now() + kPatience);
+        auto consume = stub_->Consume(&context);
+        EXPECT_TRUE(consume->Write(Subscribe(1, 1, 64U << 20)));
+        proto::ConsumeRequest credit;
+        credit.add_commands()->set_subscription(1);
+        const proto::ConsumeRequest none = credit;
+        credit.mutable_commands(0)->mutable_credit()->set_messages(1);
+        credit.mutable_commands(0)->mutable_credit()->set_bytes(1'000);
+        int delivered = 0;
+        for (proto::ConsumeFrame events; delivered < kCount && consume->Read(&events);) {
+            for (const auto& event : events.events()) {
+                delivered += event.delivery().batches_size();
+            }
+            // A frame that brings about nothing, and while nothing else happens the one that
+            // counts.
+            consume->Write(none);
+            consume->Write(credit);
+        }
+        EXPECT_EQ(delivered, kCount);
+        consume->WritesDone();
+        for (proto::ConsumeFrame events; consume->Read(&events);) {
+        }
+        EXPECT_TRUE(consume->Finish().ok());
+    };
+    for (int i = 0; i < kCount; ++i) {
+        broker_.Send({{"s", MakeBatch(1, 100)}}, [](const Receipts&) {});
+    }
+    std::vector<std::thread> consumers;
+    for (int i = 0; i < kConsumers; ++i) {
+        consumers.emplace_back(consume_all);
+    }
+    for (std::thread& consumer : consumers) {
+        consumer.join();
+    }
 }
 
 // What went out of the older subscription was granted to the newer one, which had its number.
