@@ -8,6 +8,8 @@
 
 #include "qmq/batch.h"
 
+#include "tests/support/wrapping_factory.h"
+
 namespace qmq::testing {
 
 namespace {
@@ -81,26 +83,6 @@ private:
     CopyBook& book_;
 };
 
-class NotingFactory final : public TransportFactory {
-public:
-    NotingFactory(std::shared_ptr<TransportFactory> under, CopyBook& book)
-        : under_(std::move(under)), book_(book) {}
-    std::vector<std::string> Schemes() const override { return under_->Schemes(); }
-    Result<std::unique_ptr<Transport>> Make(const std::string& uri,
-                                            const TransportContext& context) override {
-        Result<std::unique_ptr<Transport>> made = under_->Make(uri, context);
-        if (!made.ok()) {
-            return made;
-        }
-        return std::unique_ptr<Transport>(
-            std::make_unique<NotingTransport>(*std::move(made), book_));
-    }
-
-private:
-    const std::shared_ptr<TransportFactory> under_;
-    CopyBook& book_;
-};
-
 }  // namespace
 
 void CopyBook::Note(const DeliveredBatch& batch) {
@@ -133,7 +115,10 @@ std::optional<Copy> CopyBook::Take(const Message& message) {
 
 std::shared_ptr<TransportFactory> NoteCopies(std::shared_ptr<TransportFactory> factory,
                                              CopyBook& book) {
-    return std::make_shared<NotingFactory>(std::move(factory), book);
+    return std::make_shared<WrappingFactory>(
+        std::move(factory), [&book](std::unique_ptr<Transport> transport) {
+            return std::make_unique<NotingTransport>(std::move(transport), book);
+        });
 }
 
 }  // namespace qmq::testing

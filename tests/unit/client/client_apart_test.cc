@@ -116,8 +116,7 @@ TEST_F(ClientApartTest, AHandlerThatDoesNotReturnKeepsNothingButWhatItTouches) {
         of_handler, of_sink, of_filter, of_callback, of_transport};
     ClientOptions options = Options();
     options.log = [of_sink](LogLevel, std::string_view) {};
-    options.transports = {
-        std::make_shared<testing::HookedFactory>(cluster.factory(), [of_transport] {})};
+    options.transports = {testing::MakeHookedFactory(cluster.factory(), [of_transport] {})};
     std::optional<Client> client(MakeClient(std::move(options)));
     std::optional<Subscription> stuck =
         *client->Subscribe(Consumer("stuck"), [hang = Hang(hung)](const Message&) { hang(); });

@@ -27,11 +27,19 @@ protected:
 
     Client MakeClientOf(testing::FakeCluster& of) {
         ClientOptions options = Options();
-        options.transports = {std::make_shared<testing::ScriptedFactory>(of.factory(), script)};
+        options.transports = {testing::MakeScriptedFactory(of.factory(), script)};
         return MakeClient(std::move(options));
     }
     void Send(Producer& producer, const std::string& subject) {
         producer.Send(Message(subject)).Detach();
+        Settle();
+    }
+
+    void AnswerHeld() {
+        script->slow_subject.clear();
+        for (Task& ask : std::exchange(script->held, {})) {
+            ask();
+        }
         Settle();
     }
 
@@ -148,6 +156,48 @@ TEST_F(LinkRouteTest, ATransportMayHaveNoConnectTimeout) {
     Advance(seconds(2));
     EXPECT_TRUE(future.ready() && future.Get().ok());
     EXPECT_THAT(script->connected, ElementsAre("old"));
+}
+
+// The answer to question 1 comes after that to question 2, and is newer. The link took it for
+// older; to "a" it was known from then on, so that no later answer was news, and nobody told the
+// link.
+TEST_F(LinkRouteTest, AnAnswerThatCameLateMovesTheLinkAtTheLatestWhenItIsAskedForAgain) {
+    script->slow_subject = "a";
+    Producer first = MakeProducer(client);
+    Send(first, "a");  // Question 1.
+    std::optional<Producer> second = MakeProducer(client);
+    Send(*second, "b");  // Question 2: "old".
+    ASSERT_THAT(script->connected, ElementsAre("old"));
+    script->address = "new";
+    AnswerHeld();  // Answer 1: "new".
+    second.reset();
+    Advance(minutes(10));  // "a" is asked for ten times: "new".
+    Send(first, "a");
+    EXPECT_THAT(script->connected, ElementsAre("old", "new"));
+}
+
+// The same answer again did not raise the link's number.
+TEST_F(LinkRouteTest, AnOlderAnswerMovesNoLinkThatANewerOneHasConfirmed) {
+    script->address = "new";
+    Producer first = MakeProducer(client);
+    Send(first, "a");  // Question 1: "new".
+    script->slow_subject = "b";
+    std::optional<Producer> second = MakeProducer(client);
+    Send(*second, "b");  // Question 2.
+    bool fits = false;
+    broker().SetSendHook([&fits](const SendBatch& batch) {
+        return batch.subject != "a" || std::exchange(fits, true)
+                   ? std::nullopt
+                   : std::optional(Refuse(Status::Unavailable("hurry")));
+    });
+    Send(first, "a");
+    Advance(seconds(2));  // Question 3, answered: "new", as known.
+    script->address = "old";
+    AnswerHeld();  // Answer 2, of a meta server that is behind.
+    script->address = "new";
+    second.reset();
+    Advance(minutes(10));
+    EXPECT_THAT(script->connected, ElementsAre("new"));
 }
 
 }  // namespace

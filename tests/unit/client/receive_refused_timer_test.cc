@@ -53,9 +53,9 @@ TEST_F(ReceiveRefusedTimerTest, AcksLeaveWithTheNextOne) {
     Append(2);
     Advance(seconds(1));
     ASSERT_THAT(kept, SizeIs(2));
-    executor.refuses = true;
+    executor.refuses_timers = true;
     kept[0].Ack();
-    executor.refuses = false;
+    executor.refuses_timers = false;
     kept[1].Ack();
     Advance(seconds(1));
     EXPECT_EQ(broker().acked_count(), 2U);
@@ -66,9 +66,9 @@ TEST_F(ReceiveRefusedTimerTest, TheLastAckLeavesWhenSomebodyLooks) {
     Append(1);
     Advance(seconds(1));
     ASSERT_THAT(kept, SizeIs(1));
-    executor.refuses = true;
+    executor.refuses_timers = true;
     kept[0].Ack();
-    executor.refuses = false;
+    executor.refuses_timers = false;
     (void)subscription.stats();
     Advance(seconds(1));
     EXPECT_EQ(broker().acked_count(), 1U);
@@ -83,10 +83,10 @@ TEST_F(ReceiveRefusedTimerTest, WhatHandlersBeginIsTold) {
                 told = CountOf(AckVerdict::kBegin);
             }
         });
-    executor.refuses = true;
+    executor.refuses_timers = true;
     Append(1);
     Settle();
-    executor.refuses = false;
+    executor.refuses_timers = false;
     Append(1);
     Settle();
     EXPECT_EQ(told, 1U);
@@ -96,10 +96,10 @@ TEST_F(ReceiveRefusedTimerTest, LeasesAreRenewedOn) {
     const Subscription subscription = Keep();
     Append(1);
     Advance(milliseconds(19'900));
-    executor.refuses = true;
+    executor.refuses_timers = true;
     Advance(milliseconds(200));  // The first renewal: the next could not be armed.
     ASSERT_EQ(CountOf(AckVerdict::kRenew), 1U);
-    executor.refuses = false;
+    executor.refuses_timers = false;
     (void)subscription.stats();
     Advance(minutes(2));
     EXPECT_GE(CountOf(AckVerdict::kRenew), 5U);
@@ -107,10 +107,10 @@ TEST_F(ReceiveRefusedTimerTest, LeasesAreRenewedOn) {
 
 TEST_F(ReceiveRefusedTimerTest, AStreamIsOpenedAgain) {
     const Subscription subscription = Keep();
-    executor.refuses = true;
+    executor.refuses_timers = true;
     broker().CloseStreams(Status::Unavailable("busy"));  // Its connection stays.
     Settle();
-    executor.refuses = false;
+    executor.refuses_timers = false;
     (void)subscription.stats();
     Append(1);
     Advance(minutes(1));
@@ -122,9 +122,9 @@ TEST_F(ReceiveRefusedTimerTest, WhatIsPutOffIsGivenBack) {
     Append(2);
     Settle();
     ASSERT_THAT(kept, SizeIs(2));
-    executor.refuses = true;
+    executor.refuses_timers = true;
     kept[0].Later(seconds(5), "busy");
-    executor.refuses = false;
+    executor.refuses_timers = false;
     kept[1].Ack();
     Advance(seconds(6));
     EXPECT_THAT(DecisionsAt(broker(), AckVerdict::kRelease), SizeIs(1));
@@ -152,11 +152,11 @@ TEST_F(ReceiveRefusedTimerTest, RunnersAreOfferedAgain) {
     options.executor = &handlers;
     Subscription subscription = Keep(options);
     handlers.full = true;
-    executor.refuses = true;
+    executor.refuses_timers = true;
     Append(1);
     Settle();
     handlers.full = false;
-    executor.refuses = false;
+    executor.refuses_timers = false;
     (void)subscription.stats();
     Advance(seconds(1));
     EXPECT_THAT(kept, SizeIs(1));
@@ -182,10 +182,10 @@ TEST_F(ReceiveRefusedTimerTest, WhatNobodyPullsGoesBack) {
         Settle();
     };
     pull(3);
-    executor.refuses = true;
+    executor.refuses_timers = true;
     Append(3);
     Settle();
-    executor.refuses = false;
+    executor.refuses_timers = false;
     pull(1);
     ASSERT_THAT(kept, SizeIs(1));
     Advance(minutes(1));

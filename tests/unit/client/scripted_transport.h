@@ -8,6 +8,8 @@
 
 #include "qmq/transport.h"
 
+#include "tests/support/wrapping_factory.h"
+
 namespace qmq::testing {
 
 /// Carries what another transport carries, and says of its cluster what a test wants.
@@ -16,6 +18,9 @@ struct Script {
     std::string address = "old";
     /// Routes name each broker group again, at another address.
     bool each_group_twice = false;
+    /// Questions for this subject wait in `held`.
+    std::string slow_subject;
+    std::vector<Task> held;
     /// What connections were made to, in order.
     std::vector<std::string> connected;
     /// Called once, before Connect returns.
@@ -32,14 +37,26 @@ public:
     void Discover(DiscoverRequest request,
                   TimePoint deadline,
                   UniqueFunction<void(Result<Route>)> done) override {
-        inner_->Discover(std::move(request),
-                         deadline,
-                         [script = script_, done = std::move(done)](Result<Route> route) mutable {
-                             if (route.ok()) {
-                                 route->groups = AsScripted(*script, route->groups);
-                             }
-                             done(std::move(route));
-                         });
+        const bool waits = request.subject == script_->slow_subject;
+        Task ask = [inner = inner_,
+                    script = script_,
+                    request = std::move(request),
+                    deadline,
+                    done = std::move(done)]() mutable {
+            inner->Discover(std::move(request),
+                            deadline,
+                            [script, done = std::move(done)](Result<Route> route) mutable {
+                                if (route.ok()) {
+                                    route->groups = AsScripted(*script, route->groups);
+                                }
+                                done(std::move(route));
+                            });
+        };
+        if (waits) {
+            script_->held.push_back(std::move(ask));
+        } else {
+            ask();
+        }
     }
     std::unique_ptr<BrokerConnection> Connect(
         const BrokerGroup& group, std::shared_ptr<ConnectionListener> listener) override {
@@ -87,28 +104,16 @@ private:
         return scripted;
     }
 
-    const std::unique_ptr<Transport> inner_;
+    const std::shared_ptr<Transport> inner_;
     const std::shared_ptr<Script> script_;
 };
 
-class ScriptedFactory final : public TransportFactory {
-public:
-    ScriptedFactory(std::shared_ptr<TransportFactory> inner, std::shared_ptr<Script> script)
-        : inner_(std::move(inner)), script_(std::move(script)) {}
-    std::vector<std::string> Schemes() const override { return inner_->Schemes(); }
-    Result<std::unique_ptr<Transport>> Make(const std::string& uri,
-                                            const TransportContext& context) override {
-        auto made = inner_->Make(uri, context);
-        if (!made.ok()) {
-            return made.status();
-        }
-        return std::unique_ptr<Transport>(
-            std::make_unique<ScriptedTransport>(std::move(*made), script_));
-    }
-
-private:
-    const std::shared_ptr<TransportFactory> inner_;
-    const std::shared_ptr<Script> script_;
-};
+inline std::shared_ptr<TransportFactory> MakeScriptedFactory(
+    std::shared_ptr<TransportFactory> inner, std::shared_ptr<Script> script) {
+    return std::make_shared<WrappingFactory>(
+        std::move(inner), [script = std::move(script)](std::unique_ptr<Transport> transport) {
+            return std::make_unique<ScriptedTransport>(std::move(transport), script);
+        });
+}
 
 }  // namespace qmq::testing

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "tests/unit/client/client_fixture.h"
+#include "tests/unit/client/refusing_executor.h"
 
 namespace qmq {
 namespace {
@@ -10,20 +11,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::minutes;
 using std::chrono::seconds;
-
-class Refusing final : public Executor {
-public:
-    explicit Refusing(Executor& inner) : inner_(inner) {}
-    bool Post(Task task) override { return inner_.Post(std::move(task)); }
-    TimerId PostAt(TimePoint when, Task task) override {
-        return refuses ? 0 : inner_.PostAt(when, std::move(task));
-    }
-    bool Cancel(TimerId timer) override { return inner_.Cancel(timer); }
-    bool refuses = false;
-
-private:
-    Executor& inner_;
-};
 
 // What lanes were due for was forgotten with the timer that was refused: the batch lay there until
 // its deadline.
@@ -34,7 +21,7 @@ protected:
         options.runtime.executor = &executor;
         client.emplace(MakeClient(std::move(options)));
     }
-    Refusing executor{time.executor};
+    testing::RefusingExecutor executor{time.executor};
     std::optional<Client> client;
 };
 
@@ -48,9 +35,9 @@ TEST_F(RefusedTimerTest, WhatLingersIsSentAlthoughATimerWasRefusedOnce) {
     producer.Send(Message("s")).Detach();
     producer.Send(Message("s")).Detach();
     ASSERT_EQ(broker().held_frame_count(), 2U);
-    executor.refuses = true;
+    executor.refuses_timers = true;
     const SendFuture third = producer.Send(Message("s"));  // Lingers: two frames are on their way.
-    executor.refuses = false;
+    executor.refuses_timers = false;
     (void)producer.stats();  // The next entry.
     Advance(milliseconds(20));
     EXPECT_EQ(broker().held_frame_count(), 3U) << "it lies in its lane until its deadline";
@@ -68,10 +55,10 @@ TEST_F(RefusedTimerTest, ALostConnectionIsMadeAgainAlthoughATimerWasRefusedOnce)
     Producer producer = MakeProducer(*client);
     producer.Send(Message("s")).Detach();
     Settle();
-    executor.refuses = true;
+    executor.refuses_timers = true;
     broker().Cut();
     Settle();
-    executor.refuses = false;
+    executor.refuses_timers = false;
     ASSERT_EQ(broker().connection_count(), 0U);
     const SendFuture future = producer.Send(Message("s"));
     Advance(seconds(20));
@@ -81,10 +68,10 @@ TEST_F(RefusedTimerTest, ALostConnectionIsMadeAgainAlthoughATimerWasRefusedOnce)
 
 TEST_F(RefusedTimerTest, AConsumerIsConnectedAgainWhenSomebodyLooksAtIt) {
     const Subscription subscription = MakeSubscription(*client, Consumer(), [](const Message&) {});
-    executor.refuses = true;
+    executor.refuses_timers = true;
     broker().Cut();
     Settle();
-    executor.refuses = false;
+    executor.refuses_timers = false;
     (void)subscription.stats();
     Advance(seconds(20));
     EXPECT_EQ(broker().connection_count(), 1U);
@@ -95,36 +82,21 @@ TEST_F(RefusedTimerTest, ARouteThatFailedIsAskedForAgainAlthoughATimerWasRefused
     cluster.SetDiscoverError(Status::Unavailable("meta is away"));
     Producer producer = MakeProducer(*client);
     const SendFuture future = producer.Send(Message("s"), std::chrono::minutes(30));
-    executor.refuses = true;
+    executor.refuses_timers = true;
     Settle();
-    executor.refuses = false;
+    executor.refuses_timers = false;
     cluster.SetDiscoverError(Status::Ok());
     producer.Send(Message("s"), seconds(1)).Detach();  // In vain: at its deadline it asks why.
     Advance(seconds(20));
     EXPECT_TRUE(future.ready());
 }
 
-class Full final : public Executor {
-public:
-    explicit Full(Executor& inner) : inner_(inner) {}
-    bool Post(Task task) override { return !refuses_tasks && inner_.Post(std::move(task)); }
-    TimerId PostAt(TimePoint when, Task task) override {
-        return refuses_timers ? 0 : inner_.PostAt(when, std::move(task));
-    }
-    bool Cancel(TimerId timer) override { return inner_.Cancel(timer); }
-    bool refuses_tasks = false;
-    bool refuses_timers = false;
-
-private:
-    Executor& inner_;
-};
-
 class CallbackRefusedTest : public testing::ClientFixture {};
 
 // The callback is owed, and the producer full because of it: so nothing came that asked again.
 TEST_F(CallbackRefusedTest, ACallbackComesAlthoughItsExecutorAndATimerRefusedOnce) {
-    Full callbacks(time.executor);
-    Full work(time.executor);
+    testing::RefusingExecutor callbacks(time.executor);
+    testing::RefusingExecutor work(time.executor);
     ClientOptions options = Options();
     options.runtime.executor = &work;
     options.runtime.callbacks = &callbacks;

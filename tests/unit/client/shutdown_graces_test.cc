@@ -125,11 +125,10 @@ TEST_F(ShutdownGracesTest, ATransportThatIsAboutToEndIsWaitedFor) {
         const auto shutdown = std::make_shared<UntilShutdownHasReturned>();
         const auto ended = std::make_shared<std::atomic<bool>>(false);
         ClientOptions options = Options();
-        options.transports = {
-            std::make_shared<testing::HookedFactory>(cluster.factory(), [shutdown, ended] {
-                shutdown->Work();
-                *ended = true;
-            })};
+        options.transports = {testing::MakeHookedFactory(cluster.factory(), [shutdown, ended] {
+            shutdown->Work();
+            *ended = true;
+        })};
         Client client = MakeClient(std::move(options));
         (void)client.Shutdown(milliseconds(0));
         const bool ended_in_time = *ended;
@@ -148,7 +147,7 @@ TEST_F(ShutdownGracesTest, WithEverythingHungItReturnsAllTheSame) {
     };
     ClientOptions options = Options();
     options.log = [hang](LogLevel, std::string_view) { hang(); };
-    options.transports = {std::make_shared<testing::HookedFactory>(cluster.factory(), hang)};
+    options.transports = {testing::MakeHookedFactory(cluster.factory(), hang)};
     {
         Client client = MakeClient(std::move(options));
         Producer producer = *client.MakeProducer();

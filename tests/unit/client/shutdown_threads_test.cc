@@ -183,8 +183,7 @@ TEST_F(ShutdownThreadsTest, ShutdownReturnsAlthoughTheTransportDoesNotEnd) {
     auto called = std::make_shared<std::promise<void>>();
     ClientOptions options = Options();
     options.inline_callbacks = true;
-    options.transports = {
-        std::make_shared<testing::HookedFactory>(cluster.factory(), [went] { went.wait(); })};
+    options.transports = {testing::MakeHookedFactory(cluster.factory(), [went] { went.wait(); })};
     {
         Client client = std::move(*Client::Create(std::move(options)));
         Producer producer = *client.MakeProducer();

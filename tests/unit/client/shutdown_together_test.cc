@@ -167,11 +167,10 @@ TEST_F(ShutdownTogetherTest, AnAsynchronousOneIsAnsweredByItsDeadlineBesideALong
 TEST_F(ShutdownTogetherTest, AShorterOneWaitsForNoTransportThatTheLongerOneWouldWaitFor) {
     const auto ending = std::make_shared<std::promise<void>>();
     ClientOptions options = Options();
-    options.transports = {
-        std::make_shared<testing::HookedFactory>(cluster.factory(), [ending, went = went] {
-            ending->set_value();
-            went.wait();
-        })};
+    options.transports = {testing::MakeHookedFactory(cluster.factory(), [ending, went = went] {
+        ending->set_value();
+        went.wait();
+    })};
     Client other = MakeClient(options);
     std::future<ShutdownReport> longer =
         std::async(std::launch::async, [&other] { return other.Shutdown(kLong); });

@@ -13,6 +13,7 @@
 #include "qmq/client.h"
 
 #include "tests/support/fake_transport.h"
+#include "tests/support/wrapping_factory.h"
 
 namespace qmq::testing {
 
@@ -78,24 +79,12 @@ private:
     const std::function<void()> at_end_;
 };
 
-class HookedFactory final : public TransportFactory {
-public:
-    HookedFactory(std::shared_ptr<TransportFactory> inner, std::function<void()> at_end)
-        : inner_(std::move(inner)), at_end_(std::move(at_end)) {}
-    std::vector<std::string> Schemes() const override { return inner_->Schemes(); }
-    Result<std::unique_ptr<Transport>> Make(const std::string& uri,
-                                            const TransportContext& context) override {
-        auto made = inner_->Make(uri, context);
-        if (!made.ok()) {
-            return made.status();
-        }
-        return std::unique_ptr<Transport>(
-            std::make_unique<HookedTransport>(std::move(*made), at_end_));
-    }
-
-private:
-    const std::shared_ptr<TransportFactory> inner_;
-    const std::function<void()> at_end_;
-};
+inline std::shared_ptr<TransportFactory> MakeHookedFactory(std::shared_ptr<TransportFactory> inner,
+                                                           std::function<void()> at_end) {
+    return std::make_shared<WrappingFactory>(
+        std::move(inner), [at_end = std::move(at_end)](std::unique_ptr<Transport> transport) {
+            return std::make_unique<HookedTransport>(std::move(transport), at_end);
+        });
+}
 
 }  // namespace qmq::testing
