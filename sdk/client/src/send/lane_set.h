@@ -104,8 +104,6 @@ public:
     /// `TimePoint::max()`: nothing is, or it is known.
     TimePoint TakeDue() { return std::exchange(due_, TimePoint::max()); }
     bool has_due() const { return due_ != TimePoint::max(); }
-    /// What was taken could not be seen to.
-    void NoteDueAt(TimePoint due) { due_ = std::min(due_, due); }
 
     // Sending.
 

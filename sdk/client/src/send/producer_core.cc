@@ -440,7 +440,8 @@ void ProducerCore::Arm() {
     if (batcher_.subjects().count() > kKeptSubjects && idle_at_ == TimePoint::max()) {
         idle_at_ = runtime_->Now() + kIdlePause;
     }
-    const TimePoint due = std::min({lanes_.TakeDue(), deadlines_.earliest(), idle_at_});
+    const TimePoint refused = timer_.refused() ? timer_.when() : TimePoint::max();
+    const TimePoint due = std::min({lanes_.TakeDue(), deadlines_.earliest(), idle_at_, refused});
     if (due == TimePoint::max() || (timer_.armed() && timer_.when() <= due)) {
         return;
     }
@@ -451,10 +452,7 @@ void ProducerCore::Arm() {
             }
         };
     });
-    if (!timer_.armed()) {  // Refused: the next entry tries again.
-        arm_ = true;
-        lanes_.NoteDueAt(due);
-    }
+    arm_ = timer_.refused();  // Then the next entry tries again.
 }
 
 }  // namespace qmq::internal
