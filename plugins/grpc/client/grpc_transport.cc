@@ -1,6 +1,5 @@
 #include <grpcpp/client_context.h>
 
-#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>

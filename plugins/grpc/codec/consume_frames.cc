@@ -12,11 +12,13 @@
 namespace qmq::rpc {
 namespace {
 
-/// Opens `ConsumeRequest.commands` or `ConsumeFrame.events` (both field 1) with a subscription
-/// (field 1) and then `field`, whose `length` bytes the caller writes next.
+/// What `PutElement` and the `length` bytes behind it take.
 std::size_t ElementBytes(std::uint64_t subscription, std::size_t length) {
     return MessageFieldBytes(VarintFieldBytes(subscription) + MessageFieldBytes(length));
 }
+
+/// Opens `ConsumeRequest.commands` or `ConsumeFrame.events` (both field 1) with a subscription
+/// (field 1) and then `field`, whose `length` bytes the caller writes next.
 void PutElement(std::string* out,
                 std::uint64_t subscription,
                 std::uint32_t field,

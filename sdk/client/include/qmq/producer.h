@@ -172,9 +172,9 @@ public:
     /// that cannot be taken is there at once, with kRefused and:
     /// kInvalidArgument (`Message::Validate`; a timeout out of range; larger than the brokers of
     /// the subject take, which is 4 MiB unless they say otherwise; where these are not known yet,
-    /// the message is taken, and refused once they are), kResourceExhausted (too much
-    /// pending), kCancelled (shut down), kUnimplemented (a delay of 500 ms or more: no delay server
-    /// yet; a shorter one is sent at once).
+    /// the message is taken, and refused once they are), kResourceExhausted (too much pending),
+    /// kCancelled (shut down), kUnimplemented (a delay of 500 ms or more: no delay server yet; a
+    /// shorter one is sent at once).
     ///
     /// Later, at the deadline, or when no further attempt would begin before it: kUnknown with
     /// kDeadlineExceeded when it was sent and may have been stored; else kRefused with the last

@@ -332,6 +332,11 @@ void BrokerLink::OnUnanswered(const Status& why) {
     }
 }
 
+std::shared_ptr<BrokerLink> LinkPool::Find(const std::string& name) const {
+    const auto found = links_.find(name);
+    return found == links_.end() ? nullptr : found->second.lock();
+}
+
 std::shared_ptr<BrokerLink> LinkPool::Get(const BrokerGroup& group, std::uint64_t route_number) {
     std::shared_ptr<BrokerLink> link;
     bool made = false;
@@ -340,9 +345,7 @@ std::shared_ptr<BrokerLink> LinkPool::Get(const BrokerGroup& group, std::uint64_
         if (stopped_) {
             return nullptr;
         }
-        if (const auto found = links_.find(group.name); found != links_.end()) {
-            link = found->second.lock();
-        }
+        link = Find(group.name);
         if (link == nullptr) {
             std::erase_if(links_, [](const auto& entry) { return entry.second.expired(); });
             link = std::make_shared<BrokerLink>(runtime_, transport_, group, route_number);
@@ -363,9 +366,7 @@ void LinkPool::Confirm(const std::vector<BrokerGroup>& groups, std::uint64_t rou
         std::shared_ptr<BrokerLink> link;
         {
             MutexLock lock(mutex_);
-            if (const auto found = links_.find(group.name); found != links_.end()) {
-                link = found->second.lock();
-            }
+            link = Find(group.name);
         }
         if (link != nullptr) {
             link->MoveTo(group, route_number);

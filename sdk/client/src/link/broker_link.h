@@ -115,6 +115,9 @@ public:
     void Stop();
 
 private:
+    /// Null when nobody has one.
+    std::shared_ptr<BrokerLink> Find(const std::string& name) const QMQ_REQUIRES(mutex_);
+
     const std::shared_ptr<ClientRuntime> runtime_;
     Mutex mutex_;
     std::shared_ptr<Transport> transport_ QMQ_GUARDED_BY(mutex_);
