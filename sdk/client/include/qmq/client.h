@@ -120,8 +120,8 @@ public:
     /// As `Shutdown`, without blocking: `done` (may be empty) is called once, on the runtime's
     /// executor or by whoever ends the client first, and inside of this call when the client has
     /// ended before; after it nothing is called any more, and what it throws is ignored. Callbacks
-    /// that are owed when all else is done get the 200 ms only. For event loops and simulation, where
-    /// the thread that would wait is the one that must go on.
+    /// that are owed when all else is done get the 200 ms only. For event loops and simulation,
+    /// where the thread that would wait is the one that must go on.
     void ShutdownAsync(std::chrono::milliseconds timeout,
                        UniqueFunction<void(const ShutdownReport&)> done);
 
