@@ -60,7 +60,7 @@ bool World::EndByDestruction(Place, std::shared_ptr<ClientBox> box) {
         client_.reset();
     }
     // Those who are in a call with it let go soon.
-    for (int i = 0; i < 50 && box.use_count() > 1; ++i) {
+    for (int i = 0; i < 200 && box.use_count() > 1; ++i) {
         std::this_thread::sleep_for(milliseconds(1));
     }
     return box.use_count() == 1;

@@ -14,6 +14,12 @@ namespace {
 
 constexpr std::size_t kMostKept = 64;
 
+/// What stays of each kind for the place that comes last, as nothing new is made once the client
+/// ends.
+std::size_t LeftFor(Place place) {
+    return place == Place::kShutdownCallback ? 0 : 2;
+}
+
 Message AnyMessage() {
     const std::uint64_t size = OneIn(50) ? Pick(100'000) : Pick(500);
     Message message("s" + std::to_string(Pick(4)));
@@ -59,25 +65,25 @@ bool World::Do(Place place, Thing thing) {
         case Thing::kMakeProducer:
         case Thing::kDropProducer:
         case Thing::kWaitReady:
-            return DoProducer(thing);
+            return DoProducer(place, thing);
         case Thing::kSubscribe:
         case Thing::kClose:
         case Thing::kDropSubscription:
         case Thing::kPause:
         case Thing::kStats:
-            return DoSubscription(thing);
+            return DoSubscription(place, thing);
         case Thing::kMakePuller:
         case Thing::kPull:
         case Thing::kPullAsync:
         case Thing::kClosePuller:
         case Thing::kDropPuller:
-            return DoPull(thing);
+            return DoPull(place, thing);
         case Thing::kAck:
         case Thing::kNack:
         case Thing::kRetryIn:
         case Thing::kReject:
         case Thing::kDropDelivery:
-            return DoDelivery(thing);
+            return DoDelivery(place, thing);
         case Thing::kBlock:
             std::this_thread::sleep_for(milliseconds(OneIn(30) ? 150 : 1 + Pick(10)));
             return true;
@@ -202,15 +208,15 @@ bool World::DestroyCoroutine() {
     return !ending_ && lives_.DestroyOne();
 }
 
-bool World::DoProducer(Thing thing) {
+bool World::DoProducer(Place place, Thing thing) {
     switch (thing) {
         case Thing::kMakeProducer:
             return MakeProducer();
         case Thing::kDropProducer: {
             std::optional<std::shared_ptr<ProducerBox>> dropped;
             const std::lock_guard lock(mutex_);
-            // The last one stays, so that there is something to do.
-            if (producers_.size() > 1) {
+            // One stays in any case, so that there is something to do.
+            if (producers_.size() > std::max<std::size_t>(1, LeftFor(place))) {
                 dropped = TakeAny(producers_);
             }
             return dropped.has_value();
@@ -225,7 +231,7 @@ bool World::DoProducer(Thing thing) {
     }
 }
 
-bool World::DoSubscription(Thing thing) {
+bool World::DoSubscription(Place place, Thing thing) {
     if (thing == Thing::kSubscribe) {
         {
             const std::lock_guard lock(mutex_);
@@ -238,13 +244,13 @@ bool World::DoSubscription(Thing thing) {
     std::shared_ptr<SubscriptionBox> box;
     std::optional<Subscription> handle;
     {
+        const bool goes = thing == Thing::kClose || thing == Thing::kDropSubscription;
         const std::lock_guard lock(mutex_);
-        if (subscriptions_.empty()) {
+        if (subscriptions_.size() <= (goes ? LeftFor(place) : 0)) {
             return false;
         }
         const std::size_t at = Pick(subscriptions_.size());
         box = subscriptions_[at];
-        const bool goes = thing == Thing::kClose || thing == Thing::kDropSubscription;
         handle = goes ? std::move(box->subscription) : box->subscription;
         if (goes) {
             subscriptions_.erase(subscriptions_.begin() + static_cast<std::ptrdiff_t>(at));
@@ -282,7 +288,7 @@ void World::Keep(std::vector<Delivery> deliveries) {
     }
 }
 
-bool World::DoPull(Thing thing) {
+bool World::DoPull(Place place, Thing thing) {
     if (thing == Thing::kMakePuller) {
         {
             const std::lock_guard lock(mutex_);
@@ -324,7 +330,9 @@ bool World::DoPull(Thing thing) {
         }
         default: {
             const std::lock_guard lock(mutex_);
-            std::erase(pullers_, puller);
+            if (pullers_.size() <= LeftFor(place) || std::erase(pullers_, puller) == 0) {
+                return false;
+            }
             break;
         }
     }
@@ -350,11 +358,13 @@ UniqueFunction<void(const Status&)> World::AckCompletion() {
     };
 }
 
-bool World::DoDelivery(Thing thing) {
+bool World::DoDelivery(Place place, Thing thing) {
     std::optional<Delivery> delivery;
     {
         const std::lock_guard lock(mutex_);
-        delivery = TakeAny(deliveries_);
+        if (deliveries_.size() > LeftFor(place)) {
+            delivery = TakeAny(deliveries_);
+        }
     }
     if (!delivery.has_value()) {
         return false;

@@ -148,8 +148,11 @@ Thing World::Choose(Place place) const {
     }
     for (;;) {
         const auto thing = static_cast<Thing>(Pick(kThingCount));
+        // Once somebody ends the client others join in; few destroy it, so that it is still there
+        // for the place that comes last.
+        const std::uint64_t rarity = thing == Thing::kDestroyClient ? 20 : 3;
         if (!IsAllowed(place, thing) || (!may_block && Blocks(thing)) ||
-            (IsEnding(thing) && !(ending_ && OneIn(3)))) {
+            (IsEnding(thing) && !(ending_ && OneIn(rarity)))) {
             continue;
         }
         return thing;
@@ -168,7 +171,9 @@ void World::Visit(Place place) {
     const int things = place == Place::kShutdownCallback ? 14 : 1;
     for (int i = 0; i < things; ++i) {
         for (int tries = 0; tries < 8; ++tries) {
-            const Thing thing = Choose(place);
+            // The last of many there, or the others would find no client.
+            const bool destroys = things > 1 && i == things - 1 && tries == 0 && OneIn(2);
+            const Thing thing = destroys ? Thing::kDestroyClient : Choose(place);
             if (thing == Thing::kThrow) {
                 pairs_.Count(place, thing);
                 ThrowSomething();

@@ -91,7 +91,7 @@ void World::Run() {
             [this, seed = options_.seed * 31 + static_cast<unsigned>(i)] { UserThread(seed); });
     }
     watchdog_.Expect("running", seconds(60));
-    std::this_thread::sleep_for(milliseconds(150 + Pick(250)));
+    std::this_thread::sleep_for(milliseconds(100 + Pick(150)));
     End();
     TearDown();
     Judge();

@@ -81,10 +81,10 @@ private:
     // What is done, in things.cc. False: it could not be, as there was nothing to do it to.
     bool Do(Place place, Thing thing);
     bool DoSend(Thing thing);
-    bool DoProducer(Thing thing);
-    bool DoSubscription(Thing thing);
-    bool DoPull(Thing thing);
-    bool DoDelivery(Thing thing);
+    bool DoProducer(Place place, Thing thing);
+    bool DoSubscription(Place place, Thing thing);
+    bool DoPull(Place place, Thing thing);
+    bool DoDelivery(Place place, Thing thing);
     bool DoEnd(Place place, Thing thing);
     bool DestroyCoroutine();
     Thing Choose(Place place) const;
