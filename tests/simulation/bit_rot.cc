@@ -208,7 +208,12 @@ bool BitRot::HitFile(const std::string& directory,
                      std::string_view suffix,
                      std::size_t least_files) {
     std::vector<std::string> names = disk_.List(directory).value_or({});
-    std::erase_if(names, [suffix](const std::string& name) { return !name.ends_with(suffix); });
+    std::erase_if(names, [&](const std::string& name) {
+        return !name.ends_with(suffix) ||
+               std::any_of(hits_.begin(), hits_.end(), [&](const Hit& hit) {
+                   return hit.path == directory + "/" + name;
+               });
+    });
     if (names.size() < least_files) {
         return false;
     }

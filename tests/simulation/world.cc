@@ -188,6 +188,7 @@ void World::StopBroker() {
     if (!broker_) {
         return;
     }
+    audit_.OnBrokerDied();
     broker_executor_->Kill();
     broker_io_->Kill();
     others_->SetBroker(nullptr);

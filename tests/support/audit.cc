@@ -333,6 +333,13 @@ void Audit::OnPowerCut() {
     }
 }
 
+void Audit::OnBrokerDied() {
+    const std::lock_guard lock(mutex_);
+    if (!history_.broker_died.has_value()) {
+        history_.broker_died = clock_.Now();
+    }
+}
+
 void Audit::OnDamaged(const std::string& id) {
     const std::lock_guard lock(mutex_);
     Sent& sent = sent_[id];

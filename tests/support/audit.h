@@ -164,6 +164,9 @@ public:
     void OnDurablePoint();
     /// The broker's machine lost power.
     void OnPowerCut();
+    /// The process of the broker ended, however it did: what it had recorded last it may have told
+    /// nobody.
+    void OnBrokerDied();
     /// The disk has lost what it had of this message.
     void OnDamaged(const std::string& id);
     /// As above, and nothing lies behind it in the log, or says that it was synced. What was not

@@ -151,7 +151,7 @@ private:
             before.asked == AckVerdict::kRetry &&
             (is_calm || (before.answer == Step::Answer::kRecorded && before.answered_at <= now.at));
         const std::uint32_t least = before.cut_count != now.cut_count
-                                        ? LeastAfterCut(node, history_.cuts[before.cut_count])
+                                        ? LeastAfterCut(node)
                                         : before.attempt + (has_decided ? 1U : 0U);
         // Those that handled it may have died without a word of it, and so for nothing.
         const std::uint64_t silent = SilentBefore(node);
@@ -182,13 +182,13 @@ private:
         return count;
     }
 
-    /// What was synced of the attempts before `node`, it cannot have forgotten.
-    std::uint32_t LeastAfterCut(const Node& node, const History::Cut& cut) const {
+    /// What no power cut can have taken of the attempts before `node`.
+    std::uint32_t LeastAfterCut(const Node& node) const {
         std::uint32_t least = 1;
-        for (std::size_t at = node.parent; at != kNone && !cut.forgets_all;
-             at = nodes_[at].parent) {
-            if (nodes_[at].step->point + 1 < cut.point) {
-                least = std::max(least, nodes_[at].step->attempt);
+        for (std::size_t at = node.parent; at != kNone; at = nodes_[at].parent) {
+            const Step& step = *nodes_[at].step;
+            if (!history_.MayForget(step.point, step.cut_count, node.step->cut_count)) {
+                least = std::max(least, step.attempt);
             }
         }
         return least;
@@ -240,14 +240,18 @@ private:
         return false;
     }
 
-    /// Whether a power cut may have taken the record that made the copy of `end`, or one before it:
-    /// after that the copy which it was made of came again, and goes on instead.
+    /// Whether a power cut may have taken the record that made the copy of `end`, or one before it,
+    /// or that of its hand-out: after that the copy which it was made of, or which was handed out,
+    /// came again, and goes on instead.
     bool MayBeGone(const Node& end) const {
         for (const Node* node = &end; node->parent != kNone; node = &nodes_[node->parent]) {
             const Node& parent = nodes_[node->parent];
+            const Step& step = *node->step;
             for (const Node& other : nodes_) {
                 if (other.is_fork && other.parent == node->parent && &other != node &&
-                    other.step->at > end.step->at && node->step->copy != parent.step->copy &&
+                    other.step->at > end.step->at &&
+                    (step.copy != parent.step->copy ||
+                     history_.MayForget(step.point, step.cut_count, other.step->cut_count)) &&
                     tree_.MayFork(parent, *other.step)) {
                     return true;
                 }
@@ -372,6 +376,12 @@ bool History::MayForget(std::uint64_t point, std::size_t begin, std::size_t end)
         }
     }
     return false;
+}
+
+bool History::HasDamage(std::size_t begin, std::size_t end) const {
+    return std::any_of(cuts.begin() + static_cast<std::ptrdiff_t>(begin),
+                       cuts.begin() + static_cast<std::ptrdiff_t>(std::max(begin, end)),
+                       [](const Cut& cut) { return cut.forgets_all; });
 }
 
 bool History::Keeps(const Story::HandOut& hand_out) const {

@@ -77,7 +77,8 @@ struct History {
     };
     std::vector<Cut> cuts;
     std::vector<Trouble> troubles;
-    std::vector<TimePoint> deaths;  // Of consumers.
+    std::vector<TimePoint> deaths;         // Of consumers.
+    std::optional<TimePoint> broker_died;  // For the first time.
     std::uint64_t points = 0;
 
     /// Until when something was broken, as far as it had begun by `when`.
@@ -85,6 +86,8 @@ struct History {
     /// Whether a power cut, from the one numbered `begin` on and before `end`, may have taken what
     /// was recorded after so many durable points.
     bool MayForget(std::uint64_t point, std::size_t begin, std::size_t end) const;
+    /// Whether one of these was damage.
+    bool HasDamage(std::size_t begin, std::size_t end) const;
     /// Whether the record of it outlives all power cuts.
     bool Keeps(const Story::HandOut& hand_out) const;
     std::uint64_t DeathsBetween(TimePoint from, TimePoint until) const;

@@ -56,7 +56,9 @@ bool StoryTree::IsForgiven(const Node& node,
     } else if (follower != nullptr) {
         point = follower->point;  // It had ended by then.
     }
-    return history_.MayForget(point, begin, cut_count);
+    // An ack says nothing where the record of the hand-out is damaged, also when it came later.
+    return history_.MayForget(point, begin, cut_count) ||
+           history_.HasDamage(step.cut_count, cut_count);
 }
 
 bool StoryTree::IsForgiven(const Node& node, const Step& now) const {
@@ -133,11 +135,12 @@ std::vector<std::size_t> StoryTree::OthersOfSameSequence(std::size_t same, const
 
 /// For a copy that a retry has made, or one that is not known.
 std::size_t StoryTree::BestParent(const Step& step) {
+    // A power cut may have taken a copy that was handed out, and another one has its sequence now.
     const auto handed_out = std::find_if(
-        story_.hand_outs.begin(), story_.hand_outs.end(), [&](const Story::HandOut& each) {
-            return each.copy == step.copy;
+        story_.hand_outs.rbegin(), story_.hand_outs.rend(), [&](const Story::HandOut& each) {
+            return each.copy == step.copy && each.at <= step.at;
         });
-    const TimePoint made = handed_out == story_.hand_outs.end() ? step.at : handed_out->at;
+    const TimePoint made = handed_out == story_.hand_outs.rend() ? step.at : handed_out->at;
     std::size_t best = kNone;
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
         const bool may_be = step.copy.has_value() || nodes_[i].follower == kNone;
@@ -192,22 +195,26 @@ std::vector<std::size_t> StoryTree::OthersThatFit(std::size_t best,
 }
 
 /// Whether the copy of `now` may be what the broker made of one that it handed out and no
-/// handler saw, for instance since the packet was lost.
+/// handler saw, for instance since the packet was lost; or since the broker died when it had
+/// recorded the hand-out and told nobody.
 bool StoryTree::MayBeMoved(const Step& now) const {
     if (!HasRoom() || now.attempt > 1 + Counted(now.unseen)) {
         return false;
     }
-    std::vector<std::uint64_t> unseen;
+    std::set<std::uint64_t> unseen;
+    if (history_.broker_died.has_value() && *history_.broker_died <= now.at) {
+        unseen = rules_.copies;
+    }
     for (const Story::HandOut& each : story_.hand_outs) {
-        const bool is_seen = std::any_of(story_.steps.begin(),
-                                         story_.steps.end(),
-                                         [&](const Step& step) { return step.copy == each.copy; });
-        const bool is_known =
-            std::find(unseen.begin(), unseen.end(), each.copy.sequence) != unseen.end();
-        if (!each.copy.from_retry && each.at <= now.at && !is_seen && !is_known) {
-            unseen.push_back(each.copy.sequence);
+        if (!each.copy.from_retry && each.at <= now.at) {
+            unseen.insert(each.copy.sequence);
         }
     }
+    std::erase_if(unseen, [this](std::uint64_t sequence) {
+        return std::any_of(story_.steps.begin(), story_.steps.end(), [&](const Step& step) {
+            return step.copy == Copy{false, sequence};
+        });
+    });
     const auto moved = std::count_if(nodes_.begin(), nodes_.end(), [](const Node& node) {
         return node.parent == kNone && node.step->copy.has_value() && node.step->copy->from_retry;
     });

@@ -637,6 +637,78 @@ TEST_F(AuditRulesTest, WhoHandledItAndDiedSilentlyMayHaveDiedForNothing) {
     EXPECT_THAT(Problems(), ElementsAre(HasSubstr("attempt 3 after attempt 1")));
 }
 
+// Each of these was a false alarm of the simulation once.
+
+TEST_F(AuditRulesTest, AnAttemptThatAnEarlierPowerCutTookIsNotAskedForByALaterOne) {
+    audit_.OnTrouble(clock_.now + 1h);
+    Send("a");
+    Handle("a");
+    audit_.OnConsumerGone("c1", clock_.now);
+    Handle("a", 2);
+    audit_.OnPowerCut();  // It takes the second hand-out.
+    for (int i = 0; i < 3; ++i) {
+        audit_.OnDurablePoint();
+    }
+    Handle("a", 1);
+    audit_.OnPowerCut();
+    Decide(Handle("a", 1), AckVerdict::kAck);
+    EXPECT_THAT(Problems(), IsEmpty());
+}
+
+TEST_F(AuditRulesTest, AnAckCountsForNothingWhereItsHandOutIsDamaged) {
+    Send("a");
+    const Audit::DeliveryId first = Handle("a");
+    audit_.OnRecordsDamaged();
+    Decide(first, AckVerdict::kAck);
+    clock_.now += 10ms;
+    Decide(Handle("a"), AckVerdict::kAck);
+    EXPECT_THAT(Problems(), IsEmpty());
+}
+
+TEST_F(AuditRulesTest, ARetryThatAPowerCutTookLeavesItsSequenceToTheNextOne) {
+    audit_.OnTrouble(clock_.now + 1h);
+    Send("a");
+    Decide(Handle("a"), AckVerdict::kRetry);
+    clock_.now += 10ms;
+    Ask(Handle("a", 2, Copy{true, 2}), AckVerdict::kRetry);
+    clock_.now += 10ms;
+    audit_.OnHandedOut("g", "a", Copy{true, 12});
+    audit_.OnPowerCut();
+    clock_.now += 10ms;
+    Ask(Handle("a", 2, Copy{true, 2}), AckVerdict::kRetry);
+    clock_.now += 10ms;
+    Decide(Handle("a", 3, Copy{true, 12}), AckVerdict::kAck);
+    EXPECT_THAT(Problems(), IsEmpty());
+}
+
+TEST_F(AuditRulesTest, AHandOutThatAPowerCutTookIsGoneWithItsVerdict) {
+    audit_.OnTrouble(clock_.now + 1h);
+    Send("a");
+    Handle("a");
+    audit_.OnConsumerGone("c1", clock_.now);
+    for (int i = 0; i < 3; ++i) {
+        audit_.OnDurablePoint();
+    }
+    clock_.now += 10ms;
+    Decide(Handle("a", 2), AckVerdict::kRetry);
+    audit_.OnPowerCut();
+    clock_.now += 10ms;
+    Decide(Handle("a", 1, Copy{true, 1}), AckVerdict::kAck);  // What was kept of the first copy.
+    EXPECT_THAT(Problems(), IsEmpty());
+}
+
+TEST_F(AuditRulesTest, ACopyMayBeMovedWhoseHandOutWasRecordedAndNeverLeft) {
+    audit_.OnTrouble(clock_.now + 1h);
+    Send("a", 2, 8);
+    Decide(Handle("a", 1, Copy{false, 9}), AckVerdict::kAck);
+    audit_.OnBrokerDied();
+    clock_.now += 10ms;
+    Decide(Handle("a", 1, Copy{true, 1}), AckVerdict::kAck);
+    EXPECT_THAT(Problems(), IsEmpty());
+    Decide(Handle("a", 1, Copy{true, 2}), AckVerdict::kAck);
+    EXPECT_THAT(Problems(), Not(IsEmpty()));  // There are two copies, and not three.
+}
+
 // Dead letters.
 
 TEST_F(AuditRulesTest, WhatHasUsedUpItsAttemptsIsADeadLetterWithItsLastError) {
