@@ -208,6 +208,7 @@ bool BitRot::HitFile(const std::string& directory,
                      std::string_view suffix,
                      std::size_t least_files) {
     std::vector<std::string> names = disk_.List(directory).value_or({});
+    // What it hit before is no file that a start could fall back on.
     std::erase_if(names, [&](const std::string& name) {
         return !name.ends_with(suffix) ||
                std::any_of(hits_.begin(), hits_.end(), [&](const Hit& hit) {

@@ -22,7 +22,8 @@ namespace qmq::testing {
 
 /// Joins what producers were told with what consumers saw and asked for, and says what does not
 /// fit. It knows nothing of the system between them, nor of what was done to it, but for what it is
-/// told of: power cuts, damage, deaths of consumers, and until when something was broken.
+/// told of: power cuts, damage, deaths of consumers and of the broker, and until when something was
+/// broken.
 ///
 /// What must hold, for each message (and each of its stored copies, where they are known):
 ///   1. A message told "persisted" reaches every group that must see it.
