@@ -34,6 +34,8 @@ HEADERS = {name: TOP / folder / name for name, folder in {
     "idempotency.h": "sdk/client/include/qmq",
     "awaitable.h": "sdk/client/include/qmq",
     "tags.h": "sdk/client/include/qmq",
+    "testing.h": "sdk/client/include/qmq",
+    "version.h": "sdk/core/include/qmq",
 }.items()}
 FAULTS = range(1, 17)
 FAULT = re.compile(r"fault (\d+)")
