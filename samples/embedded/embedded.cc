@@ -4,11 +4,13 @@
 //     embedded inproc:///dir     durable in that directory: what was sent and not handled is there
 //     again at the next start
 
+#include <chrono>
 #include <iostream>
 #include <latch>
 #include <mutex>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "qmq/client.h"
 #include "qmq/inproc.h"
@@ -20,6 +22,11 @@ using namespace std::chrono_literals;
 constexpr int kMessages = 3;
 
 qmq::Status Run(const std::string& uri) {
+    // What the handler refers to is made before the client, and so goes after it.
+    std::latch handled(kMessages);
+    std::mutex mutex;
+    std::set<std::string> seen;
+
     qmq::ClientOptions options;
     options.uri = uri;
     options.app_code = "embedded";
@@ -27,9 +34,6 @@ qmq::Status Run(const std::string& uri) {
     auto client = qmq::Client::Create(std::move(options));
     if (!client.ok()) return client.status();
 
-    std::latch handled(kMessages);
-    std::mutex mutex;
-    std::set<std::string> seen;
     qmq::SubscriptionOptions subscription;
     subscription.subject = "thumbnail.wanted";
     subscription.group = "thumbnails";

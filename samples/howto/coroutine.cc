@@ -44,17 +44,24 @@ qmq::Message ParcelFor(const qmq::Message& order) {
 Job MakeParcels(qmq::PullConsumer orders, qmq::Producer producer, std::promise<qmq::Status> done) {
     for (int acked = 0; acked < kOrders;) {
         auto batch = co_await orders.PullAsync({.max_messages = 10, .max_wait = 1s});
-        if (!batch.ok()) {  // kCancelled: the client shuts down.
-            done.set_value(batch.status());
+        if (!batch.ok()) {
+            if (batch.status().IsRetryable()) continue;  // No broker for a second: again.
+            done.set_value(batch.status());              // kCancelled: the client shuts down.
             co_return;
         }
         for (qmq::Delivery& order : *batch) {
-            const qmq::SendReceipt receipt = co_await producer.Send(ParcelFor(order.message()));
-            if (!receipt.ok()) {
-                order.Later(1s, receipt.status.ToString());
-                continue;
+            try {
+                const auto receipt = co_await producer.Send(ParcelFor(order.message()));
+                if (receipt.ok()) {
+                    if ((co_await order.AckAsync()).ok()) ++acked;
+                } else if (receipt.status.IsRetryable()) {
+                    order.Later(1s, receipt.status.ToString());
+                } else {  // Refused for good: to try again would not help.
+                    order.Reject(receipt.status.ToString());
+                }
+            } catch (const std::exception& e) {  // The order lacks something.
+                order.Nack(e.what());
             }
-            if ((co_await order.AckAsync()).ok()) ++acked;
         }
     }
     done.set_value(qmq::Status::Ok());
@@ -67,7 +74,7 @@ qmq::Status Run(qmq::Client& client) {
     for (int i = 1; i <= kOrders; ++i) {
         qmq::Message order("order.packed");
         order.Set("orderId", "A-" + std::to_string(i));
-        producer->Send(std::move(order)).Detach();
+        if (const auto sent = SendOne(*producer, std::move(order)); !sent.ok()) return sent;
     }
     auto orders = client.MakePullConsumer(
         {.subject = "order.packed", .group = "shipping", .start = qmq::StartPosition::kEarliest});

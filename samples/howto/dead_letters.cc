@@ -26,7 +26,7 @@ qmq::Status Run(qmq::Client& client) {
     for (const std::string zip : {"10115", "80331", "I0115", "50667"}) {
         qmq::Message message("address.changed");
         message.Set("zip", zip).Set("customer", "C-" + zip);
-        producer->Send(std::move(message)).Detach();
+        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
     std::counting_semaphore<> stored{0};
@@ -53,21 +53,27 @@ qmq::Status Run(qmq::Client& client) {
     auto clerks = client.Subscribe(dead, [&](const qmq::Message& letter) {
         std::cout << "dead letter: " + letter.last_error() + "\n" << std::flush;
         auto zip = letter.Get<std::string>("zip");
-        if (zip.front() == 'I') zip.front() = '1';
-        qmq::Message mended("address.changed");  // Of its own id: the old one is done with.
-        mended.Set("zip", zip).Set("customer", letter.Get<std::string>("customer"));
-        // A handler may wait for the receipt. Thrown, the letter comes again.
+        // What nobody can mend must not be sent again: it would be a dead letter for ever.
+        if (!zip.starts_with('I')) throw qmq::Reject("nobody knows what it means: " + zip);
+        zip.front() = '1';
+        qmq::Message mended("address.changed");
+        mended
+            .SetId("mended-" + std::string(letter.id()))  // The same, should the letter come twice.
+            .Set("zip", zip)
+            .Set("customer", letter.Get<std::string>("customer"));
+        // A handler may wait for the receipt.
         const qmq::SendReceipt receipt = producer->Send(std::move(mended)).Get();
-        if (!receipt.ok()) throw qmq::Later(1s, receipt.status.ToString());
+        if (receipt.ok()) return;
+        if (receipt.status.IsRetryable()) throw qmq::Later(1s, receipt.status.ToString());
+        throw qmq::Reject(receipt.status.ToString());
     });
     // end
-    if (!clerks.ok()) {
-        (void)subscription->Close(5s);
-        return clerks.status();
+    qmq::Status result = clerks.status();
+    if (clerks.ok()) {
+        result = WaitFor(stored, kAddresses);
+        result = FirstError(result, clerks->Close(5s));
     }
-    for (int i = 0; i < kAddresses; ++i) stored.acquire();
-    const qmq::Status closed = clerks->Close(5s);
-    return closed.ok() ? subscription->Close(5s) : closed;
+    return FirstError(result, subscription->Close(5s));
 }
 
 }  // namespace

@@ -30,7 +30,9 @@ public:
         return next();
     }
     void OnSettled(qmq::DeliveryContext& context, const qmq::HandlerOutcome& verdict) override {
-        const auto took = std::chrono::steady_clock::now() - context.Find<Begun>()->at;
+        const Begun* begun = context.Find<Begun>();
+        if (begun == nullptr) return;  // A filter outside of this one has answered.
+        const auto took = std::chrono::steady_clock::now() - begun->at;
         std::cout << std::string(context.group()) + ", attempt " +
                          std::to_string(context.attempt()) + ": " +
                          (verdict.kind == qmq::HandlerOutcome::Kind::kAck ? "done"
@@ -55,7 +57,8 @@ struct Ledger {
 };
 
 // excerpt: transaction
-/// Begins a transaction for the handler, and commits it when the handler says that all is well.
+/// Begins a transaction for the handler, and commits it when the handler says that all is well. Not
+/// for handlers that take a `Delivery`: those return before they have decided.
 class InTransaction : public qmq::Filter {
 public:
     qmq::HandlerOutcome Handle(qmq::DeliveryContext& context, Next& next) override {
@@ -80,7 +83,7 @@ qmq::Status Run(qmq::Client& client) {
     for (int i = 1; i <= kPayments; ++i) {
         qmq::Message message("payment.received");
         message.Set("cents", std::int64_t{100} * i);
-        producer->Send(std::move(message)).Detach();
+        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
     /// Counts what was acked, outermost.
@@ -102,9 +105,11 @@ qmq::Status Run(qmq::Client& client) {
     auto subscription = client.Subscribe(options, OnPayment);
     // end
     if (!subscription.ok()) return subscription.status();
-    for (int i = 0; i < kPayments; ++i) counting->booked.acquire();
-    if (Ledger::total != 1500) return qmq::Status::Internal("the ledger does not add up");
-    return subscription->Close(5s);
+    const qmq::Status waited = WaitFor(counting->booked, kPayments);
+    const qmq::Status closed = subscription->Close(5s);
+    if (waited.ok() && Ledger::total != 1500)
+        return qmq::Status::Internal("the ledger does not add up");
+    return FirstError(waited, closed);
 }
 
 }  // namespace

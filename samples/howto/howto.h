@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <iostream>
+#include <semaphore>
 #include <string>
 #include <utility>
 
@@ -10,8 +11,11 @@
 #include "qmq/grpc.h"
 #include "qmq/inproc.h"
 
-/// What the programs of this folder share: a client by the URI of the command line ("inproc:" when
-/// there is none), and an exit code that tells whether `run` worked and everything was acked.
+// What the programs of this folder share. Each sends a few messages and ends when it has seen as
+// many.
+
+/// Makes a client by the URI of the command line ("inproc:" when there is none). The exit code
+/// tells whether `run` worked and everything was acked.
 inline int RunHowTo(int argc,
                     char** argv,
                     const std::string& name,
@@ -34,4 +38,25 @@ inline int RunHowTo(int argc,
         return 1;
     }
     return 0;
+}
+
+/// Sends, and waits until the message is stored.
+inline qmq::Status SendOne(qmq::Producer& producer, qmq::Message message) {
+    return producer.Send(std::move(message)).Get().status;
+}
+
+/// Waits until `done` was released `count` times.
+inline qmq::Status WaitFor(std::counting_semaphore<>& done, int count) {
+    for (int i = 0; i < count; ++i) {
+        if (!done.try_acquire_for(std::chrono::seconds(30))) {
+            return qmq::Status::DeadlineExceeded("the " + std::to_string(i + 1) +
+                                                 ". message did not come within 30 s");
+        }
+    }
+    return qmq::Status::Ok();
+}
+
+/// The first of two that is not ok.
+inline qmq::Status FirstError(const qmq::Status& first, const qmq::Status& second) {
+    return first.ok() ? second : first;
 }

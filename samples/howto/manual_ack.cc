@@ -6,9 +6,10 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
-#include <latch>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <semaphore>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -29,10 +30,12 @@ void Print(const qmq::Message& invoice) {
         throw std::runtime_error("out of paper");
 }
 
+using Counter = std::shared_ptr<std::counting_semaphore<>>;
+
 /// Two threads, and the deliveries that wait for them.
 class Printers {
 public:
-    explicit Printers(std::latch& printed) : printed_(printed) {}
+    explicit Printers(Counter printed) : printed_(std::move(printed)) {}
     ~Printers() {
         const std::lock_guard lock(mutex_);
         closed_ = true;
@@ -51,12 +54,13 @@ private:
         while (std::optional<qmq::Delivery> delivery = Take()) {
             try {
                 Print(delivery->message());
-                delivery->Ack([this](const qmq::Status& recorded) {
+                // The callback may come when this object is gone: it holds what it needs.
+                delivery->Ack([printed = printed_](const qmq::Status& recorded) {
                     // Not ok: its lease was lost meanwhile, and it comes again.
-                    if (recorded.ok()) printed_.count_down();
+                    if (recorded.ok()) printed->release();
                 });
             } catch (const std::exception& e) {
-                delivery->RetryIn(10ms, e.what());
+                delivery->Nack(e.what());
             }
         }
     }
@@ -71,7 +75,7 @@ private:
         return delivery;
     }
 
-    std::latch& printed_;
+    const Counter printed_;
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<qmq::Delivery> waiting_;
@@ -86,23 +90,24 @@ qmq::Status Run(qmq::Client& client) {
     for (int number = 1; number <= kInvoices; ++number) {
         qmq::Message message("invoice.wanted");
         message.Set("number", number);
-        producer->Send(std::move(message)).Detach();
+        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
-    std::latch printed(kInvoices);
+    const auto printed = std::make_shared<std::counting_semaphore<>>(0);
     Printers printers(printed);
     qmq::SubscriptionOptions options;
     options.subject = "invoice.wanted";
     options.group = "printers";
     options.start = qmq::StartPosition::kEarliest;
+    options.retry.initial_backoff = 10ms;
     // excerpt: subscribe
     // The handler takes the delivery itself: that it returns acks nothing.
     auto subscription = client.Subscribe(
         options, [&](qmq::Delivery delivery) { printers.Add(std::move(delivery)); });
     if (!subscription.ok()) return subscription.status();
     // end
-    printed.wait();
-    return subscription->Close(5s);
+    const qmq::Status waited = WaitFor(*printed, kInvoices);
+    return FirstError(waited, subscription->Close(5s));
 }
 
 }  // namespace

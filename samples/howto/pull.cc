@@ -33,7 +33,7 @@ qmq::Result<std::size_t> ImportOnce(qmq::PullConsumer& consumer) {
 
     if (const qmq::Status written = WriteAll(*batch); !written.ok()) {
         for (qmq::Delivery& delivery : *batch) delivery.Later(5s, written.ToString());
-        return written;
+        return written;  // They come again in 5 s.
     }
     for (qmq::Delivery& delivery : *batch) delivery.Ack();
     return batch->size();
@@ -46,7 +46,7 @@ qmq::Status Run(qmq::Client& client) {
     for (std::size_t i = 0; i < kEvents; ++i) {
         qmq::Message message("page.viewed");
         message.Set("page", "/" + std::to_string(i));
-        producer->Send(std::move(message)).Detach();
+        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
     // excerpt: consumer
@@ -54,11 +54,16 @@ qmq::Status Run(qmq::Client& client) {
         {.subject = "page.viewed", .group = "warehouse", .start = qmq::StartPosition::kEarliest});
     if (!consumer.ok()) return consumer.status();
     // end
+    // excerpt: loop
     for (std::size_t imported = 0; imported < kEvents;) {
         auto count = ImportOnce(*consumer);
-        if (!count.ok()) return count.status();
-        imported += *count;
+        if (count.ok()) {
+            imported += *count;
+        } else if (!count.status().IsRetryable()) {  // The broker, or the database, is away: again.
+            return count.status();
+        }
     }
+    // end
     return consumer->Close(5s);
 }
 

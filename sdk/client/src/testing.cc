@@ -1,8 +1,11 @@
 #include "qmq/testing.h"
 
+#include <atomic>
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "qmq/batch.h"
@@ -23,8 +26,10 @@ void Require(const Status& status) {
 }  // namespace
 
 Message MakeReceived(Message message, const ReceivedOptions& options) {
+    static std::atomic<std::uint64_t> made{0};
+    ForgetDeliveries(message);
     if (message.id().empty()) {
-        message.SetId("test-message");
+        message.SetId("test-message-" + std::to_string(++made));
     }
     Require(message.Validate());
     if (options.attempt == 0) {
@@ -33,21 +38,21 @@ Message MakeReceived(Message message, const ReceivedOptions& options) {
     std::string subject(message.subject());
     if (!options.subject.empty()) {
         Require(ValidateStoredSubject(options.subject));
+        if (ParseSubject(options.subject).real_subject != subject) {
+            Require(Status::InvalidArgument("a message of " + subject + " is never taken from " +
+                                            options.subject));
+        }
         subject = options.subject;
     }
-    // The way that every message takes: encoded, encoded again when it failed, and decoded.
+    // The way that every message takes: encoded by its sender, again by the broker, and decoded.
+    const WallTime now = SystemClock().WallNow();
     BatchBuilder builder;
-    builder.Add(message, {}, SystemClock().WallNow());
-    std::string batch = builder.Finish();
-    if (!options.last_error.empty()) {
-        const auto sent = BatchView::Trusted(batch);
-        std::string again = EncodeRetry(sent.body(),
-                                        ReadHead(sent.body(), 0).value(),
-                                        options.attempt,
-                                        std::nullopt,
-                                        options.last_error);
-        batch = std::move(again);
-    }
+    builder.Add(message, {}, now);
+    const std::string sent = builder.Finish();
+    const std::string_view body = BatchView::Trusted(sent).body();
+    const auto due = options.attempt > 1 ? std::optional(now) : std::nullopt;
+    std::string batch =
+        EncodeRetry(body, ReadHead(body, 0).value(), options.attempt, due, options.last_error);
     const BatchLimits limits{.max_batch_bytes = batch.size()};
     auto messages =
         DecodeMessages(subject, Slice::Own(std::move(batch)), options.attempt, limits).value();

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -14,6 +16,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 Message Order() {
     Message order("order.paid");
@@ -43,7 +46,8 @@ TEST(MakeReceivedTest, TheMessageIsAsAHandlerIsGivenIt) {
 }
 
 TEST(MakeReceivedTest, WhatItHasNoneOfItIsGiven) {
-    EXPECT_EQ(MakeReceived(Order()).id(), "test-message");
+    EXPECT_THAT(std::string(MakeReceived(Order()).id()), StartsWith("test-message-"));
+    EXPECT_NE(MakeReceived(Order()).id(), MakeReceived(Order()).id());
     EXPECT_NE(MakeReceived(Order()).created_time(), WallTime{});
     const WallTime then{std::chrono::hours(24)};
     const Message own = MakeReceived(Order().SetId("mine").SetCreatedTime(then));
@@ -57,6 +61,21 @@ TEST(MakeReceivedTest, ItHasTheAttemptAndTheErrorThatATestWantsToSee) {
     EXPECT_EQ(received.last_error(), "no paper");
     EXPECT_EQ(received.Get<std::string>("orderId"), "A-1");
     EXPECT_EQ(MakeReceived(Order(), {.attempt = 4}).attempt(), 4U);
+}
+
+TEST(MakeReceivedTest, WhatAReceivedMessageSaysOfItsDeliveriesCountsForNothing) {
+    const Message before = MakeReceived(Order(), {.attempt = 7, .last_error = "no paper"});
+    const Message received = MakeReceived(before);
+    EXPECT_EQ(received.attempt(), 1U);
+    EXPECT_EQ(received.last_error(), "");
+    EXPECT_EQ(received.id(), before.id());
+    EXPECT_EQ(MakeReceived(before, {.attempt = 2}).attempt(), 2U);
+}
+
+TEST(MakeReceivedTest, ADueTimeComesWithARetryOnly) {
+    EXPECT_EQ(MakeReceived(Order().SetDelay(std::chrono::milliseconds(400))).deliver_at(),
+              std::nullopt);
+    EXPECT_NE(MakeReceived(Order(), {.attempt = 2}).deliver_at(), std::nullopt);
 }
 
 TEST(MakeReceivedTest, ADeadLetterIsMadeByItsSubject) {

@@ -1,0 +1,64 @@
+// A payment that arrives twice is booked once.
+//
+//     idempotency [URI]
+
+#include <atomic>
+#include <chrono>
+#include <iostream>
+#include <semaphore>
+#include <string>
+
+#include "qmq/client.h"
+
+#include "howto.h"
+
+namespace {
+
+using namespace std::chrono_literals;
+
+qmq::Status Run(qmq::Client& client) {
+    auto producer = client.MakeProducer();
+    if (!producer.ok()) return producer.status();
+    for (const std::string payment : {"P-1", "P-2", "P-1"}) {  // One answer was lost: sent again.
+        qmq::Message message("payment.made");
+        message.Set("paymentId", payment);
+        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
+    }
+
+    std::atomic<int> booked = 0;
+    std::counting_semaphore<> acked{0};
+    struct Acked : qmq::Filter {
+        explicit Acked(std::counting_semaphore<>& counted) : count(counted) {}
+        qmq::HandlerOutcome Handle(qmq::DeliveryContext&, Next& next) override { return next(); }
+        void OnSettled(qmq::DeliveryContext&, const qmq::HandlerOutcome& verdict) override {
+            if (verdict.kind == qmq::HandlerOutcome::Kind::kAck) count.release();
+        }
+        std::counting_semaphore<>& count;
+    };
+
+    // excerpt: subscribe
+    qmq::SubscriptionOptions options;
+    options.subject = "payment.made";
+    options.group = "bookkeeping";
+    options.start = qmq::StartPosition::kEarliest;
+    options.idempotency = qmq::MakeMemoryIdempotencyStore();
+    // What makes two messages the same. Without this their ids are compared.
+    options.idempotency_key = [](const qmq::Message& message) {
+        return message.Get<std::string>("paymentId");
+    };
+    // end
+    options.filters = {std::make_shared<Acked>(acked)};
+    auto subscription = client.Subscribe(options, [&](const qmq::Message&) { ++booked; });
+    if (!subscription.ok()) return subscription.status();
+    const qmq::Status waited = WaitFor(acked, 3);
+    const qmq::Status closed = subscription->Close(5s);
+    std::cout << booked << " payments booked" << std::endl;
+    if (booked != 2) return qmq::Status::Internal("a payment was booked twice, or not at all");
+    return FirstError(waited, closed);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return RunHowTo(argc, argv, "idempotency", Run);
+}
