@@ -34,8 +34,8 @@ qmq::Status Run(qmq::Client& client) {
     qmq::SubscriptionOptions options;
     options.subject = "order.paid";
     options.group = "ticketing";
-    options.start =
-        qmq::StartPosition::kEarliest;  // Also what was sent before the group was there.
+    // Also what was sent before the group was there.
+    options.start = qmq::StartPosition::kEarliest;
     auto subscription = client.Subscribe(options, [&](const qmq::Message& order) {
         qmq::HandlerOutcome outcome = tickets.OnPaid(order);
         handled.release();
