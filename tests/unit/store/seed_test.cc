@@ -20,9 +20,15 @@ using testing::SizeIs;
 
 class SeedTest : public testing::Test {
 protected:
-    ~SeedTest() override { env::Plant(env::PlantedBug::kNone); }
+#ifdef QMQ_PLANTED_BUGS
+    ~SeedTest() override {
+        env::Plant(env::PlantedBug::kNone);
+    }
+#endif
 
-    std::vector<std::string> Names() { return disk_.List("/data").value(); }
+    std::vector<std::string> Names() {
+        return disk_.List("/data").value();
+    }
     std::string Newest(std::string_view suffix) {
         std::string newest;
         for (const std::string& name : Names()) {
@@ -30,8 +36,12 @@ protected:
         }
         return newest;
     }
-    std::string Settings() { return disk_.Contents("/data/store.json").value(); }
-    LogSeed Seed() { return ParseSettings(Settings()).value().seed; }
+    std::string Settings() {
+        return disk_.Contents("/data/store.json").value();
+    }
+    LogSeed Seed() {
+        return ParseSettings(Settings()).value().seed;
+    }
     void WriteSettings(std::uint64_t segment_bytes, std::uint32_t seed) {
         if (disk_.Exists("/data/store.json").value()) {
             ASSERT_TRUE(disk_.Remove("/data/store.json").ok());

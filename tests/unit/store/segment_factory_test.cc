@@ -36,7 +36,11 @@ private:
 
 class SegmentFactoryTest : public testing::Test {
 protected:
-    ~SegmentFactoryTest() override { env::Plant(env::PlantedBug::kNone); }
+#ifdef QMQ_PLANTED_BUGS
+    ~SegmentFactoryTest() override {
+        env::Plant(env::PlantedBug::kNone);
+    }
+#endif
 
     /// More than half of a segment, so that the next one is made ahead.
     void FillHalf() {
@@ -63,7 +67,9 @@ protected:
         test_.SyncAll();
         files_.before_allocate = [](const std::string&) { return Status::Ok(); };
     }
-    std::vector<std::string> Names() { return disk_.List("/data").value(); }
+    std::vector<std::string> Names() {
+        return disk_.List("/data").value();
+    }
 
     env::SimulatedFileSystem disk_{5};
     HookedFiles files_{disk_};
