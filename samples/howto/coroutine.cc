@@ -74,7 +74,7 @@ qmq::Status Run(qmq::Client& client) {
     for (int i = 1; i <= kOrders; ++i) {
         qmq::Message order("order.packed");
         order.Set("orderId", "A-" + std::to_string(i));
-        if (const auto sent = SendOne(*producer, std::move(order)); !sent.ok()) return sent;
+        if (auto sent = SendOne(*producer, std::move(order)); !sent.ok()) return sent;
     }
     auto orders = client.MakePullConsumer(
         {.subject = "order.packed", .group = "shipping", .start = qmq::StartPosition::kEarliest});
@@ -83,7 +83,7 @@ qmq::Status Run(qmq::Client& client) {
     std::promise<qmq::Status> done;
     std::future<qmq::Status> ended = done.get_future();
     MakeParcels(*orders, *producer, std::move(done));
-    const qmq::Status status = ended.get();
+    qmq::Status status = ended.get();
     std::cout << "parcels: " << status << std::endl;
     return status;
 }

@@ -26,7 +26,7 @@ qmq::Status Run(qmq::Client& client) {
     for (const std::string zip : {"10115", "80331", "I0115", "50667"}) {
         qmq::Message message("address.changed");
         message.Set("zip", zip).Set("customer", "C-" + zip);
-        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
+        if (auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
     std::counting_semaphore<> stored{0};

@@ -83,7 +83,7 @@ qmq::Status Run(qmq::Client& client) {
     for (int i = 1; i <= kPayments; ++i) {
         qmq::Message message("payment.received");
         message.Set("cents", std::int64_t{100} * i);
-        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
+        if (auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
     /// Counts what was acked, outermost.

@@ -22,7 +22,7 @@ qmq::Status Run(qmq::Client& client) {
     for (const std::string payment : {"P-1", "P-2", "P-1"}) {  // One answer was lost: sent again.
         qmq::Message message("payment.made");
         message.Set("paymentId", payment);
-        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
+        if (auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
     std::atomic<int> booked = 0;

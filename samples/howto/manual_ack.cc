@@ -90,7 +90,7 @@ qmq::Status Run(qmq::Client& client) {
     for (int number = 1; number <= kInvoices; ++number) {
         qmq::Message message("invoice.wanted");
         message.Set("number", number);
-        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
+        if (auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
     const auto printed = std::make_shared<std::counting_semaphore<>>(0);

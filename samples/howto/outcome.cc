@@ -25,7 +25,7 @@ qmq::Status Run(qmq::Client& client) {
     for (std::int64_t i = 0; i < kOrders; ++i) {
         qmq::Message order("order.paid");
         order.Set("orderId", "A-" + std::to_string(i)).Set("cents", 1000 * i - 500);
-        if (const auto sent = SendOne(*producer, std::move(order)); !sent.ok()) return sent;
+        if (auto sent = SendOne(*producer, std::move(order)); !sent.ok()) return sent;
     }
 
     std::counting_semaphore<> handled{0};

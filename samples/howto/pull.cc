@@ -46,7 +46,7 @@ qmq::Status Run(qmq::Client& client) {
     for (std::size_t i = 0; i < kEvents; ++i) {
         qmq::Message message("page.viewed");
         message.Set("page", "/" + std::to_string(i));
-        if (const auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
+        if (auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
     // excerpt: consumer
