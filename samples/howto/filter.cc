@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <iostream>
 #include <memory>
-#include <semaphore>
 #include <string>
 #include <utility>
 
@@ -86,26 +85,18 @@ qmq::Status Run(qmq::Client& client) {
         if (auto sent = SendOne(*producer, std::move(message)); !sent.ok()) return sent;
     }
 
-    /// Counts what was acked, outermost.
-    struct Counting : qmq::Filter {
-        qmq::HandlerOutcome Handle(qmq::DeliveryContext&, Next& next) override { return next(); }
-        void OnSettled(qmq::DeliveryContext&, const qmq::HandlerOutcome& verdict) override {
-            if (verdict.kind == qmq::HandlerOutcome::Kind::kAck) booked.release();
-        }
-        std::counting_semaphore<> booked{0};
-    };
-    const auto counting = std::make_shared<Counting>();
+    const auto acks = std::make_shared<CountAcks>();
 
     // excerpt: subscribe
     qmq::SubscriptionOptions options;
     options.subject = "payment.received";
     options.group = "ledger";
     options.start = qmq::StartPosition::kEarliest;
-    options.filters = {counting, std::make_shared<Timing>(), std::make_shared<InTransaction>()};
+    options.filters = {acks, std::make_shared<Timing>(), std::make_shared<InTransaction>()};
     auto subscription = client.Subscribe(options, OnPayment);
     // end
     if (!subscription.ok()) return subscription.status();
-    const qmq::Status waited = WaitFor(counting->booked, kPayments);
+    const qmq::Status waited = WaitFor(acks->acked, kPayments);
     const qmq::Status closed = subscription->Close(5s);
     if (waited.ok() && Ledger::total != 1500)
         return qmq::Status::Internal("the ledger does not add up");

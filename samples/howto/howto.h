@@ -56,6 +56,16 @@ inline qmq::Status WaitFor(std::counting_semaphore<>& done, int count) {
     return qmq::Status::Ok();
 }
 
+/// Counts what was acked; outermost, so that it hears what became of each delivery in the end.
+class CountAcks : public qmq::Filter {
+public:
+    qmq::HandlerOutcome Handle(qmq::DeliveryContext&, Next& next) override { return next(); }
+    void OnSettled(qmq::DeliveryContext&, const qmq::HandlerOutcome& verdict) override {
+        if (verdict.kind == qmq::HandlerOutcome::Kind::kAck) acked.release();
+    }
+    std::counting_semaphore<> acked{0};
+};
+
 /// The first of two that is not ok.
 inline qmq::Status FirstError(const qmq::Status& first, const qmq::Status& second) {
     return first.ok() ? second : first;

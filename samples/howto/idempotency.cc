@@ -5,7 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <iostream>
-#include <semaphore>
+#include <memory>
 #include <string>
 
 #include "qmq/client.h"
@@ -26,15 +26,7 @@ qmq::Status Run(qmq::Client& client) {
     }
 
     std::atomic<int> booked = 0;
-    std::counting_semaphore<> acked{0};
-    struct Acked : qmq::Filter {
-        explicit Acked(std::counting_semaphore<>& counted) : count(counted) {}
-        qmq::HandlerOutcome Handle(qmq::DeliveryContext&, Next& next) override { return next(); }
-        void OnSettled(qmq::DeliveryContext&, const qmq::HandlerOutcome& verdict) override {
-            if (verdict.kind == qmq::HandlerOutcome::Kind::kAck) count.release();
-        }
-        std::counting_semaphore<>& count;
-    };
+    const auto acks = std::make_shared<CountAcks>();
 
     // excerpt: subscribe
     qmq::SubscriptionOptions options;
@@ -47,10 +39,10 @@ qmq::Status Run(qmq::Client& client) {
         return message.Get<std::string>("paymentId");
     };
     // end
-    options.filters = {std::make_shared<Acked>(acked)};
+    options.filters = {acks};
     auto subscription = client.Subscribe(options, [&](const qmq::Message&) { ++booked; });
     if (!subscription.ok()) return subscription.status();
-    const qmq::Status waited = WaitFor(acked, 3);
+    const qmq::Status waited = WaitFor(acks->acked, 3);
     const qmq::Status closed = subscription->Close(5s);
     std::cout << booked << " payments booked" << std::endl;
     if (booked != 2) return qmq::Status::Internal("a payment was booked twice, or not at all");

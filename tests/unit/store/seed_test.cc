@@ -20,15 +20,7 @@ using testing::SizeIs;
 
 class SeedTest : public testing::Test {
 protected:
-#ifdef QMQ_PLANTED_BUGS
-    ~SeedTest() override {
-        env::Plant(env::PlantedBug::kNone);
-    }
-#endif
-
-    std::vector<std::string> Names() {
-        return disk_.List("/data").value();
-    }
+    std::vector<std::string> Names() { return disk_.List("/data").value(); }
     std::string Newest(std::string_view suffix) {
         std::string newest;
         for (const std::string& name : Names()) {
@@ -36,12 +28,8 @@ protected:
         }
         return newest;
     }
-    std::string Settings() {
-        return disk_.Contents("/data/store.json").value();
-    }
-    LogSeed Seed() {
-        return ParseSettings(Settings()).value().seed;
-    }
+    std::string Settings() { return disk_.Contents("/data/store.json").value(); }
+    LogSeed Seed() { return ParseSettings(Settings()).value().seed; }
     void WriteSettings(std::uint64_t segment_bytes, std::uint32_t seed) {
         if (disk_.Exists("/data/store.json").value()) {
             ASSERT_TRUE(disk_.Remove("/data/store.json").ok());
@@ -132,7 +120,12 @@ TEST_F(ForgeryTest, NothingInABodyIsReplayedWhenTheRecordAroundItRots) {
 }
 
 #ifdef QMQ_PLANTED_BUGS
-TEST_F(ForgeryTest, PlantedForgeableReplaysWhatAProducerSays) {
+class PlantedForgeryTest : public ForgeryTest {
+protected:
+    ~PlantedForgeryTest() override { env::Plant(env::PlantedBug::kNone); }
+};
+
+TEST_F(PlantedForgeryTest, ForgeableReplaysWhatAProducerSays) {
     env::Plant(env::PlantedBug::kForgeable);
     OpenWithARottenForgery();
     EXPECT_THAT(test_.listener->events, Contains("action forged"));
@@ -359,7 +352,12 @@ TEST_F(UnreadableTest, VerifyTakesAnIndexWithWhatIsSetAsideAndOneWithoutIt) {
 }
 
 #ifdef QMQ_PLANTED_BUGS
-TEST_F(UnreadableTest, PlantedUnreadableStopsDoesNotOpen) {
+class PlantedUnreadableTest : public UnreadableTest {
+protected:
+    ~PlantedUnreadableTest() override { env::Plant(env::PlantedBug::kNone); }
+};
+
+TEST_F(PlantedUnreadableTest, UnreadableStopsDoesNotOpen) {
     Fill();
     test_.check_action = CannotRead;
     env::Plant(env::PlantedBug::kUnreadableStops);

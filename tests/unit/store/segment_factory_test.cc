@@ -36,12 +36,6 @@ private:
 
 class SegmentFactoryTest : public testing::Test {
 protected:
-#ifdef QMQ_PLANTED_BUGS
-    ~SegmentFactoryTest() override {
-        env::Plant(env::PlantedBug::kNone);
-    }
-#endif
-
     /// More than half of a segment, so that the next one is made ahead.
     void FillHalf() {
         for (int i = 0; i < 40; ++i) {
@@ -67,9 +61,7 @@ protected:
         test_.SyncAll();
         files_.before_allocate = [](const std::string&) { return Status::Ok(); };
     }
-    std::vector<std::string> Names() {
-        return disk_.List("/data").value();
-    }
+    std::vector<std::string> Names() { return disk_.List("/data").value(); }
 
     env::SimulatedFileSystem disk_{5};
     HookedFiles files_{disk_};
@@ -87,7 +79,12 @@ TEST_F(SegmentFactoryTest, ASegmentThatIsWrittenToKeepsItsNameWhoeverFindsTheDis
 }
 
 #ifdef QMQ_PLANTED_BUGS
-TEST_F(SegmentFactoryTest, PlantedTwoMakersTakesTheNameOfASegmentInUse) {
+class PlantedSegmentFactoryTest : public SegmentFactoryTest {
+protected:
+    ~PlantedSegmentFactoryTest() override { env::Plant(env::PlantedBug::kNone); }
+};
+
+TEST_F(PlantedSegmentFactoryTest, TwoMakersTakesTheNameOfASegmentInUse) {
     env::Plant(env::PlantedBug::kTwoMakers);
     ASSERT_TRUE(test_.Open().ok());
     FillHalf();
@@ -97,7 +94,7 @@ TEST_F(SegmentFactoryTest, PlantedTwoMakersTakesTheNameOfASegmentInUse) {
     EXPECT_LT(test_.BodiesIn("orders").size(), 81U);
 }
 
-TEST_F(SegmentFactoryTest, PlantedFolderNotSyncedLosesASegmentToAPowerCut) {
+TEST_F(PlantedSegmentFactoryTest, FolderNotSyncedLosesASegmentToAPowerCut) {
     env::Plant(env::PlantedBug::kFolderNotSynced);
     int lost = 0;
     for (std::uint64_t seed = 0; seed < 50; ++seed) {
