@@ -14,6 +14,9 @@ namespace {
 /// Wait before leases that could not be logged as over (a full disk) are looked at again.
 constexpr ShardMs kRetryMs = 1'000;
 
+/// Least wait before a failed message comes again where it stays in place.
+constexpr std::chrono::milliseconds kLeastBackoffInPlace{1'000};
+
 /// Most ranges in one action: it fits into the smallest segment.
 constexpr std::size_t kMostRanges = 1'024;
 
@@ -287,11 +290,13 @@ Status Acks::Retry(Consumer& consumer, const AckItem& item) {
     if (!group.in_place()) {
         return mover_.MoveHeld(consumer, range, {false, item.delay, item.error});
     }
-    // Each waits as its own attempts say, as its copy in a retry subject would.
+    // Each waits as its own attempts say, as its copy in a retry subject would. But here no attempt
+    // is the last, so a policy that waits for nothing would deliver it for ever, as fast as it can.
     std::map<std::chrono::milliseconds, std::vector<PullRange>> by_delay;
     consumer.held.ForEach(range, [&](std::uint64_t pull, const Held& held) {
         const std::chrono::milliseconds delay =
-            item.delay.value_or(Mover::Backoff(consumer.policy, held.attempt()));
+            item.delay.value_or(std::max<std::chrono::milliseconds>(
+                Mover::Backoff(consumer.policy, held.attempt()), kLeastBackoffInPlace));
         AddPull(by_delay[delay], pull);
     });
     delivery_.MarkReady(group);  // Also where the next piece cannot be logged.

@@ -191,6 +191,23 @@ TEST_F(RetryTest, ARetryOfADeadLetterWaitsInPlaceWithoutACopy) {
     EXPECT_EQ(Info(dead_, "undertaker").next_sequence, 1U);
 }
 
+// It came again 30,000 times a second, for ever: in place no attempt is the last.
+TEST_F(RetryTest, ADeadLetterThatFailsWaitsASecondWhateverThePolicySays) {
+    Open();
+    Send(dead_, {"a"});
+    SubscribeRequest request = MakeRequest(dead_, "undertaker");
+    request.retry.initial_backoff = 0ms;
+    Member member = Join(request);
+    ASSERT_TRUE(Judge(member, {AckItem{AckVerdict::kRetry, 0, 0, std::nullopt, {}}}).ok());
+    time_.Advance(999ms);
+    EXPECT_THAT(member.got(), SizeIs(1));
+    time_.Advance(1ms);
+    ASSERT_THAT(member.got(), SizeIs(2));
+    // A handler that says when is taken at its word.
+    ASSERT_TRUE(Judge(member, {Retry(1, 0ms)}).ok());
+    EXPECT_THAT(member.got(), SizeIs(3));
+}
+
 TEST_F(RetryTest, ADeadLetterNeverBecomesOneAgain) {
     Open();
     Send(dead_, {"a"});

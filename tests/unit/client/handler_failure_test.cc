@@ -68,6 +68,24 @@ TEST_F(HandlerFailureTest, EachDeadLetterIsLogged) {
                             HasSubstr("dead letters: attempt 1 was the last: not yet")));
 }
 
+// The log said "to the dead letters" of one that stays where it is, whatever became of it.
+TEST_F(HandlerFailureTest, OfADeadLetterTheLogSaysWhatBecomesOfIt) {
+    SubscriptionOptions options = Consumer();
+    options.subject = DeadLetterSubject("orders", "billing");
+    options.retry.max_attempts = 1;
+    Subscription subscription = Subscribe(options, [](const Message& message) {
+        if (message.body() == "0") {
+            throw Reject("no such order");
+        }
+        throw RetryLater("not yet");
+    });
+    Append(2, options.subject);
+    Advance(seconds(1));
+    EXPECT_THAT(log,
+                ElementsAre(HasSubstr(
+                    "message stored-0: given up, and not delivered again: no such order")));
+}
+
 TEST_F(HandlerFailureTest, WhatAHandlerAsksForIsNoError) {
     int calls = 0;
     Subscription subscription = Subscribe(Consumer(), [&](const Message&) {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "qmq/check.h"
+#include "qmq/subject.h"
 
 #include "sdk/client/src/receive/consumer_stream.h"
 #include "sdk/client/src/receive/delivery_core.h"
@@ -87,8 +88,11 @@ std::string DeadLetterLine(std::string_view subject,
                            std::string_view group,
                            const Message& message,
                            std::string_view why) {
+    const bool is_one = ParseSubject(subject).kind == SubjectKind::kDeadLetter;
     return "subject " + std::string(subject) + ", group " + std::string(group) + ", message " +
-           std::string(message.id()) + ": to the dead letters: " + std::string(why);
+           std::string(message.id()) +
+           (is_one ? ": given up, and not delivered again: " : ": to the dead letters: ") +
+           std::string(why);
 }
 
 void Decision::Decide(AckItem item, AckCallback done) {

@@ -4,6 +4,8 @@
 #include <exception>
 #include <utility>
 
+#include "qmq/subject.h"
+
 #include "sdk/client/src/base/thrown_text.h"
 #include "sdk/client/src/receive/delivery_core.h"
 
@@ -236,7 +238,8 @@ void HandlerChain::NoteThrown(const Message& message, const std::string& what) {
 void HandlerChain::NoteDeadLetter(const Message& message, const HandlerOutcome& outcome) {
     if (outcome.kind == HandlerOutcome::Kind::kDeadLetter) {
         runtime_->log().Warning(DeadLetterLine(subject_, group_, message, outcome.error));
-    } else if (outcome.kind == HandlerOutcome::Kind::kRetry && message.attempt() >= max_attempts_) {
+    } else if (outcome.kind == HandlerOutcome::Kind::kRetry && message.attempt() >= max_attempts_ &&
+               ParseSubject(subject_).kind != SubjectKind::kDeadLetter) {
         runtime_->log().Warning(DeadLetterLine(
             subject_,
             group_,
