@@ -3,9 +3,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <string>
+
+#include "qmq/version.h"
 
 #include "server/app/commands.h"
-#include "server/app/version.h"
 
 namespace {
 
@@ -42,7 +44,7 @@ int main(int argc, char** argv) {
     // leaves its process alone.
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     CLI::App program{"Messaging for C++ services: the server and its tools.", "qmq"};
-    program.set_version_flag("--version", QMQ_VERSION);
+    program.set_version_flag("--version", std::string(qmq::Version()));
     program.require_subcommand(1);
     qmq::app::AddDevCommand(program);
     qmq::app::AddBrokerCommand(program);
