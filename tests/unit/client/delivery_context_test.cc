@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <stop_token>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -47,6 +48,11 @@ protected:
 
     std::weak_ptr<std::string> span;
 };
+
+// It would refer to a message that is gone.
+static_assert(!std::is_constructible_v<DeliveryContext, Message>);
+static_assert(!std::is_constructible_v<DeliveryContext, Message, DeliveryContext::Facts>);
+static_assert(std::is_constructible_v<DeliveryContext, const Message&>);
 
 TEST_F(DeliveryContextTest, EachDeliveryHasOneOfItsOwn) {
     Add([this](DeliveryContext& context, Filter::Next& next) {

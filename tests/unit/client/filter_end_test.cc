@@ -275,6 +275,41 @@ TEST_F(FilterEndTest, WhatIsDecidedInItsHandlerIsToldBeforeHandleReturnsTheInner
     EXPECT_THAT(notes, ElementsAre("1(", "2(", "h", "2", "1", "acked", "2)", "1)"));
 }
 
+TEST_F(FilterEndTest, OfAManualHandlerNextSaysAckWhenItHasReturned) {
+    std::vector<HandlerOutcome::Kind> said;
+    Add([&said](DeliveryContext&, Filter::Next& next) {
+        const HandlerOutcome outcome = next();
+        said.push_back(outcome.kind);
+        return outcome;
+    });
+    NoteEnds();
+    Subscription subscription = Keep();
+    Append(1);
+    Advance(seconds(1));
+    EXPECT_THAT(said, ElementsAre(HandlerOutcome::Kind::kAck));
+    EXPECT_THAT(ends, ::testing::IsEmpty());
+    ASSERT_THAT(kept, SizeIs(1));
+    kept.front().Nack("no such order");
+    EXPECT_THAT(ends, ElementsAre("1 no such order"));
+}
+
+TEST_F(FilterEndTest, AFilterToWhichAnOuterOneDidNotLetItComeHearsOfTheEnd) {
+    Add([](DeliveryContext&, Filter::Next&) { return HandlerOutcome::Ack(); });
+    bool reached = false;
+    Add(
+        [&reached](DeliveryContext&, Filter::Next& next) {
+            reached = true;
+            return next();
+        },
+        [this](DeliveryContext&, const HandlerOutcome&) { ends.push_back("inner"); });
+    Subscription subscription = Subscribe(Note("handled"));
+    Append(1);
+    Advance(seconds(1));
+    EXPECT_FALSE(reached);
+    EXPECT_THAT(notes, ::testing::IsEmpty());
+    EXPECT_THAT(ends, ElementsAre("inner"));
+}
+
 TEST_F(FilterEndTest, OfTwoThreadsThatDecideFiltersHearOnce) {
     constexpr std::size_t kCount = 200;
     options.prefetch_count = kCount;

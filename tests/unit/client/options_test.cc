@@ -300,6 +300,23 @@ TEST_F(CreateTest, BadOptionsOfItsPartsAreRefused) {
               StatusCode::kInvalidArgument);
 }
 
+// A compiler with -Wextra warns of a member that is left out and has no initialiser of its own; in
+// this file that is an error.
+TEST_F(CreateTest, OptionsMayBeNamedOneByOne) {
+    const ClientOptions of_client{.uri = "fake:"};
+    EXPECT_TRUE(of_client.app_code.empty());
+    EXPECT_TRUE(Validate(ProducerOptions{.linger = std::chrono::microseconds(1)}).ok());
+    EXPECT_TRUE(Validate(SubscriptionOptions{.subject = "s", .group = "g"}).ok());
+    EXPECT_TRUE(Validate(PullConsumerOptions{.subject = "s", .group = "g"}).ok());
+    EXPECT_TRUE(Validate(RetryPolicy{.max_attempts = 3}).ok());
+    const DeliveryContext::Facts facts{.group = "g"};
+    EXPECT_TRUE(facts.broker_group.empty());
+    const HandlerOutcome outcome{.kind = HandlerOutcome::Kind::kRetry};
+    EXPECT_TRUE(outcome.error.empty());
+    const SendReceipt receipt{.outcome = SendOutcome::kPersisted};
+    EXPECT_TRUE(receipt.message_id.empty());
+}
+
 TEST_F(CreateTest, ASecondConsumerOfTheSameSubjectAndGroupIsRefused) {
     Client client = MakeClient();
     ASSERT_TRUE(client.Subscribe(GoodSubscription(), [](const Message&) {}).ok());

@@ -45,7 +45,7 @@ enum class Synchronous : std::uint8_t {
 struct Options {
     /// The file, or ":memory:" for one that lives and dies with its connection. No URIs: a name is
     /// a name. Not empty, no NULs.
-    std::string path;
+    std::string path{};
     /// Make the file when it is not there. Its directory must exist.
     bool create = true;
     /// Open for reading only. The file must exist.

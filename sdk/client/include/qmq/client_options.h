@@ -31,13 +31,13 @@ struct ClientOptions {
     /// "grpcs://host:port".
     std::string uri = "inproc:";
     /// Name of the application, as operators know it. Required.
-    std::string app_code;
+    std::string app_code{};
     /// Unique among living clients. Made from host, process and chance when empty (from
     /// `Runtime::seed` alone where there is one).
-    std::string client_id;
+    std::string client_id{};
     /// The transports that this program links, for instance `{qmq::GrpcTransport(),
     /// qmq::InprocTransport()}`.
-    std::vector<std::shared_ptr<TransportFactory>> transports;
+    std::vector<std::shared_ptr<TransportFactory>> transports{};
     /// Most threads for handlers without an executor of their own. They are started when they are
     /// needed: the first four with the first subscription, more when handlers wait for a thread for
     /// some milliseconds, up to the sum of all `SubscriptionOptions::parallelism`. One is kept for
@@ -51,16 +51,16 @@ struct ClientOptions {
     /// its threads (those of gRPC are the process's).
     bool inline_callbacks = false;
     /// Around every handler of this client, the first outermost.
-    std::vector<std::shared_ptr<Filter>> filters;
+    std::vector<std::shared_ptr<Filter>> filters{};
     /// Standard error for warnings and errors when empty.
-    LogSink log;
+    LogSink log{};
     /// First and longest pause before a lost connection is tried again, and before a route is asked
     /// for again. It never gives up.
     std::chrono::milliseconds initial_reconnect_backoff{50};
     std::chrono::milliseconds max_reconnect_backoff{5'000};
     /// How often a known route is asked for again. Range: [1 s, 1 h].
     std::chrono::milliseconds route_refresh{60'000};
-    Runtime runtime;
+    Runtime runtime{};
 };
 
 /// Every problem with `options` at once, with field, value and range.

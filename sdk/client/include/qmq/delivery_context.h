@@ -24,8 +24,8 @@ namespace qmq {
 class DeliveryContext {
 public:
     struct Facts {
-        std::string_view group;
-        std::string_view broker_group;
+        std::string_view group{};
+        std::string_view broker_group{};
         /// Of the message in its subject, or in the group's retry subject where it was taken from
         /// there, at this broker group; as `SendReceipt::sequence`.
         std::uint64_t sequence = 0;
@@ -39,6 +39,8 @@ public:
     /// `message` and what `facts` refers to outlive it.
     DeliveryContext(const Message& message, const Facts& facts)
         : message_(message), facts_(facts) {}
+    explicit DeliveryContext(Message&&) = delete;  // It would refer to what is gone.
+    DeliveryContext(Message&&, const Facts&) = delete;
     DeliveryContext(const DeliveryContext&) = delete;
     DeliveryContext& operator=(const DeliveryContext&) = delete;
     /// What was put in last goes first.

@@ -14,7 +14,7 @@ struct HandlerOutcome {
     Kind kind = Kind::kAck;  ///< Any other number counts as kRetry.
     /// kRetry: in this long; negative means by the group's back-off. kLater: as at `Later`.
     std::chrono::milliseconds delay{-1};
-    std::string error;
+    std::string error{};
 
     static HandlerOutcome Ack() { return {}; }
     /// Failed: again by the group's back-off.
@@ -51,12 +51,15 @@ public:
 
     virtual ~Filter() = default;
     /// Calls `next` once to go on, or not at all and answers in its place. What handlers throw
-    /// passes through `next`. `next` is not called after `Handle` has returned.
+    /// passes through `next`. A handler that takes a `Delivery` decides it when it likes: of that
+    /// `next` says `Ack` once the handler has returned, and `OnSettled` what was decided. `next` is
+    /// not called after `Handle` has returned.
     virtual HandlerOutcome Handle(DeliveryContext& context, Next& next) = 0;
     /// How the delivery ended, whoever decided it: the handler by returning or throwing, a filter,
     /// or the application through a `Delivery`, then on the thread where it did so, perhaps while
-    /// `Handle` has not returned. Called once for each delivery that reached the filters, the
-    /// innermost filter first, before the broker hears of it; not after shutdown. Of a message that
+    /// `Handle` has not returned. Called once for each delivery that reached the filters, of every
+    /// filter, also of those to which an outer one did not let it come, the innermost first, before
+    /// the broker hears of it; not after shutdown. Of a message that
     /// was given up, or whose lease was lost, it hears what was decided here, which may count no
     /// more. What it throws is logged.
     virtual void OnSettled(DeliveryContext& context, const HandlerOutcome& verdict) {

@@ -24,12 +24,12 @@ struct SendReceipt {
     SendOutcome outcome = SendOutcome::kUnknown;
     /// Ok exactly when persisted; else why. kUnknown comes with kDeadlineExceeded or kUnavailable;
     /// with kFailedPrecondition where waiting for the receipt was refused.
-    Status status;
+    Status status{};
     /// The id of the message. Of a message that was not taken: the one that the application gave
     /// it, if any. Empty where waiting for the receipt was refused.
-    std::string message_id;
+    std::string message_id{};
     Durability durability = Durability::kDefault;  ///< Reached, when persisted.
-    std::string broker_group;
+    std::string broker_group{};
     std::uint64_t sequence = 0;  ///< In its subject and broker group, when persisted.
     std::uint32_t attempts = 0;  ///< Frames it travelled in.
     bool ok() const { return outcome == SendOutcome::kPersisted; }
@@ -65,8 +65,11 @@ struct ProducerOptions {
     std::uint32_t max_in_flight_frames = 8;
     /// Messages that are pending: taken and not answered, or answered and their callback has not
     /// run. The bytes are those of memory that such messages cost, not those of their bodies alone:
-    /// encoded, with their ids, callbacks and share in a batch. One message that is alone may
-    /// exceed them. Ranges: [1, 2^24], [64 KiB, 16 GiB].
+    /// encoded, with their ids, callbacks, share in a batch, and their subjects (about 1 KiB each).
+    /// One message that is alone may exceed them. Beside these, subjects that have no such message
+    /// are kept for the next one: of a few (1,024) always, of more for some minutes, and together
+    /// at most an eighth of the bytes or 1 MiB, whichever is more. Ranges: [1, 2^24],
+    /// [64 KiB, 16 GiB].
     std::size_t max_pending_count = 1U << 20;
     std::size_t max_pending_bytes = 256U << 20;
     WhenFull when_full = WhenFull::kFail;
@@ -213,7 +216,7 @@ public:
         std::uint64_t in_flight_batches = 0;  ///< On their way, not answered.
         std::uint64_t callbacks_owed = 0;     ///< Due and not run.
         std::uint64_t blocked_calls = 0;      ///< Threads that wait for room at this moment.
-        std::uint64_t subjects = 0;  ///< Kept with their routes; idle ones are forgotten in time.
+        std::uint64_t subjects = 0;  ///< Kept with their routes, whether they have messages or not.
         // Messages, since the producer was made.
         std::uint64_t persisted_count = 0;
         std::uint64_t unknown_count = 0;

@@ -15,14 +15,14 @@
 namespace qmq {
 
 struct PullConsumerOptions {
-    std::string subject;
-    std::string group;
+    std::string subject{};
+    std::string group{};
     bool broadcast = false;
     /// As in `SubscriptionOptions`.
-    Tags tags;
+    Tags tags{};
     StartPosition start = StartPosition::kLatest;
     /// As in `SubscriptionOptions`; what `Pull` has given out counts as begun.
-    RetryPolicy retry;
+    RetryPolicy retry{};
     /// Range: [1 s, 12 h]. Leases of what was pulled are renewed while the `Delivery` lives, up to
     /// `max_processing_time`.
     std::chrono::milliseconds ack_timeout{60'000};

@@ -56,7 +56,8 @@ private:
     std::string reason_;
 };
 
-/// Thrown by a handler: this message can never be handled; to the dead-letter subject at once.
+/// Thrown by a handler: this message can never be handled; to the dead-letter subject at once. One
+/// that was delivered from there is done with: it stays where it is, and does not come again.
 class Reject : public std::exception {
 public:
     explicit Reject(std::string reason) : reason_(std::move(reason)) {}
@@ -118,9 +119,9 @@ private:
 };
 
 struct SubscriptionOptions {
-    std::string subject;
+    std::string subject{};
     /// Each group gets every message once. Empty only together with `broadcast`.
-    std::string group;
+    std::string group{};
     /// Every client gets every message: the group is the client's id.
     bool broadcast = false;
     /// What this member asks for, and all that it is handed. Members of one group may differ, for
@@ -130,7 +131,7 @@ struct SubscriptionOptions {
     /// waits too. What was handed out once is never passed over: when the last member that wants it
     /// has gone, it stays, counted in the group's lag, until one comes that does. Members that
     /// differ are told: see `Subscription::warnings`.
-    Tags tags;
+    Tags tags{};
     /// Where a group begins that the broker does not know. kLatest is what other clients do.
     StartPosition start = StartPosition::kLatest;
     /// Most handlers at once. On the client's own threads there are as many, unless all
@@ -155,7 +156,7 @@ struct SubscriptionOptions {
     /// milliseconds. A message that is lost with its process before anything was said of it is
     /// suspected: it loses no attempt the first two times, and is then handed out alone, so that
     /// one that kills its process becomes a dead letter and its neighbours do not.
-    RetryPolicy retry;
+    RetryPolicy retry{};
     /// A message that this process does not renew for this long goes to another consumer. Range: [1
     /// s, 12 h].
     std::chrono::milliseconds ack_timeout{60'000};
@@ -184,12 +185,12 @@ struct SubscriptionOptions {
     /// refuses or drops is offered again after a pause.
     Executor* executor = nullptr;
     /// Around the handler, the first outermost; inside the client's own filters.
-    std::vector<std::shared_ptr<Filter>> filters;
+    std::vector<std::shared_ptr<Filter>> filters{};
     /// Refused with a handler that takes its `Delivery`, and with `at_most_once`.
-    std::shared_ptr<IdempotencyStore> idempotency;
+    std::shared_ptr<IdempotencyStore> idempotency{};
     /// The idempotency key of a message; its id when this is empty or answers an empty key. Stores
     /// are given "subject%group%key".
-    std::function<std::string(const Message&)> idempotency_key;
+    std::function<std::string(const Message&)> idempotency_key{};
     bool start_paused = false;
 };
 
@@ -207,7 +208,8 @@ public:
     /// Leaves the group for good: takes no more, waits for running handlers, sends their acks,
     /// hands the rest back (with `at_most_once` handles it first). Idempotent; blocks at most
     /// `timeout` (never from inside one of its own handlers: then it returns at once and goes on in
-    /// the background). kDeadlineExceeded with how many handlers still ran.
+    /// the background). kDeadlineExceeded with how many handlers still ran. Callbacks of decisions
+    /// (`Delivery::Ack`) may run a little after it.
     Status Close(std::chrono::milliseconds timeout);
 
     /// Waits until every broker group of the route has confirmed this member. `Subscribe` returns

@@ -15,18 +15,18 @@ namespace qmq {
 struct GrpcClientOptions {
     /// Who may have signed the server's certificate, for `grpcs`: a file of PEM certificates, or
     /// the PEM text itself. The system's list when both are empty.
-    std::string ca_file;
-    std::string ca_pem;
+    std::string ca_file{};
+    std::string ca_pem{};
     /// This client's certificate and key, when the server asks for one (mutual TLS): PEM files.
     /// Both or none.
-    std::string certificate_file;
-    std::string key_file;
+    std::string certificate_file{};
+    std::string key_file{};
     /// The name that the server's certificate must carry, when it is not the host of the URI.
-    std::string server_name;
+    std::string server_name{};
 
     /// Sent with every call as `authorization: Bearer …`. At most one of the two.
-    std::string token;
-    std::string token_file;
+    std::string token{};
+    std::string token_file{};
     /// A token over `grpc` can be read by everybody on the way, so it is refused unless this is
     /// set.
     bool allow_token_without_tls = false;
