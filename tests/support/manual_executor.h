@@ -108,6 +108,10 @@ public:
         const std::lock_guard lock(mutex_);
         return tasks_.size();
     }
+    std::size_t timer_count() const {
+        const std::lock_guard lock(mutex_);
+        return timers_.size();
+    }
     /// TimePoint::max() when there is none.
     TimePoint next_timer() const {
         const std::lock_guard lock(mutex_);

@@ -313,12 +313,12 @@ class RouteStateTest : public ::testing::Test {
 protected:
     RouteState state{seconds(60), {milliseconds(50), milliseconds(5'000)}};
     Random random{1};
-    static std::vector<BrokerGroup> Groups(std::initializer_list<const char*> names) {
+    static RouteGroups Groups(std::initializer_list<const char*> names) {
         std::vector<BrokerGroup> groups;
         for (const char* name : names) {
             groups.push_back({name, std::string("at-") + name, true, true});
         }
-        return groups;
+        return SharedGroups(std::move(groups));
     }
 };
 
@@ -326,7 +326,7 @@ TEST_F(RouteStateTest, AGoodAnswerIsRefreshedAfterTheInterval) {
     const auto step = state.OnAnswer(Groups({"b", "a"}), kStart, random);
     EXPECT_TRUE(step.news);
     EXPECT_EQ(step.ask_again, kStart + seconds(60));
-    EXPECT_EQ(state.groups().front().name, "a");
+    EXPECT_EQ(state.groups()->front().name, "a");
     EXPECT_TRUE(state.last_error().ok());
 }
 
@@ -340,14 +340,14 @@ TEST_F(RouteStateTest, AFailureKeepsTheKnownRouteAndAsksSoon) {
     const auto step = state.OnAnswer(Status::Unavailable("meta is away"), kStart, random);
     EXPECT_FALSE(step.news);
     EXPECT_LT(step.ask_again, kStart + seconds(1));
-    EXPECT_EQ(state.groups().size(), 1U);
+    EXPECT_EQ(state.groups()->size(), 1U);
     EXPECT_EQ(state.last_error().message(), "meta is away");
 }
 
 TEST_F(RouteStateTest, AnEmptyAnswerKeepsTheKnownRoute) {
     (void)state.OnAnswer(Groups({"a"}), kStart, random);
-    (void)state.OnAnswer(std::vector<BrokerGroup>(), kStart, random);
-    EXPECT_EQ(state.groups().size(), 1U);
+    (void)state.OnAnswer(Groups({}), kStart, random);
+    EXPECT_EQ(state.groups()->size(), 1U);
     EXPECT_EQ(state.last_error().code(), StatusCode::kUnavailable);
 }
 

@@ -14,6 +14,7 @@ namespace {
 
 using internal::SubjectQueue;
 using internal::SubjectQueues;
+using std::chrono::milliseconds;
 using std::chrono::minutes;
 using std::chrono::seconds;
 
@@ -21,8 +22,21 @@ std::string Name(int i) {
     return "subject-" + std::to_string(i);
 }
 
-TEST(SubjectQueuesTest, EachSubjectIsFoundUntilItIsRemoved) {
-    SubjectQueues queues;
+class SubjectQueuesTest : public ::testing::Test {
+protected:
+    static constexpr std::uint64_t kLimit = 16U << 20;
+
+    SubjectQueue& AddUnused(const std::string& name) {
+        SubjectQueue& added = queues.Add(name);
+        queues.Leave(added);
+        return added;
+    }
+
+    internal::Budget budget{1'000, kLimit};
+    SubjectQueues queues{budget};
+};
+
+TEST_F(SubjectQueuesTest, EachSubjectIsFoundUntilItIsRemoved) {
     std::map<std::string, SubjectQueue*> there;
     std::uint64_t random = 1;
     for (int step = 0; step < 20'000; ++step) {
@@ -32,7 +46,7 @@ TEST(SubjectQueuesTest, EachSubjectIsFoundUntilItIsRemoved) {
         const auto known = there.find(name);
         ASSERT_EQ(found, known == there.end() ? nullptr : known->second) << name;
         if (found == nullptr) {
-            there[name] = &queues.Add(name);
+            there[name] = &AddUnused(name);
         } else if (step % 3 != 0) {
             queues.Remove(*found);
             there.erase(known);
@@ -44,12 +58,63 @@ TEST(SubjectQueuesTest, EachSubjectIsFoundUntilItIsRemoved) {
     }
 }
 
-TEST(SubjectQueuesTest, ThePlaceOfARemovedSubjectIsUsedAgain) {
-    SubjectQueues queues;
+// Subjects lay between the messages of their time on one heap, and kept the pages of these: what
+// 20,000 of them had pending was not given back.
+TEST_F(SubjectQueuesTest, TheMemoryOfRemovedSubjectsIsGivenBack) {
     for (int i = 0; i < 10'000; ++i) {
-        queues.Remove(queues.Add(Name(i)));
+        AddUnused(Name(i));
     }
-    EXPECT_LE(queues.place_count(), 64U);
+    const std::size_t most = queues.slab_bytes();
+    for (int i = 0; i < 10'000; ++i) {
+        queues.Remove(*queues.Find(Name(i)));
+    }
+    EXPECT_LE(queues.slab_bytes(), most / 20);
+}
+
+TEST_F(SubjectQueuesTest, WhatASubjectCostsIsPendingWhileItHasUsers) {
+    SubjectQueue& subject = queues.Add("s");
+    const std::uint64_t bytes = budget.bytes();
+    EXPECT_GE(bytes, sizeof(SubjectQueue) + sizeof(internal::SubjectDetails));
+    queues.Use(subject);
+    EXPECT_EQ(budget.bytes(), bytes);
+    queues.Leave(subject);
+    EXPECT_EQ(budget.bytes(), bytes);
+    queues.Leave(subject);
+    EXPECT_EQ(budget.bytes(), 0U);
+    queues.Use(subject);
+    EXPECT_EQ(budget.bytes(), bytes);
+    // Its queues for keys as well, made now or while it has no users.
+    (void)queues.KeyQueueOf(subject, "key");
+    const std::uint64_t with_key = budget.bytes();
+    EXPECT_GE(with_key, bytes + sizeof(SubjectQueue) + sizeof(internal::SubjectDetails));
+    queues.Leave(subject);
+    for (int i = 0; i < 100; ++i) {
+        (void)queues.KeyQueueOf(subject, std::to_string(i));
+    }
+    EXPECT_EQ(budget.bytes(), 0U);
+    queues.Use(queues.KeyQueueOf(subject, "key"));
+    EXPECT_GE(budget.bytes(), bytes + 16 * (with_key - bytes) / 2);
+    queues.Leave(subject);
+    EXPECT_EQ(budget.bytes(), 0U);
+}
+
+TEST_F(SubjectQueuesTest, TheSubjectThatWasUsedLongestAgoIsTheFirstOfTooMany) {
+    int made = 0;
+    while (!queues.has_excess()) {
+        ASSERT_EQ(queues.TooIdle(TimePoint::min()), nullptr);
+        AddUnused(Name(made++));
+    }
+    // An eighth of what may be pending.
+    EXPECT_GT(made, 1'000);
+    EXPECT_LT(made, 3'000);
+    queues.Use(*queues.Find(Name(0)));
+    EXPECT_FALSE(queues.has_excess()) << "one in use is none of them";
+    queues.Leave(*queues.Find(Name(0)));
+    EXPECT_EQ(queues.TooIdle(TimePoint::min()), queues.Find(Name(1)));
+    queues.Remove(*queues.Find(Name(1)));
+    EXPECT_FALSE(queues.has_excess());
+    EXPECT_EQ(queues.TooIdle(TimePoint::min()), nullptr);
+    EXPECT_EQ(queues.TooIdle(TimePoint{}), queues.Find(Name(2))) << "for so long nobody used it";
 }
 
 class SendSubjectsTest : public testing::ClientFixture {
@@ -156,6 +221,79 @@ TEST_F(SendSubjectsTest, WhatWaitsForARouteKeepsItsSubject) {
         ASSERT_TRUE(future.ready());
         EXPECT_TRUE(future.Get().ok());
     }
+}
+
+// Nothing counted them: with 20,000 subjects a limit of 16 MiB held 64.
+TEST_F(SendSubjectsTest, SubjectsCountAsPendingWhileSomethingOfThemIs) {
+    cluster.SetEverySubject(true);
+    broker().SetConnectable(false);
+    Producer producer = MakeProducer(client);
+    SendTo(producer, 0, 1);
+    SendTo(producer, 0, 1'000);
+    const std::size_t of_a_thousand = producer.stats().pending_bytes;
+    Producer other = MakeProducer(client);
+    for (int i = 0; i < 1'000; ++i) {
+        SendTo(other, 0, 1);
+    }
+    EXPECT_GE(of_a_thousand, other.stats().pending_bytes + 1'000U * 900);
+    broker().SetConnectable(true);
+    Advance(seconds(5));
+    EXPECT_LE(producer.stats().pending_bytes, 64U << 10) << "a piece of the stage";
+    EXPECT_EQ(producer.stats().subjects, 1'000U) << "few enough to be kept";
+}
+
+TEST_F(SendSubjectsTest, SubjectsThatNobodyUsesAreForgottenAtOnceWhenTheyAreTooMany) {
+    cluster.SetEverySubject(true);
+    ProducerOptions options;
+    options.max_pending_bytes = 1U << 20;
+    Producer producer = MakeProducer(client, options);
+    for (int i = 0; i < 10'000; i += 100) {
+        SendTo(producer, i, i + 100);
+        Advance(milliseconds(10));
+        ASSERT_LE(producer.stats().subjects, 1'400U) << "about a MiB";
+    }
+    EXPECT_EQ(broker().stored().size(), 10'000U);
+    EXPECT_GE(producer.stats().subjects, 700U);
+    SendTo(producer, 0, 10'000);
+    Advance(seconds(5));
+    EXPECT_LE(producer.stats().pending_bytes, 64U << 10) << "a piece of the stage";
+    EXPECT_LE(producer.stats().subjects, 1'400U);
+}
+
+// Those that waited for a broker group could not be forgotten until it was back.
+TEST_F(SendSubjectsTest, SubjectsThatWaitedForABrokerThatIsAwayAreForgotten) {
+    cluster.SetEverySubject(true);
+    ProducerOptions options;
+    options.max_pending_bytes = 64U << 20;
+    options.timeout = seconds(2);
+    Producer producer = MakeProducer(client, options);
+    SendTo(producer, 0, 1);
+    Advance(seconds(1));
+    broker().SetConnectable(false);
+    broker().Cut();
+    Settle();
+    SendTo(producer, 0, 20'000);
+    EXPECT_EQ(producer.stats().subjects, 20'000U);
+    Advance(seconds(5));
+    EXPECT_EQ(producer.stats().refused_count, 20'000U);
+    EXPECT_LE(producer.stats().pending_bytes, 64U << 10) << "a piece of the stage";
+    EXPECT_LE(producer.stats().subjects, 11'000U) << "about 8 MiB";
+    broker().SetConnectable(true);
+    Advance(minutes(1));
+    SendTo(producer, 0, 20'000);
+    Advance(seconds(1));
+    EXPECT_EQ(broker().stored().size(), 20'001U);
+}
+
+// Each had a timer of its own.
+TEST_F(SendSubjectsTest, RoutesAreAskedForAgainByOneTimer) {
+    Producer producer = MakeProducer(client);
+    SendTo(producer, 0, 500);
+    Advance(seconds(1));
+    EXPECT_LE(time.executor.timer_count(), 10U);
+    EXPECT_EQ(cluster.discover_count(), 500U);
+    Advance(std::chrono::hours(1) + seconds(1));
+    EXPECT_EQ(cluster.discover_count(), 1'000U) << "each again, once";
 }
 
 }  // namespace

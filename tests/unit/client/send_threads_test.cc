@@ -46,6 +46,41 @@ TEST_F(SendThreadsTest, AHandlerWaitsForRoom) {
     EXPECT_TRUE(client.Shutdown(kPatience).drained);
 }
 
+// A subject was looked at without the lock, and may be forgotten at any time: when its message's
+// time is over before its route is asked for, or while the frame that has it is being sent.
+TEST_F(SendThreadsTest, SubjectsComeAndGoWhileTheirMessagesTimeIsOver) {
+    cluster.SetEverySubject(true);
+    Client client = MakeClient();
+    ProducerOptions options;
+    options.max_pending_bytes = 256U << 10;
+    Producer producer = *client.MakeProducer(options);
+    std::atomic<int> owed{0};
+    constexpr int kThreads = 3;
+    constexpr int kMessages = 20'000;
+    std::vector<std::thread> threads;
+    for (int thread = 0; thread < kThreads; ++thread) {
+        threads.emplace_back([&, thread] {
+            for (int i = 0; i < kMessages; ++i) {
+                ++owed;
+                Message message("subject-" + std::to_string((i * (thread + 7)) % 6'000));
+                const Status taken = producer.Send(
+                    std::move(message), milliseconds(1 + i % 3), [&](const auto&) { --owed; });
+                if (!taken.ok()) {
+                    --owed;
+                    std::this_thread::yield();
+                }
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    EXPECT_TRUE(producer.Flush(kPatience).ok());
+    EXPECT_TRUE(testing::Await([&] { return owed == 0; }));
+    EXPECT_LE(producer.stats().pending_bytes, 64U << 10) << "a piece of the stage";
+    EXPECT_LE(producer.stats().subjects, 1'400U);
+}
+
 // Flush returned when the answer was known and nobody had been told of it: a future was not ready,
 // and a shutdown that came then dropped the callbacks, though there was time.
 TEST_F(SendThreadsTest, WhatAFlushWaitedForIsToldAndNotDropped) {

@@ -5,7 +5,7 @@
 namespace qmq::internal {
 
 void ReadyWatcher::OnRoute(const RouteKey& /*key*/, const KnownRoute& route) {
-    for (const BrokerGroup& group : route.groups) {
+    for (const BrokerGroup& group : *route.groups) {
         std::shared_ptr<BrokerLink> link = links_->Get(group, route.number);
         if (link == nullptr) {
             continue;

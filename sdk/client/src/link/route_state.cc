@@ -26,25 +26,30 @@ Status CheckRoute(const std::vector<BrokerGroup>& groups) {
     return Status::Ok();
 }
 
-RouteState::Step RouteState::OnAnswer(Result<std::vector<BrokerGroup>> answer,
-                                      TimePoint now,
-                                      Random& random) {
-    if (answer.ok() && answer->empty()) {
-        answer = Status::Unavailable("no broker group serves the subject");
+RouteGroups SharedGroups(std::vector<BrokerGroup> groups) {
+    if (groups.empty()) {
+        return nullptr;
     }
-    if (!answer.ok()) {
-        last_error_ = answer.status();
-        return {false, again_.OnDown(now, random)};
-    }
-    std::vector<BrokerGroup> groups = std::move(answer).value();
-    // One order whatever the answer's, so that equal routes are recognised.
     std::sort(groups.begin(), groups.end(), [](const BrokerGroup& a, const BrokerGroup& b) {
         return a.name < b.name;
     });
+    return std::make_shared<const std::vector<BrokerGroup>>(std::move(groups));
+}
+
+RouteState::Step RouteState::OnAnswer(const Result<RouteGroups>& answer,
+                                      TimePoint now,
+                                      Random& random) {
+    if (!answer.ok() || *answer == nullptr) {
+        last_error_ = answer.ok() ? Status::Unavailable("no broker group serves the subject")
+                                  : answer.status();
+        return {false, again_.OnDown(now, random)};
+    }
+    const RouteGroups& groups = *answer;
     again_.Recovered();
-    const bool news = groups != groups_ || !last_error_.ok();
+    const bool same = groups == groups_ || (groups_ != nullptr && *groups == *groups_);
+    const bool news = !same || !last_error_.ok();
     last_error_ = Status::Ok();
-    groups_ = std::move(groups);
+    groups_ = groups;
     return {news, now + refresh_};
 }
 

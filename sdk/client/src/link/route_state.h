@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "qmq/clock.h"
@@ -13,15 +14,22 @@
 
 namespace qmq::internal {
 
+/// The broker groups of a route. Shared, since thousands of subjects have the same.
+using RouteGroups = std::shared_ptr<const std::vector<BrokerGroup>>;
+
 /// A route that was answered.
 struct KnownRoute {
-    std::vector<BrokerGroup> groups;
+    RouteGroups groups;  ///< Null: none is known.
     /// Of the question that it answers. The higher one of two is newer, whatever their subjects.
     std::uint64_t number = 0;
 };
 
 /// Ok, or what the answer cannot mean: a broker group twice, or one that takes no message at all.
 Status CheckRoute(const std::vector<BrokerGroup>& groups);
+
+/// The groups of an answer, in one order whatever that of the answer, so that equal routes are
+/// recognised. Null: it names none.
+RouteGroups SharedGroups(std::vector<BrokerGroup> groups);
 
 /// What is known of the route of one subject, and when to ask again: after `refresh` when the last
 /// answer was good, else by back-off. An answer that failed or names nobody never takes away a
@@ -35,9 +43,11 @@ public:
         bool news = false;  ///< `groups` are others than before, or known again after an error.
         TimePoint ask_again{};
     };
-    Step OnAnswer(Result<std::vector<BrokerGroup>> answer, TimePoint now, Random& random);
+    /// The groups of an answer are in the order of their names (`SharedGroups`).
+    Step OnAnswer(const Result<RouteGroups>& answer, TimePoint now, Random& random);
 
-    const std::vector<BrokerGroup>& groups() const { return groups_; }
+    /// Null as long as none are known.
+    const RouteGroups& groups() const { return groups_; }
     /// Why the last answer was no use; ok after a good one, and before the first.
     const Status& last_error() const { return last_error_; }
     bool worth_logging() const { return again_.worth_logging(); }
@@ -45,7 +55,7 @@ public:
 private:
     std::chrono::milliseconds refresh_;
     ReconnectMachine again_;
-    std::vector<BrokerGroup> groups_;
+    RouteGroups groups_;
     Status last_error_;
 };
 

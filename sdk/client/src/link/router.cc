@@ -9,6 +9,8 @@ namespace {
 constexpr std::chrono::milliseconds kAskTimeout{5'000};
 /// A route is asked for again at most this often, however many batches stumble over it.
 constexpr std::chrono::milliseconds kHurryPause{1'000};
+/// Routes that one firing of the timer asks for; for more it fires again.
+constexpr std::size_t kAskedAtOnce = 64;
 }  // namespace
 
 void Router::Watch(const RouteKey& key, std::weak_ptr<RouteWatcher> watcher) {
@@ -21,20 +23,18 @@ void Router::Watch(const RouteKey& key, std::weak_ptr<RouteWatcher> watcher) {
         if (transport_ == nullptr) {
             return;
         }
-        RetryTimers();
-        std::unique_ptr<Entry>& entry = entries_[key];
-        if (entry == nullptr) {
-            entry = std::make_unique<Entry>(
-                refresh_, runtime_->reconnect_backoff(), runtime_->MakeRandom(), runtime_->work());
-            ask = true;
-        }
-        entry->watchers.push_back(watcher);
-        known = {entry->state.groups(), entry->route_number};
-        error = entry->state.last_error();
-        answered = entry->answered;
+        RetryTimer();
+        const auto [at, is_new] =
+            entries_.try_emplace(key, refresh_, runtime_->reconnect_backoff(), &memory_);
+        ask = is_new;
+        Entry& entry = at->second;
+        entry.watchers.push_back(watcher);
+        known = {entry.state.groups(), entry.route_number};
+        error = entry.state.last_error();
+        answered = entry.answered;
     }
     if (auto strong = watcher.lock(); strong != nullptr) {
-        if (!known.groups.empty()) {
+        if (known.groups != nullptr) {
             strong->OnRoute(key, known);
         } else if (!error.ok()) {
             strong->OnRouteError(key, error, answered);
@@ -51,77 +51,96 @@ void Router::Unwatch(const RouteKey& key, const RouteWatcher* watcher) {
     if (it == entries_.end()) {
         return;
     }
-    std::erase_if(it->second->watchers, [watcher](const std::weak_ptr<RouteWatcher>& other) {
+    std::erase_if(it->second.watchers, [watcher](const std::weak_ptr<RouteWatcher>& other) {
         auto strong = other.lock();
         return strong == nullptr || strong.get() == watcher;
     });
-    if (it->second->watchers.empty()) {
-        entries_.erase(it);
+    if (it->second.watchers.empty()) {
+        Erase(it);
     }
 }
 
 void Router::Hurry(const RouteKey& key) {
     MutexLock lock(mutex_);
-    RetryTimers();
+    RetryTimer();
     auto it = entries_.find(key);
-    if (it != entries_.end() && !it->second->asking) {
-        TimePoint when = it->second->asked_at + kHurryPause;
-        if (!common_.route.groups.empty()) {
+    if (it != entries_.end() && !it->second.asking) {
+        TimePoint when = it->second.asked_at + kHurryPause;
+        if (common_.route.groups != nullptr) {
             // Asked any sooner it would be answered with what is known.
             common_.until = std::min(common_.until, common_.asked_at + kHurryPause);
             when = std::max(when, common_.until);
         }
-        ArmLocked(key, *it->second, when);
+        AskBy(*it, when);
     }
 }
 
 void Router::Retry() {
     MutexLock lock(mutex_);
-    RetryTimers();
+    RetryTimer();
 }
 
-/// One after another until the executor refuses one again, so that thousands cost nothing.
-void Router::RetryTimers() {
-    while (!refused_.empty()) {
-        const auto it = entries_.find(refused_.back());
-        if (it != entries_.end() && it->second->timer.refused()) {
-            ArmLocked(it->first, *it->second, it->second->timer.when());
-            if (it->second->timer.refused()) {
-                return;
-            }
-        }
-        refused_.pop_back();
+void Router::RetryTimer() {
+    if (timer_.refused()) {
+        Arm();
     }
 }
 
 void Router::Stop() {
-    std::map<RouteKey, std::unique_ptr<Entry>> entries;
     MutexLock lock(mutex_);
     transport_.reset();
-    entries.swap(entries_);
+    timer_.Cancel();
+    due_.clear();
+    entries_.clear();
 }
 
-void Router::ArmLocked(const RouteKey& key, Entry& entry, TimePoint when) {
-    const bool was_refused = entry.timer.refused();
-    entry.timer.ArmBy(when, [this, &key] {
-        return [self = weak_from_this(), key] {
-            auto router = self.lock();
-            if (router == nullptr) {
-                return;
+/// `entry` is asked for at `when`, unless it will be sooner.
+void Router::AskBy(Entries::value_type& entry, TimePoint when) {
+    if (entry.second.ask_at > when) {
+        AskNotAt(entry);
+        entry.second.ask_at = when;
+        due_.emplace(when, &entry);
+        Arm();
+    }
+}
+
+void Router::AskNotAt(Entries::value_type& entry) {
+    due_.erase({std::exchange(entry.second.ask_at, TimePoint::max()), &entry});
+}
+
+void Router::Erase(Entries::iterator entry) {
+    AskNotAt(*entry);
+    entries_.erase(entry);
+}
+
+void Router::Arm() {
+    if (due_.empty()) {
+        return;
+    }
+    timer_.ArmBy(due_.begin()->first, [this] {
+        return [self = weak_from_this()] {
+            if (auto router = self.lock()) {
+                router->OnTimer();
             }
-            {
-                MutexLock lock(router->mutex_);
-                auto it = router->entries_.find(key);
-                if (it == router->entries_.end()) {
-                    return;
-                }
-                it->second->timer.OnFired();
-            }
-            router->Ask(key);
         };
     });
-    if (entry.timer.refused() && !was_refused) {
-        refused_.push_back(key);
+}
+
+void Router::OnTimer() {
+    std::vector<RouteKey> due;
+    {
+        MutexLock lock(mutex_);
+        timer_.OnFired();
+        const TimePoint now = runtime_->Now();
+        while (!due_.empty() && due_.begin()->first <= now && due.size() < kAskedAtOnce) {
+            Entries::value_type& entry = *due_.begin()->second;
+            AskNotAt(entry);
+            due.push_back(entry.first);
+        }
+        Arm();
+    }
+    for (const RouteKey& key : due) {
+        Ask(key);
     }
 }
 
@@ -132,14 +151,14 @@ void Router::Ask(const RouteKey& key) {
     {
         MutexLock lock(mutex_);
         auto it = entries_.find(key);
-        if (transport_ == nullptr || it == entries_.end() || it->second->asking) {
+        if (transport_ == nullptr || it == entries_.end() || it->second.asking) {
             return;
         }
         const TimePoint now = runtime_->Now();
-        it->second->asking = true;
-        it->second->asked_at = now;
-        question.number = it->second->question = ++last_question_;
-        if (!common_.route.groups.empty()) {
+        it->second.asking = true;
+        it->second.asked_at = now;
+        question.number = it->second.question = ++last_question_;
+        if (common_.route.groups != nullptr) {
             if (common_.asking) {
                 common_.joined.push_back(std::move(question));
                 return;
@@ -151,7 +170,7 @@ void Router::Ask(const RouteKey& key) {
             }
         }
     }
-    if (known.groups.empty()) {
+    if (known.groups == nullptr) {
         AskTransport(question, for_all);
     } else {
         OnAnswer(question.key, question.number, std::move(known));
@@ -168,8 +187,11 @@ void Router::AskTransport(const Question& question, bool for_all) {
         return;  // Stopped.
     }
     const RouteKey& key = question.key;
-    DiscoverRequest request{
-        key.subject, key.group, key.role, runtime_->app_code(), runtime_->client_id()};
+    DiscoverRequest request{std::string(key.subject),
+                            std::string(key.group),
+                            key.role,
+                            runtime_->app_code(),
+                            runtime_->client_id()};
     transport->Discover(std::move(request),
                         runtime_->Now() + kAskTimeout,
                         [self = weak_from_this(), question, for_all](Result<Route> reply) {
@@ -187,16 +209,25 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
             reply = std::move(bad);
         }
     }
+    const bool answered = reply.ok();
+    const bool every_subject = answered && reply->every_subject;
+    Result<RouteGroups> groups =
+        answered ? Result<RouteGroups>(SharedGroups(std::move(reply->groups))) : reply.status();
     {
         MutexLock lock(mutex_);
-        RetryTimers();
+        RetryTimer();
         const TimePoint now = runtime_->Now();
-        if (reply.ok() && question.number > common_.route.number) {
-            // A reply of no groups says nothing of other subjects.
-            common_.route = {reply->every_subject ? reply->groups : std::vector<BrokerGroup>(),
-                             question.number};
-            common_.asked_at = now;
-            common_.until = now + refresh_;
+        if (answered) {
+            const RouteGroups& known = common_.route.groups;
+            if (*groups != nullptr && known != nullptr && **groups == *known) {
+                groups = known;  // Questions that were out together are answered one by one.
+            }
+            if (question.number > common_.route.number) {
+                // A reply of no groups says nothing of other subjects.
+                common_.route = {every_subject ? *groups : nullptr, question.number};
+                common_.asked_at = now;
+                common_.until = now + refresh_;
+            }
         }
         if (for_all) {
             common_.asking = false;
@@ -204,16 +235,17 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
         }
         common = common_.route;
     }
-    if (reply.ok()) {
-        // Also what is no news to its subject: links are those of all subjects.
-        links_->Confirm(reply->groups, question.number);
-        OnAnswer(
-            question.key, question.number, KnownRoute{std::move(reply->groups), question.number});
+    if (!answered) {
+        OnAnswer(question.key, question.number, groups.status());
     } else {
-        OnAnswer(question.key, question.number, reply.status());
+        if (*groups != nullptr) {
+            // Also what is no news to its subject: links are those of all subjects.
+            links_->Confirm(**groups, question.number);
+        }
+        OnAnswer(question.key, question.number, KnownRoute{*groups, question.number});
     }
     for (const Question& other : joined) {
-        if (common.groups.empty()) {
+        if (common.groups == nullptr) {
             AskTransport(other, false);  // There is no such route any more.
         } else {
             OnAnswer(other.key, other.number, common);  // As known: who asked tries again.
@@ -234,7 +266,9 @@ std::vector<std::shared_ptr<RouteWatcher>> Router::LiveWatchers(Entry& entry) {
     return live;
 }
 
-void Router::OnAnswer(const RouteKey& key, std::uint64_t question, Result<KnownRoute> answer) {
+void Router::OnAnswer(const RouteKey& key,
+                      std::uint64_t question,
+                      const Result<KnownRoute>& answer) {
     std::vector<std::shared_ptr<RouteWatcher>> watchers;
     KnownRoute route;
     Status error;
@@ -242,31 +276,29 @@ void Router::OnAnswer(const RouteKey& key, std::uint64_t question, Result<KnownR
     {
         MutexLock lock(mutex_);
         auto it = entries_.find(key);
-        if (it == entries_.end() || !it->second->asking || it->second->question != question) {
+        if (it == entries_.end() || !it->second.asking || it->second.question != question) {
             return;
         }
-        Entry& entry = *it->second;
+        Entry& entry = it->second;
         entry.asking = false;
         entry.answered = question;
-        const std::uint64_t number = answer.ok() ? answer->number : 0;
-        Result<std::vector<BrokerGroup>> groups =
-            answer.ok() ? Result<std::vector<BrokerGroup>>(std::move(answer->groups))
-                        : answer.status();
-        const RouteState::Step step =
-            entry.state.OnAnswer(std::move(groups), runtime_->Now(), entry.random);
+        const RouteState::Step step = entry.state.OnAnswer(
+            answer.ok() ? Result<RouteGroups>(answer->groups) : answer.status(),
+            runtime_->Now(),
+            random_);
         error = entry.state.last_error();
         if (error.ok()) {
-            entry.route_number = number;
+            entry.route_number = answer->number;
         }
         watchers = LiveWatchers(entry);
         if (watchers.empty()) {
-            entries_.erase(it);
+            Erase(it);
             return;
         }
-        ArmLocked(key, entry, step.ask_again);
+        AskBy(*it, step.ask_again);
         if (!error.ok() && entry.state.worth_logging()) {
-            line = "route of subject " + key.subject + ": " + error.ToString() +
-                   (entry.state.groups().empty() ? "" : "; the known route is kept");
+            line = "route of subject " + std::string(key.subject) + ": " + error.ToString() +
+                   (entry.state.groups() == nullptr ? "" : "; the known route is kept");
         }
         if (step.news) {
             route = {entry.state.groups(), entry.route_number};
@@ -276,7 +308,7 @@ void Router::OnAnswer(const RouteKey& key, std::uint64_t question, Result<KnownR
         runtime_->log().Warning(line);
     }
     for (const auto& watcher : watchers) {
-        if (!route.groups.empty()) {
+        if (route.groups != nullptr) {
             watcher->OnRoute(key, route);
         } else if (!error.ok()) {
             watcher->OnRouteError(key, error, question);

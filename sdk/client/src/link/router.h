@@ -2,22 +2,43 @@
 
 #include <map>
 #include <memory>
+#include <memory_resource>
+#include <set>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "qmq/transport.h"
 
 #include "sdk/client/src/base/mutex.h"
 #include "sdk/client/src/base/runtime.h"
+#include "sdk/client/src/base/slab_resource.h"
+#include "sdk/client/src/base/timer_slot.h"
 #include "sdk/client/src/link/broker_link.h"
 #include "sdk/client/src/link/route_state.h"
 
 namespace qmq::internal {
 
+/// What a route is asked for. Copies are on the heap, wherever it was.
 struct RouteKey {
-    ClientRole role = ClientRole::kProducer;
-    std::string subject;
-    std::string group;
+    using allocator_type = std::pmr::polymorphic_allocator<char>;
+
+    RouteKey(ClientRole its_role,
+             std::string_view its_subject,
+             std::string_view its_group = {},
+             const allocator_type& memory = {})
+        : role(its_role), subject(its_subject, memory), group(its_group, memory) {}
+    RouteKey(const RouteKey& other, const allocator_type& memory = {})
+        : RouteKey(other.role, other.subject, other.group, memory) {}
+    RouteKey(RouteKey&&) = default;
+    RouteKey& operator=(const RouteKey&) = default;
+    RouteKey& operator=(RouteKey&&) = default;
+    ~RouteKey() = default;
+
+    ClientRole role;
+    std::pmr::string subject;
+    std::pmr::string group;
     friend auto operator<=>(const RouteKey&, const RouteKey&) = default;
 };
 
@@ -44,7 +65,9 @@ public:
         : runtime_(std::move(runtime)),
           links_(std::move(links)),
           refresh_(refresh),
-          transport_(std::move(transport)) {}
+          transport_(std::move(transport)),
+          timer_(runtime_->work()),
+          random_(runtime_->MakeRandom()) {}
 
     /// From now on `watcher` hears of `key`; at once when something is known already,
     /// be it why nothing is.
@@ -53,25 +76,27 @@ public:
     void Unwatch(const RouteKey& key, const RouteWatcher* watcher);
     /// Ask soon: something did not fit.
     void Hurry(const RouteKey& key);
-    /// Somebody waits for a route: timers that the executor refused are asked for again. So do all
+    /// Somebody waits for a route: a timer that the executor refused is asked for again. So do all
     /// calls.
     void Retry();
     void Stop();
 
 private:
     struct Entry {
-        Entry(std::chrono::milliseconds refresh, BackoffOptions backoff, Random chance, Executor& e)
-            : state(refresh, backoff), random(chance), timer(e) {}
+        Entry(std::chrono::milliseconds refresh,
+              BackoffOptions backoff,
+              std::pmr::memory_resource* memory)
+            : state(refresh, backoff), watchers(memory) {}
         RouteState state;
-        Random random;
-        TimerSlot timer;
         bool asking = false;
+        TimePoint ask_at = TimePoint::max();  ///< In `due_`, unless it is that.
         TimePoint asked_at{};
         std::uint64_t question = 0;  ///< The last one.
         std::uint64_t answered = 0;  ///< The last one that was.
         std::uint64_t route_number = 0;
-        std::vector<std::weak_ptr<RouteWatcher>> watchers;
+        std::pmr::vector<std::weak_ptr<RouteWatcher>> watchers;
     };
+    using Entries = std::pmr::map<RouteKey, Entry>;
 
     /// A question that is out for a route.
     struct Question {
@@ -82,9 +107,13 @@ private:
     void Ask(const RouteKey& key);
     void AskTransport(const Question& question, bool for_all);
     void OnReply(const Question& question, bool for_all, Result<Route> reply);
-    void OnAnswer(const RouteKey& key, std::uint64_t question, Result<KnownRoute> answer);
-    void ArmLocked(const RouteKey& key, Entry& entry, TimePoint when) QMQ_REQUIRES(mutex_);
-    void RetryTimers() QMQ_REQUIRES(mutex_);
+    void OnAnswer(const RouteKey& key, std::uint64_t question, const Result<KnownRoute>& answer);
+    void AskBy(Entries::value_type& entry, TimePoint when) QMQ_REQUIRES(mutex_);
+    void AskNotAt(Entries::value_type& entry) QMQ_REQUIRES(mutex_);
+    void Erase(Entries::iterator entry) QMQ_REQUIRES(mutex_);
+    void Arm() QMQ_REQUIRES(mutex_);
+    void RetryTimer() QMQ_REQUIRES(mutex_);
+    void OnTimer();
     static std::vector<std::shared_ptr<RouteWatcher>> LiveWatchers(Entry& entry);
 
     const std::shared_ptr<ClientRuntime> runtime_;
@@ -92,13 +121,17 @@ private:
     const std::chrono::milliseconds refresh_;
     Mutex mutex_;
     std::shared_ptr<Transport> transport_ QMQ_GUARDED_BY(mutex_);
-    std::map<RouteKey, std::unique_ptr<Entry>> entries_ QMQ_GUARDED_BY(mutex_);
+    SlabResource memory_;  // Of entries_ and due_.
+    Entries entries_ QMQ_GUARDED_BY(mutex_){&memory_};
+    /// When which route is asked for again.
+    std::pmr::set<std::pair<TimePoint, Entries::value_type*>> due_ QMQ_GUARDED_BY(mutex_){&memory_};
+    TimerSlot timer_ QMQ_GUARDED_BY(mutex_);  // For the first of these.
+    Random random_ QMQ_GUARDED_BY(mutex_);
     std::uint64_t last_question_ QMQ_GUARDED_BY(mutex_) = 0;
-    std::vector<RouteKey> refused_ QMQ_GUARDED_BY(mutex_);  // Whose timer the executor refused.
 
     /// The route of every subject.
     struct Common {
-        KnownRoute route;  ///< Without groups: there is none.
+        KnownRoute route;
         TimePoint asked_at{};
         TimePoint until{};  ///< Then it is asked for again.
         bool asking = false;

@@ -64,11 +64,11 @@ StreamSet::Change StreamSet::Apply(const KnownRoute& route,
     change.version = accepting_version_;
     change.accepting = accepting();
     std::map<std::string, StreamPtr> before = std::exchange(streams_, {});
-    for (std::size_t i = 0; i < route.groups.size(); ++i) {
+    for (std::size_t i = 0; i < route.groups->size(); ++i) {
         if (links[i] == nullptr) {
             continue;
         }
-        const std::string& name = route.groups[i].name;
+        const std::string& name = (*route.groups)[i].name;
         if (auto found = before.find(name); found != before.end()) {
             change.kept.push_back(found->second);
             streams_.insert(before.extract(found));
@@ -115,7 +115,7 @@ StreamSet::StreamPtr StreamSet::TakeLeaving(const std::string& name) {
 
 void StreamSet::OnRoute(const RouteKey& /*key*/, const KnownRoute& route) {
     std::vector<std::shared_ptr<BrokerLink>> links;
-    for (const BrokerGroup& group : route.groups) {
+    for (const BrokerGroup& group : *route.groups) {
         links.push_back(group.readable ? links_->Get(group, route.number) : nullptr);
     }
     const Change change = Apply(route, links);

@@ -10,6 +10,7 @@ Batcher::Batcher(ClientRuntime& runtime, const ProducerOptions& options, Budget&
       options_(options),
       budget_(budget),
       stage_(options.max_pending_bytes / 2),
+      subjects_(budget),
       spare_(options.max_pending_bytes),
       max_batch_bytes_(BrokerLimits().max_batch_bytes),
       wall_(runtime.Now(), runtime.clock().WallNow()) {}
@@ -27,23 +28,6 @@ SubjectQueue& Batcher::SubjectFor(std::string_view name,
         *made = true;
     }
     return *last_subject_;
-}
-
-SubjectQueue& Batcher::KeyQueueFor(SubjectQueue& subject, std::string_view key) {
-    SubjectDetails& details = *subject.details;
-    if (details.keys == nullptr) {
-        details.keys = std::make_unique<KeyQueues>();
-    }
-    const std::size_t index = KeyQueues::IndexOf(key);
-    std::unique_ptr<SubjectQueue>& queue = details.keys->queues[index];
-    if (queue == nullptr) {
-        queue = std::make_unique<SubjectQueue>(details.name);
-        queue->details->owner = &details;
-        queue->details->key_index = index;
-        queue->details->in_order = std::make_unique<InOrder>();
-        queue->details->route_error = details.route_error;
-    }
-    return *queue;
 }
 
 void Batcher::Forget(SubjectQueue& subject) {
@@ -76,7 +60,7 @@ const BatchPtr& Batcher::Open(SubjectQueue& queue, TimePoint now, TimePoint dead
     }
     batch->id = batch->generation = next_id_++;
     batch->subject = &queue;
-    batch->opened = now;
+    batch->opened = queue.details->subject().used_at = now;
     Charge(*batch);
     AddOpen(1);
     queue.gathered.deadline = deadline;

@@ -49,11 +49,9 @@ public:
     void PrefetchSubject(std::size_t hash) const { subjects_.PrefetchSubject(hash); }
 
     SubjectQueues& subjects() { return subjects_; }
-    /// The queue of a subject, made when it is not there.
+    /// The queue of a subject. When it is not there it is made, and has the caller as a user.
     SubjectQueue& SubjectFor(std::string_view name, std::optional<std::size_t> hash, bool* made);
-    /// The queue of a key of `subject`.
-    SubjectQueue& KeyQueueFor(SubjectQueue& subject, std::string_view key);
-    /// A subject that is unused.
+    /// A subject that nobody uses.
     void Forget(SubjectQueue& subject);
 
     /// Whether the message fits into the open batch of its queue.

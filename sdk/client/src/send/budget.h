@@ -52,6 +52,7 @@ public:
         return Fits(bytes, staged);
     }
     void AddMessage() { ++count_; }
+    void Add(std::size_t bytes) { bytes_ += bytes; }
     /// `*charged` is what somebody was charged for so far, and is `bytes` from now on.
     void Charge(std::size_t* charged, std::size_t bytes) {
         bytes_ += bytes - std::exchange(*charged, bytes);

@@ -9,9 +9,7 @@ void Deadlines::Add(const BatchPtr& batch) {
     batch->outstanding = outstanding_.emplace_hint(
         outstanding_.end(), std::pair(batch->machine.deadline(), batch->id), batch);
     earlier_ = earlier_ || batch->outstanding == outstanding_.begin();
-    SubjectDetails& subject = batch->subject->details->subject();
-    ++subject.outstanding;
-    subject.idle = false;
+    subjects_.Use(*batch->subject);
     for (Flush* flush : flushes_) {
         flush->left += static_cast<std::size_t>(batch->generation < flush->mark);
     }
@@ -26,7 +24,7 @@ void Deadlines::Remove(PendingBatch& batch) {
             flushed_ = true;
         }
     }
-    --batch.subject->details->subject().outstanding;
+    subjects_.Leave(*batch.subject);
     outstanding_.erase(batch.outstanding);
 }
 

@@ -22,6 +22,8 @@ public:
         std::size_t left = 0;
     };
 
+    explicit Deadlines(SubjectQueues& subjects) : subjects_(subjects) {}
+
     bool empty() const { return outstanding_.empty(); }
     std::size_t count() const { return outstanding_.size(); }
 
@@ -61,7 +63,8 @@ public:
     bool TakeFlushed() { return std::exchange(flushed_, false); }
 
 private:
-    std::pmr::unsynchronized_pool_resource nodes_;  // Of outstanding_.
+    SubjectQueues& subjects_;
+    SlabResource nodes_;  // Of outstanding_.
     PendingBatch::Outstanding outstanding_{&nodes_};
     PendingBatch::Waiting waiting_;
     std::vector<Flush*> flushes_;

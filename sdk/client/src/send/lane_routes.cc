@@ -44,7 +44,7 @@ bool LaneSet::IsAvailable(Lane& lane) {
 }
 
 LanePtr LaneSet::PickLane(SubjectQueue& queue, const Lane* avoid) {
-    const std::vector<LanePtr>& lanes = queue.details->lanes;
+    const std::pmr::vector<LanePtr>& lanes = queue.details->lanes;
     std::optional<std::size_t> avoided;
     for (std::size_t i = 0; i < lanes.size(); ++i) {
         if (lanes[i].get() == avoid) {
@@ -123,18 +123,19 @@ void LaneSet::Assign(SubjectQueue& queue) {
 /// A queue without a route is not in the list: its route, when it comes, gives it lanes. So the
 /// first sends of thousands of subjects are looked at once each.
 void LaneSet::NoteUnrouted(SubjectQueue& queue) {
-    if (!queue.details->lanes.empty() && !queue.details->waits_for_lane) {
-        queue.details->waits_for_lane = true;
-        unrouted_.push_back(&queue);
+    if (!queue.details->lanes.empty() && !queue.details->unrouted_hook.is_linked()) {
+        unrouted_.push_back(*queue.details);
     }
 }
 
 void LaneSet::AssignUnrouted() {
     became_available_ = false;
-    const std::vector<SubjectQueue*> queues = std::exchange(unrouted_, {});
-    for (SubjectQueue* queue : queues) {
-        queue->details->waits_for_lane = false;
-        Assign(*queue);
+    QueueList<&SubjectDetails::unrouted_hook> waited;
+    waited.swap(unrouted_);
+    while (!waited.empty()) {
+        SubjectDetails& next = waited.front();
+        waited.pop_front();
+        Assign(next.queue);
     }
 }
 
@@ -174,7 +175,7 @@ void LaneSet::OnLink(BrokerLink& link) {
 void LaneSet::OnRoute(SubjectQueue& subject,
                       const std::vector<RouteEntry>& entries,
                       const std::weak_ptr<LinkObserver>& observer) {
-    std::vector<LanePtr> route;
+    std::pmr::vector<LanePtr> route(subject.details->lanes.get_allocator());
     for (const RouteEntry& entry : entries) {
         LanePtr& lane = lanes_[entry.link->name()];
         if (lane == nullptr) {

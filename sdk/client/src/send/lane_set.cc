@@ -1,7 +1,6 @@
 #include "sdk/client/src/send/lane_set.h"
 
 #include <algorithm>
-#include <span>
 
 namespace qmq::internal {
 
@@ -231,6 +230,8 @@ std::shared_ptr<Frame> LaneSet::TakeFrame(const LanePtr& lane, TimePoint now) {
         batch->machine.OnSent();
         batch->frame = frame;
         bytes += batch->bytes;
+        frame->sends.push_back(
+            {std::string(batch->subject->details->name), {}, options_.durability});
         frame->batches.push_back(std::move(batch));
     };
     const auto has_room = [&] {
@@ -291,14 +292,18 @@ std::string LaneSet::FindStuck(TimePoint now, TimePoint timer) const {
         return "a lane became available, and nobody has looked at what waits for one";
     }
     constexpr std::size_t kMostLookedAt = 256;  // It is asked after every step of a test.
-    const std::size_t count = std::min(unrouted_.size(), kMostLookedAt);
-    for (const SubjectQueue* queue : std::span(unrouted_).first(count)) {
-        for (const LanePtr& lane : queue->details->lanes) {
-            const bool waits = !queue->details->unrouted.empty() ||
-                               (queue->open != nullptr && queue->open->lane == nullptr);
+    std::size_t looked_at = 0;
+    for (const SubjectDetails& details : unrouted_) {
+        if (looked_at++ == kMostLookedAt) {
+            break;
+        }
+        const SubjectQueue& queue = details.queue;
+        for (const LanePtr& lane : details.lanes) {
+            const bool waits =
+                !details.unrouted.empty() || (queue.open != nullptr && queue.open->lane == nullptr);
             if (waits && !timer_is_due && lane->connection != nullptr && lane->writable &&
                 now >= lane->blocked_until && lane->link->WouldAllow()) {
-                return "subject " + queue->details->name + " waits for a lane, and " +
+                return "subject " + std::string(details.name) + " waits for a lane, and " +
                        lane->link->name() + " is available";
             }
         }

@@ -43,6 +43,9 @@ struct Frame {
     LanePtr lane;
     std::shared_ptr<BrokerLink> link;
     std::vector<BatchPtr> batches;
+    /// As the connection gets them. When their bytes are filled in, which needs no lock, a batch's
+    /// time may be over and its subject forgotten.
+    std::vector<SendBatch> sends;
     /// Some of them have staged messages, and are "encoding" until these are moved.
     bool staged = false;
     /// The circuit breaker has counted it: once, however many of its batches have no answer.
@@ -155,7 +158,7 @@ private:
     std::map<std::string, LanePtr> lanes_;
     std::vector<Lane*> news_;
     /// Those that have batches and a route, but no lane that is available.
-    std::vector<SubjectQueue*> unrouted_;
+    QueueList<&SubjectDetails::unrouted_hook> unrouted_;
     bool became_available_ = false;  // Some lane, since unrouted_ was looked at.
     std::uint64_t looked_at_ = 0;
     std::uint64_t in_flight_batches_ = 0;

@@ -23,6 +23,9 @@ constexpr std::size_t kMessageOverhead = 128;
 constexpr int kCallerRounds = 4;
 constexpr int kClientRounds = 64;
 
+/// Subjects that one entry forgets when those that nobody uses are too many.
+constexpr std::size_t kForgottenAtOnce = 64;
+
 std::string Number(std::uint64_t value) {
     return std::to_string(value);
 }
@@ -52,10 +55,6 @@ ProducerCore::ProducerCore(std::shared_ptr<ClientRuntime> runtime,
       lanes_(*runtime_, options_, batcher_),
       timer_(runtime_->work()),
       random_(runtime_->MakeRandom()) {}
-
-RouteKey ProducerCore::KeyOf(const SubjectQueue& queue) const {
-    return {ClientRole::kProducer, queue.details->name, {}};
-}
 
 /// `*bytes`: what the message has as it travels. `*in_time`: its delay is too short to matter.
 Status ProducerCore::Check(const Message& message,
@@ -157,7 +156,7 @@ SubjectQueue& ProducerCore::Gather(Batcher::Taken taken,
     SubjectQueue& subject = batcher_.SubjectFor(taken.message.subject(), hash, made);
     arm_ = arm_ || *made;  // Subjects that nobody uses are forgotten in time.
     const std::string_view key = taken.message.ordering_key();
-    SubjectQueue& queue = key.empty() ? subject : batcher_.KeyQueueFor(subject, key);
+    SubjectQueue& queue = key.empty() ? subject : batcher_.subjects().KeyQueueOf(subject, key);
     if (queue.open != nullptr && !batcher_.Joins(queue, taken)) {
         lanes_.Seal(queue);
     }
@@ -225,13 +224,23 @@ Status ProducerCore::Take(Message& message, How how, SendCallback& callback, Sen
         bool made = false;
         const SubjectQueue& subject = Gather(std::move(taken), hash, future, &made);
         if (made) {
-            watch = KeyOf(subject);
+            watch = RouteKeyOf(subject);
         }
     }
     if (watch.has_value()) {
-        router_->Watch(*watch, weak_from_this());
+        WatchRoute(*watch);
     }
     return Status::Ok();
+}
+
+/// Asks for the route of a subject that the caller has made, and uses until then.
+void ProducerCore::WatchRoute(const RouteKey& key) {
+    router_->Watch(key, weak_from_this());
+    Turn turn(*this, Origin::kClient);
+    SubjectQueues& subjects = batcher_.subjects();
+    if (const SubjectQueue* const subject = subjects.Find(key.subject); subject != nullptr) {
+        subjects.Leave(*subject);
+    }
 }
 
 void ProducerCore::NoteNotTaken() {
@@ -418,6 +427,9 @@ void ProducerCore::Advance(Origin origin) {
     if (lanes_.has_news()) {
         PumpAll(origin);
     }
+    if (batcher_.subjects().has_excess()) {
+        ForgetIdle(TimePoint::min(), kForgottenAtOnce);
+    }
     if (const bool earlier = deadlines_.TakeEarlier(); earlier || lanes_.has_due() || arm_) {
         Arm();
     }
@@ -437,7 +449,7 @@ void ProducerCore::Arm() {
     if (abandoned_) {
         return;
     }
-    if (batcher_.subjects().count() > kKeptSubjects && idle_at_ == TimePoint::max()) {
+    if (batcher_.subjects().count() > SubjectQueues::kFew && idle_at_ == TimePoint::max()) {
         idle_at_ = runtime_->Now() + kIdlePause;
     }
     const TimePoint refused = timer_.refused() ? timer_.when() : TimePoint::max();

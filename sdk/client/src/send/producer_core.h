@@ -194,14 +194,14 @@ private:
     void OnTimer();
     void Expire(TimePoint now, Answers* answers) QMQ_REQUIRES(mutex_);
     void ExplainWait(PendingBatch& batch) QMQ_REQUIRES(mutex_);
-    void ForgetIdle(TimePoint now) QMQ_REQUIRES(mutex_);
-    RouteKey KeyOf(const SubjectQueue& queue) const;
+    void ForgetIdle(TimePoint since, std::size_t at_most) QMQ_REQUIRES(mutex_);
+    static RouteKey RouteKeyOf(const SubjectQueue& queue) {
+        return {ClientRole::kProducer, queue.details->name};
+    }
+    void WatchRoute(const RouteKey& key) QMQ_EXCLUDES(mutex_);
 
-    /// So many subjects are kept, however long nobody sends to them: their routes and connections
-    /// are there when somebody does.
-    static constexpr std::size_t kKeptSubjects = 1'024;
-    /// Subjects beyond these are looked at this often, and forgotten when nothing was sent to them
-    /// between two looks.
+    /// When there are many subjects, those without users are looked at this often, and forgotten
+    /// when nobody has sent to them for as long.
     static constexpr std::chrono::minutes kIdlePause{5};
 
     const std::shared_ptr<ClientRuntime> runtime_;
@@ -216,15 +216,14 @@ private:
     Budget budget_;
     Batcher batcher_;
     LaneSet lanes_ QMQ_GUARDED_BY(mutex_);
-    Deadlines deadlines_ QMQ_GUARDED_BY(mutex_);
+    Deadlines deadlines_ QMQ_GUARDED_BY(mutex_){batcher_.subjects()};
     TimerSlot timer_ QMQ_GUARDED_BY(mutex_);
     Random random_ QMQ_GUARDED_BY(mutex_);
     bool closing_ QMQ_GUARDED_BY(mutex_) = false;
     bool abandoned_ QMQ_GUARDED_BY(mutex_) = false;
     std::vector<Task> drained_ QMQ_GUARDED_BY(mutex_);
     HandOuts hand_outs_;
-    // Subjects that nobody sends to any more are looked for from this place on, at this time.
-    std::size_t idle_place_ QMQ_GUARDED_BY(mutex_) = 0;
+    // Subjects that nobody sends to any more are looked for at this time.
     TimePoint idle_at_ QMQ_GUARDED_BY(mutex_) = TimePoint::max();
     // Something that the timer is to fire for may have come nearer, beside deadlines and lanes.
     bool arm_ QMQ_GUARDED_BY(mutex_) = false;

@@ -88,20 +88,19 @@ void ProducerCore::WaitEncoded(const PendingBatch& batch) {
 }
 
 void ProducerCore::SendFrame(BrokerConnection& connection, std::shared_ptr<Frame> frame) {
-    std::vector<SendBatch> batches;
-    batches.reserve(frame->batches.size());
-    for (const BatchPtr& batch : frame->batches) {
+    for (std::size_t i = 0; i < frame->batches.size(); ++i) {
+        const BatchPtr& batch = frame->batches[i];
         // Only the thread that took the batch into a frame touches its bytes; the checksum is
         // computed here, outside the lock.
         if (batch->encoded.empty()) {
             batch->encoded = batch->builder.Finish();
         }
-        batches.push_back(
-            {batch->subject->details->name, Slice(batch, batch->encoded), options_.durability});
+        frame->sends[i].batch = Slice(batch, batch->encoded);
     }
+    std::vector<SendBatch> sends = std::move(frame->sends);
     // An answer that never comes must not keep the producer, and by it the connection, for ever:
     // all that is outstanding may have been given up.
-    connection.Send(std::move(batches),
+    connection.Send(std::move(sends),
                     [self = weak_from_this(), frame](std::vector<BatchReceipt> receipts) {
                         if (auto producer = self.lock()) {
                             producer->OnFrameDone(frame, std::move(receipts));
@@ -143,7 +142,7 @@ void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Ans
         case SendStep::Action::kWait:
             ++counts_.retried_batches;
             deadlines_.Wait(batch, step.when);
-            router_->Hurry(KeyOf(*batch->subject));
+            router_->Hurry(RouteKeyOf(*batch->subject));
             return;
         case SendStep::Action::kSplit: {
             // Each message goes alone, with the same id, so that only the bad one fails. They are
@@ -231,7 +230,7 @@ void ProducerCore::ExplainWait(PendingBatch& batch) {
     if (!details.subject().route_error.ok()) {
         router_->Retry();
         batch.machine.OnNoRoute(
-            details.subject().route_error.WithContext("subject " + details.name));
+            details.subject().route_error.WithContext("subject " + std::string(details.name)));
         return;
     }
     for (const LanePtr& lane : details.lanes) {
@@ -273,32 +272,26 @@ void ProducerCore::OnTimer() {
     }
     lanes_.OnTime(now);
     if (idle_at_ <= now) {
-        ForgetIdle(now);
+        idle_at_ = TimePoint::max();  // `Arm` says when to look again.
+        ForgetIdle(now - kIdlePause, 1'024);
     }
 }
 
-/// Forgets subjects with which nothing has happened since this was last called for them. A few are
-/// kept in any case: their routes and connections are there when they are used again.
-void ProducerCore::ForgetIdle(TimePoint now) {
-    constexpr std::size_t kAtOnce = 1'024;  // Nobody is to wait for thousands.
+/// Forgets subjects that nobody uses, at most so many, which are too many or to which nobody has
+/// sent after `since`.
+void ProducerCore::ForgetIdle(TimePoint since, std::size_t at_most) {
     SubjectQueues& subjects = batcher_.subjects();
-    for (std::size_t i = 0; i < kAtOnce && idle_place_ < subjects.place_count(); ++i) {
-        SubjectQueue& subject = subjects.place(idle_place_++);
-        if (subject.details == nullptr || !subject.details->IsUnused()) {
-            continue;
+    for (; at_most > 0; --at_most) {
+        SubjectQueue* const subject = subjects.TooIdle(since);
+        if (subject == nullptr) {
+            return;
         }
-        if (!std::exchange(subject.details->idle, true) || subjects.count() <= kKeptSubjects) {
-            continue;
-        }
-        router_->Unwatch(KeyOf(subject), this);
-        lanes_.LeaveRoute(subject);
-        batcher_.Forget(subject);
+        router_->Unwatch(RouteKeyOf(*subject), this);
+        lanes_.LeaveRoute(*subject);
+        batcher_.Forget(*subject);
     }
-    const bool more = idle_place_ < subjects.place_count();
-    idle_place_ = more ? idle_place_ : 0;
-    idle_at_ = more                               ? now + std::chrono::milliseconds(1)
-               : subjects.count() > kKeptSubjects ? now + kIdlePause
-                                                  : TimePoint::max();
+    idle_at_ = TimePoint::min();  // There may be more; nobody is to wait for thousands.
+    arm_ = true;
 }
 
 void ProducerCore::Wake() {
@@ -332,7 +325,7 @@ void ProducerCore::OnRoute(const RouteKey& key, const KnownRoute& known) {
     // Links are made without our lock: a transport may call back from inside Connect.
     std::vector<LaneSet::RouteEntry> route;
     std::uint64_t max_batch_bytes = std::numeric_limits<std::uint64_t>::max();
-    for (const BrokerGroup& group : known.groups) {
+    for (const BrokerGroup& group : *known.groups) {
         if (auto link = links_->Get(group, known.number); link != nullptr) {
             route.push_back({std::move(link), group.writable});
             max_batch_bytes = std::min(max_batch_bytes, group.limits.max_batch_bytes);

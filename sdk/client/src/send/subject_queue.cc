@@ -4,21 +4,38 @@
 
 namespace qmq::internal {
 
-void SubjectQueue::Assign(std::string_view name) {
-    name_front = {};
-    name.copy(name_front.data(), name_front.size());
-    name_bytes = name.size();
-    details = std::make_unique<SubjectDetails>(name);
+namespace {
+
+/// Of what subjects without users may cost: this part of what a producer may have pending, and no
+/// less than this.
+constexpr std::size_t kIdlePart = 8;
+constexpr std::size_t kMinIdleBytes = 1U << 20;
+/// What a subject costs beside its queues: its slots here, and its route (`Router`).
+constexpr std::size_t kOtherBytes = 512;
+
+std::size_t QueueBytes(std::string_view name) {
+    return sizeof(SubjectQueue) + sizeof(SubjectDetails) + name.size();
 }
 
-bool SubjectDetails::IsUnused() const {
-    if (outstanding > 0 || waits_for_lane) {
-        return false;
+}  // namespace
+
+SubjectQueue::SubjectQueue(std::string_view name, std::pmr::memory_resource* memory)
+    : name_bytes(name.size()), details(MakeIn<SubjectDetails>(memory, *this, name, memory)) {
+    name.copy(name_front.data(), name_front.size());
+}
+
+SubjectQueue::~SubjectQueue() = default;
+
+SubjectQueues::SubjectQueues(Budget& budget)
+    : budget_(budget),
+      max_idle_bytes_(std::max<std::size_t>(budget.max_bytes() / kIdlePart, kMinIdleBytes)) {}
+
+SubjectQueues::~SubjectQueues() {
+    for (const Slot& slot : slots_) {
+        if (slot.subject != nullptr) {
+            InResource<SubjectQueue>{&memory_}(slot.subject);
+        }
     }
-    return keys == nullptr ||
-           std::none_of(keys->queues.begin(), keys->queues.end(), [](const auto& queue) {
-               return queue != nullptr && queue->details->waits_for_lane;
-           });
 }
 
 SubjectQueue* SubjectQueues::Find(std::string_view name, std::size_t hash) const {
@@ -31,21 +48,70 @@ SubjectQueue* SubjectQueues::Find(std::string_view name, std::size_t hash) const
 }
 
 SubjectQueue& SubjectQueues::Add(std::string_view name) {
-    if (free_.empty()) {
-        blocks_.push_back(std::make_unique<SubjectQueue[]>(kBlock));
-        for (std::size_t i = kBlock; i-- > 0;) {
-            free_.push_back(&blocks_.back()[i]);
-        }
-    }
     if ((count_ + 1) * 2 > slots_.size()) {
         Grow();
     }
-    SubjectQueue& added = *free_.back();
-    free_.pop_back();
-    added.Assign(name);
+    SubjectQueue* const added = MakeIn<SubjectQueue>(&memory_, name, &memory_).release();
     ++count_;
-    Place({Hash(name), &added});
-    return added;
+    Place({Hash(name), added});
+    added->details->users = 1;
+    AddFootprint(*added->details, QueueBytes(name) + name.size() + kOtherBytes);
+    return *added;
+}
+
+SubjectQueue& SubjectQueues::KeyQueueOf(SubjectQueue& subject, std::string_view key) {
+    SubjectDetails& details = *subject.details;
+    std::size_t bytes = 0;
+    if (details.keys == nullptr) {
+        details.keys = MakeIn<KeyQueues>(&memory_);
+        bytes += sizeof(KeyQueues);
+    }
+    const std::size_t index = KeyQueues::IndexOf(key);
+    ResourcePtr<SubjectQueue>& queue = details.keys->queues[index];
+    if (queue == nullptr) {
+        queue = MakeIn<SubjectQueue>(&memory_, details.name, &memory_);
+        queue->details->owner = &details;
+        queue->details->key_index = index;
+        queue->details->in_order = MakeIn<InOrder>(&memory_);
+        queue->details->route_error = details.route_error;
+        AddFootprint(details, bytes + QueueBytes(details.name) + sizeof(InOrder));
+    }
+    return *queue;
+}
+
+void SubjectQueues::AddFootprint(SubjectDetails& subject, std::size_t bytes) {
+    subject.footprint += bytes;
+    if (subject.users > 0) {
+        budget_.Add(bytes);
+    } else {
+        idle_bytes_ += bytes;
+    }
+}
+
+void SubjectQueues::Use(const SubjectQueue& queue) {
+    SubjectDetails& subject = queue.details->subject();
+    if (subject.users++ == 0) {
+        subject.idle_hook.unlink();
+        idle_bytes_ -= subject.footprint;
+        budget_.Add(subject.footprint);
+    }
+}
+
+void SubjectQueues::Leave(const SubjectQueue& queue) {
+    SubjectDetails& subject = queue.details->subject();
+    if (--subject.users == 0) {
+        idle_.push_back(subject);
+        idle_bytes_ += subject.footprint;
+        budget_.GiveBack(0, subject.footprint);
+    }
+}
+
+SubjectQueue* SubjectQueues::TooIdle(TimePoint since) const {
+    if (idle_.empty()) {
+        return nullptr;
+    }
+    const SubjectDetails& oldest = idle_.front();
+    return has_excess() || (count_ > kFew && oldest.used_at <= since) ? &oldest.queue : nullptr;
 }
 
 void SubjectQueues::Grow() {
@@ -86,9 +152,8 @@ void SubjectQueues::Remove(SubjectQueue& subject) {
             hole = i;
         }
     }
-    subject.details.reset();
-    subject.name_bytes = 0;
-    free_.push_back(&subject);
+    idle_bytes_ -= subject.details->footprint;
+    InResource<SubjectQueue>{&memory_}(&subject);
     --count_;
 }
 

@@ -3,16 +3,20 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <boost/intrusive/list.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <memory_resource>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "sdk/client/src/base/prefetch.h"
+#include "sdk/client/src/base/slab_resource.h"
 #include "sdk/client/src/send/broker_selector.h"
+#include "sdk/client/src/send/budget.h"
 #include "sdk/client/src/send/pending_batch.h"
 
 namespace qmq::internal {
@@ -31,19 +35,18 @@ struct SubjectDetails;
 /// Where the messages of one subject gather; those with ordering keys gather in queues of their own
 /// (`KeyQueues`). Two lines of the cache: what each message looks at.
 struct alignas(2 * kCacheLine) SubjectQueue {
-    SubjectQueue() = default;
-    explicit SubjectQueue(std::string_view name) { Assign(name); }
+    SubjectQueue(std::string_view name, std::pmr::memory_resource* memory);
+    ~SubjectQueue();
     SubjectQueue(const SubjectQueue&) = delete;
     SubjectQueue& operator=(const SubjectQueue&) = delete;
 
-    void Assign(std::string_view name);
     bool Is(std::string_view other) const;
 
     std::array<char, 40> name_front{};
     std::size_t name_bytes = 0;
     BatchPtr open;
-    Gathered gathered;                        ///< Of `open`, while there is one.
-    std::unique_ptr<SubjectDetails> details;  ///< Null while it has no subject.
+    Gathered gathered;  ///< Of `open`, while there is one.
+    const ResourcePtr<SubjectDetails> details;
 };
 static_assert(sizeof(SubjectQueue) == 2 * kCacheLine);
 
@@ -62,35 +65,50 @@ struct KeyQueues {
     static std::size_t IndexOf(std::string_view key) {
         return std::hash<std::string_view>()(key) % kCount;
     }
-    std::array<std::unique_ptr<SubjectQueue>, kCount> queues;
+    std::array<ResourcePtr<SubjectQueue>, kCount> queues;
 };
+
+/// A place in a list of queues, which whoever has it leaves when it ends.
+using QueueHook =
+    boost::intrusive::list_member_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>>;
 
 /// What is not looked at for each message.
 struct SubjectDetails {
-    explicit SubjectDetails(std::string_view subject_name) : name(subject_name) {}
+    SubjectDetails(SubjectQueue& its_queue,
+                   std::string_view subject_name,
+                   std::pmr::memory_resource* memory)
+        : queue(its_queue), name(subject_name, memory), lanes(memory) {}
 
-    const std::string name;
-    std::vector<LanePtr> lanes;  ///< Its route. Of a queue for keys: the one broker group, or none.
+    SubjectQueue& queue;
+    const std::pmr::string name;
+    /// Its route. Of a queue for keys: the one broker group, or none.
+    std::pmr::vector<LanePtr> lanes;
     std::uint64_t route_number = 0;  ///< Routes with a lower one are older.
     BrokerSelector selector;
     BatchList unrouted;
     Status route_error = Status::Unavailable("the route of the subject is not known yet");
     std::uint64_t max_batch_bytes = 0;  ///< What its brokers take; zero: not known yet.
     std::size_t last_bytes = 0;         ///< Of the batch before, to reserve for the next.
-    std::size_t outstanding = 0;  ///< Batches that are not answered, those of its keys included.
-    bool waits_for_lane = false;  ///< It is in the list of those that do.
-    bool idle = false;            ///< Nothing was outstanding when somebody last looked.
-    std::unique_ptr<KeyQueues> keys;    ///< Of a subject that has any.
-    std::unique_ptr<InOrder> in_order;  ///< Of a queue for keys.
-    std::size_t key_index = 0;          ///< Of a queue for keys.
-    SubjectDetails* owner = nullptr;    ///< Of a queue for keys: its subject.
+    std::size_t users = 0;              ///< As `SubjectQueues::Use` counts.
+    std::size_t footprint = 0;    ///< Bytes that it costs, with its queues for keys and its route.
+    TimePoint used_at{};          ///< Somebody sent to it.
+    QueueHook unrouted_hook;      ///< Linked: it has batches and a route, but no lane is available.
+    QueueHook idle_hook;          ///< Linked: it has no users.
+    ResourcePtr<KeyQueues> keys;  ///< Of a subject that has any.
+    ResourcePtr<InOrder> in_order;    ///< Of a queue for keys.
+    std::size_t key_index = 0;        ///< Of a queue for keys.
+    SubjectDetails* owner = nullptr;  ///< Of a queue for keys: its subject.
 
     /// Where batches are counted.
     SubjectDetails& subject() { return owner == nullptr ? *this : *owner; }
     const SubjectDetails& subject() const { return owner == nullptr ? *this : *owner; }
-    /// Whether neither it nor its queues for keys are used by anything.
-    bool IsUnused() const;
 };
+
+template <QueueHook SubjectDetails::*kHook>
+using QueueList =
+    boost::intrusive::list<SubjectDetails,
+                           boost::intrusive::member_hook<SubjectDetails, QueueHook, kHook>,
+                           boost::intrusive::constant_time_size<false>>;
 
 inline bool SubjectQueue::Is(std::string_view other) const {
     const std::string_view front(name_front.data(), std::min(name_bytes, name_front.size()));
@@ -106,11 +124,15 @@ inline bool IsBehind(const SubjectQueue& queue, const PendingBatch& batch) {
 
 /// The subjects of a producer by name. A table of its own, because each message of a flood over
 /// thousands of subjects looks one up, and each step from node to node is a miss of the cache.
+///
+/// What a subject costs is pending while something of it is. Those that nobody uses are kept, so
+/// that their routes are known when somebody does, as far as they are few or were used lately.
 class SubjectQueues {
 public:
-    SubjectQueues() = default;
+    explicit SubjectQueues(Budget& budget);
     SubjectQueues(const SubjectQueues&) = delete;
     SubjectQueues& operator=(const SubjectQueues&) = delete;
+    ~SubjectQueues();
 
     static std::size_t Hash(std::string_view name) { return std::hash<std::string_view>()(name); }
     /// `Find` will be called a little later; `PrefetchSubject` in between. Needs no lock.
@@ -126,18 +148,29 @@ public:
     /// Null when it is not there.
     SubjectQueue* Find(std::string_view name) const { return Find(name, Hash(name)); }
     SubjectQueue* Find(std::string_view name, std::size_t hash) const;
-    /// One that is not there.
+    /// One that is not there. It has a user, who calls `Leave`.
     SubjectQueue& Add(std::string_view name);
-    /// One that is unused. What it took but the two lines of the queue itself is given back.
+    /// The queue of a key of `subject`, which has users.
+    SubjectQueue& KeyQueueOf(SubjectQueue& subject, std::string_view key);
+    /// One without users.
     void Remove(SubjectQueue& subject);
 
-    /// Every place that has, or had, a subject, by number: those of `details` null are free.
-    std::size_t place_count() const { return blocks_.size() * kBlock; }
-    SubjectQueue& place(std::size_t number) { return blocks_[number / kBlock][number % kBlock]; }
+    /// Users of a subject, or of the subject of a queue for keys: batches that are not answered,
+    /// and whoever else needs that it stays.
+    void Use(const SubjectQueue& queue);
+    void Leave(const SubjectQueue& queue);
+    /// Those without users cost more than may be kept for them.
+    bool has_excess() const { return idle_bytes_ > max_idle_bytes_; }
+    /// The subject that has been without users for longest, if there is an excess, or if there are
+    /// many subjects and nobody has sent to it after `since`; else null.
+    SubjectQueue* TooIdle(TimePoint since) const;
+    /// Fewer subjects are kept however long nobody sends to them.
+    static constexpr std::size_t kFew = 1'024;
+
+    /// Of what subjects are made of; for tests.
+    std::size_t slab_bytes() const { return memory_.slab_bytes(); }
 
 private:
-    static constexpr std::size_t kBlock = 64;
-
     struct Slot {
         std::size_t hash = 0;
         SubjectQueue* subject = nullptr;
@@ -150,12 +183,16 @@ private:
     void Place(Slot slot);
     void Grow();
     std::size_t SlotOf(const SubjectQueue& subject) const;
+    void AddFootprint(SubjectDetails& subject, std::size_t bytes);
 
+    SlabResource memory_;
+    Budget& budget_;
+    const std::size_t max_idle_bytes_;
     // A power of two of them, at most half of them used.
     std::vector<Slot> slots_ = std::vector<Slot>(64);
-    std::vector<std::unique_ptr<SubjectQueue[]>> blocks_;  // So that they lie side by side.
-    std::vector<SubjectQueue*> free_;
     std::size_t count_ = 0;
+    QueueList<&SubjectDetails::idle_hook> idle_;  // The one that was used last is the last.
+    std::size_t idle_bytes_ = 0;
     Hint hint_;
 };
 
