@@ -128,6 +128,7 @@ TEST_F(DroppedClientTest, CopiesOfAProducerAreOneProducer) {
 TEST_F(DroppedClientTest, AProducerThatHasEndedKeepsNoConnection) {
     Producer producer = MakeProducer(*client);
     Send(producer);
+    Settle();
     // What holds it, and not what ends it when the last handle goes.
     const auto core = ProducerAccess::Core(producer)->shared_from_this();
     (void)core->Abandon();

@@ -278,7 +278,7 @@ TEST_F(FilterEndTest, WhatIsDecidedInItsHandlerIsToldBeforeHandleReturnsTheInner
 TEST_F(FilterEndTest, OfAManualHandlerNextSaysAckWhenItHasReturned) {
     std::vector<HandlerOutcome::Kind> said;
     Add([&said](DeliveryContext&, Filter::Next& next) {
-        const HandlerOutcome outcome = next();
+        HandlerOutcome outcome = next();
         said.push_back(outcome.kind);
         return outcome;
     });

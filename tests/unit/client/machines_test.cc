@@ -5,12 +5,14 @@
 
 #include <set>
 
+#include "sdk/client/src/base/timer_slot.h"
 #include "sdk/client/src/link/circuit_breaker.h"
 #include "sdk/client/src/link/reconnect_machine.h"
 #include "sdk/client/src/link/route_state.h"
 #include "sdk/client/src/receive/credit_window.h"
 #include "sdk/client/src/send/broker_selector.h"
 #include "sdk/client/src/send/send_machine.h"
+#include "tests/support/manual_executor.h"
 
 namespace qmq::internal {
 namespace {
@@ -307,6 +309,31 @@ TEST(BrokerSelectorTest, NobodyAvailableIsNobody) {
     BrokerSelector selector;
     EXPECT_FALSE(selector.Pick(3, 1U, [](std::size_t) { return false; }).has_value());
     EXPECT_FALSE(selector.Pick(0, std::nullopt, [](std::size_t) { return true; }).has_value());
+}
+
+// The one that fired made the slot free, and the one that had taken its place was never cancelled.
+TEST(TimerSlotTest, ATimerThatIsReplacedWhileItFiresLeavesTheNewOneArmed) {
+    qmq::testing::ManualClock clock;
+    qmq::testing::ManualExecutor executor(clock);
+    TimerSlot slot(executor);
+    std::vector<int> fired;
+    const auto arm = [&](TimePoint when, int number, auto&& meanwhile) {
+        slot.ArmBy(when, [&, number, meanwhile](TimerSlot::Shot shot) {
+            return [&, number, meanwhile, shot] {
+                meanwhile();
+                slot.OnFired(shot);
+                fired.push_back(number);
+            };
+        });
+    };
+    const TimePoint now = clock.Now();
+    arm(now, 1, [&] { arm(now - seconds(1), 2, [] {}); });
+    ASSERT_TRUE(executor.RunOne());
+    EXPECT_TRUE(slot.armed());
+    EXPECT_EQ(executor.timer_count(), 1U);
+    executor.RunAll();
+    EXPECT_FALSE(slot.armed());
+    EXPECT_THAT(fired, ::testing::ElementsAre(1, 2));
 }
 
 class RouteStateTest : public ::testing::Test {

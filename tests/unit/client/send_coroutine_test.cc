@@ -125,6 +125,56 @@ TEST_F(SendCoroutineTest, AClientThatIsDroppedResumesEveryCoroutine) {
     EXPECT_THAT(receipts, SizeIs(10));
 }
 
+// Room was given back with the answer: where coroutines are slower than answers, millions of them
+// waited for their turn, whatever the limit said.
+TEST_F(SendCoroutineTest, AMessageCountsUntilItsCoroutineHasItsTurn) {
+    testing::ManualExecutor callbacks(time.clock);
+    testing::ManualExecutor mine(time.clock);
+    ClientOptions client_options = Options();
+    client_options.runtime.callbacks = &callbacks;
+    Client slow = MakeClient(client_options);
+    ProducerOptions options;
+    options.max_pending_count = 4;
+    Producer producer = MakeProducer(slow, options);
+    std::vector<Owned> all = Start(producer, 2);
+    all.push_back(SendOneOn(producer, &mine));
+    ASSERT_TRUE(producer.Send(Message("s"), [](const SendReceipt&) {}).ok());
+    Advance(seconds(1));
+    EXPECT_THAT(broker().stored(), SizeIs(4));
+    const auto has_room = [&producer] { return producer.stats().pending_count < 4; };
+    EXPECT_FALSE(has_room());
+    EXPECT_EQ(producer.Send(Message("s")).Get().status.code(), StatusCode::kResourceExhausted);
+    all[0].Destroy();  // Its turn comes, and gives its room back.
+    std::uint64_t most = 4;
+    while (callbacks.RunOne()) {
+        EXPECT_LE(producer.stats().pending_count, most);
+        most = producer.stats().pending_count;
+    }
+    EXPECT_EQ(most, 1U) << "the one on the other executor";
+    EXPECT_EQ(producer.stats().callbacks_owed, 0U);
+    mine.RunAll();
+    EXPECT_EQ(producer.stats().pending_count, 0U);
+    EXPECT_EQ(producer.stats().pending_bytes, 0U);
+    EXPECT_THAT(receipts, SizeIs(2));
+}
+
+TEST_F(SendCoroutineTest, ACoroutineHasItsRoomBackWhenItGoesOn) {
+    ProducerOptions options;
+    options.max_pending_count = 1;
+    Producer producer = MakeProducer(client, options);
+    const auto send_ten = [this](Producer to) -> Owned {
+        for (int i = 0; i < 10; ++i) {
+            receipts.push_back(co_await to.Send(Message("s")));
+        }
+    };
+    const Owned one = send_ten(producer);
+    Advance(seconds(1));
+    ASSERT_THAT(receipts, SizeIs(10));
+    for (const SendReceipt& receipt : receipts) {
+        EXPECT_TRUE(receipt.ok()) << receipt.status;
+    }
+}
+
 TEST_F(SendCoroutineTest, ACoroutineResumesOnTheExecutorItNames) {
     testing::ManualExecutor mine(time.clock);
     Producer producer = MakeProducer(client);

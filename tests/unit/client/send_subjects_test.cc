@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
+#include <memory_resource>
+#include <utility>
 
 #include "sdk/client/src/send/subject_queue.h"
 #include "tests/unit/client/client_fixture.h"
@@ -104,9 +107,9 @@ TEST_F(SubjectQueuesTest, TheSubjectThatWasUsedLongestAgoIsTheFirstOfTooMany) {
         ASSERT_EQ(queues.TooIdle(TimePoint::min()), nullptr);
         AddUnused(Name(made++));
     }
-    // An eighth of what may be pending.
-    EXPECT_GT(made, 1'000);
-    EXPECT_LT(made, 3'000);
+    // A quarter of what may be pending.
+    EXPECT_GT(made, 2'000);
+    EXPECT_LT(made, 6'000);
     queues.Use(*queues.Find(Name(0)));
     EXPECT_FALSE(queues.has_excess()) << "one in use is none of them";
     queues.Leave(*queues.Find(Name(0)));
@@ -277,12 +280,109 @@ TEST_F(SendSubjectsTest, SubjectsThatWaitedForABrokerThatIsAwayAreForgotten) {
     Advance(seconds(5));
     EXPECT_EQ(producer.stats().refused_count, 20'000U);
     EXPECT_LE(producer.stats().pending_bytes, 64U << 10) << "a piece of the stage";
-    EXPECT_LE(producer.stats().subjects, 11'000U) << "about 8 MiB";
+    EXPECT_LE(producer.stats().subjects, 19'000U) << "about 16 MiB";
     broker().SetConnectable(true);
     Advance(minutes(1));
     SendTo(producer, 0, 20'000);
     Advance(seconds(1));
     EXPECT_EQ(broker().stored().size(), 20'001U);
+}
+
+/// Another thread may come between an executor's taking a timer and the task's taking the lock.
+class MeanwhileExecutor final : public Executor {
+public:
+    MeanwhileExecutor(testing::ManualExecutor& inner, const Clock& clock)
+        : inner_(inner), clock_(clock) {}
+    bool Post(Task task) override { return inner_.Post(std::move(task)); }
+    TimerId PostAt(TimePoint when, Task task) override {
+        earliest = std::min(earliest, when - clock_.Now());
+        return inner_.PostAt(when, [this, task = std::move(task)]() mutable {
+            if (const auto once = std::exchange(meanwhile, nullptr)) {
+                once();
+            }
+            task();
+        });
+    }
+    bool Cancel(TimerId timer) override { return inner_.Cancel(timer); }
+
+    std::function<void()> meanwhile;
+    std::chrono::nanoseconds earliest{0};
+
+private:
+    testing::ManualExecutor& inner_;
+    const Clock& clock_;
+};
+
+// To forget thousands in pieces the timer was set to the beginning of time. An event loop that
+// computes how long that is took it for 292 years; and a timer that was just firing then was
+// replaced, and both went on for ever.
+TEST_F(SendSubjectsTest, WhoForgetsInPiecesHasOneTimerAtATimeThatExists) {
+    cluster.SetEverySubject(true);
+    MeanwhileExecutor work(time.executor, time.clock);
+    ClientOptions of_client = Options();
+    of_client.runtime = {&time.clock, &work, &time.executor, &time.executor, 1};
+    Client client_of_work = MakeClient(of_client);
+    ProducerOptions options;
+    options.max_pending_bytes = 1U << 20;
+    Producer producer = MakeProducer(client_of_work, options);
+    for (int i = 0; i < 3'000; i += 100) {
+        SendTo(producer, i, i + 100);
+        Advance(milliseconds(10));
+    }
+    const std::size_t before = time.executor.timer_count();
+    for (int round = 0; round < 20; ++round) {
+        broker().SetHoldSends(true);
+        SendTo(producer, 3'000 + 300 * round, 3'300 + 300 * round);
+        work.meanwhile = [&] {
+            broker().SetHoldSends(false);
+            while (broker().AnswerHeld()) {
+                while (time.executor.task_count() > 0) {
+                    time.executor.RunOne();
+                }
+            }
+        };
+        Advance(milliseconds(50));
+    }
+    Advance(seconds(3));
+    EXPECT_LE(time.executor.timer_count(), before);
+    EXPECT_GE(work.earliest, -seconds(1));
+}
+
+// Whoever asked for the route of every subject in vain had none, though it was known: a subject
+// that was new then, or forgotten before, was served by nobody.
+TEST_F(SendSubjectsTest, ANewSubjectTakesTheRouteOfEverySubjectWhileDiscoveryIsAway) {
+    cluster.SetEverySubject(true);
+    Producer producer = MakeProducer(client);
+    SendTo(producer, 0, 1);
+    Advance(std::chrono::hours(1) - seconds(2));
+    cluster.SetDiscoverError(Status::Unavailable("discovery is away"));
+    Advance(seconds(5));
+    SendTo(producer, 1, 3);
+    Advance(seconds(1));
+    EXPECT_EQ(broker().stored().size(), 3U);
+}
+
+TEST_F(SendSubjectsTest, SubjectsOfAProducerThatIsGoneAreAskedForNoMore) {
+    {
+        Producer producer = MakeProducer(client);
+        SendTo(producer, 0, 100);
+        Advance(seconds(1));
+    }
+    Advance(std::chrono::hours(3));
+    EXPECT_EQ(cluster.discover_count(), 100U);
+}
+
+// It need not be one that other threads may use, nor give anything.
+TEST_F(SendSubjectsTest, TheDefaultMemoryResourceOfTheApplicationIsNotUsed) {
+    struct Restore {
+        std::pmr::memory_resource* before =
+            std::pmr::set_default_resource(std::pmr::null_memory_resource());
+        ~Restore() { std::pmr::set_default_resource(before); }
+    } restore;
+    Producer producer = MakeProducer(client);
+    producer.Send(Message("a-subject-whose-name-is-not-short").SetOrderingKey("key")).Detach();
+    Advance(std::chrono::hours(2));
+    EXPECT_EQ(broker().stored().size(), 1U);
 }
 
 // Each had a timer of its own.

@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/manual_executor.h"
+#include "tests/support/owned_coroutine.h"
 #include "tests/unit/client/send_threads_fixture.h"
 
 namespace qmq {
@@ -44,6 +46,24 @@ TEST_F(SendThreadsTest, AHandlerWaitsForRoom) {
     ASSERT_EQ(done.get_future().wait_for(kPatience), std::future_status::ready);
     EXPECT_EQ(refused.load(), 0);
     EXPECT_TRUE(client.Shutdown(kPatience).drained);
+}
+
+TEST_F(SendThreadsTest, ACallThatWaitsForRoomGoesOnWhenACoroutineHasItsTurn) {
+    testing::ManualClock clock;
+    testing::ManualExecutor mine(clock);
+    Client client = MakeClient();
+    Producer producer = Blocking(client, 1);
+    const auto wait = [&mine](Producer to) -> testing::Owned {
+        (void)co_await to.Send(Message("s")).On(mine);
+    };
+    const testing::Owned one = wait(producer);
+    ASSERT_TRUE(testing::Await([&] { return mine.task_count() == 1; }));
+    std::thread sender(
+        [producer]() mutable { EXPECT_TRUE(producer.Send(Message("s")).Get().ok()); });
+    ASSERT_TRUE(testing::Await([&] { return producer.stats().blocked_calls == 1; }));
+    mine.RunAll();
+    sender.join();
+    EXPECT_TRUE(one.done());
 }
 
 // A subject was looked at without the lock, and may be forgotten at any time: when its message's

@@ -45,5 +45,29 @@ TEST(SparePartsTest, KeepsNoMoreMemoryThanItsBound) {
     EXPECT_GE(bytes, 3U << 20);
 }
 
+// Callbacks that ran long after the last send filled it again, and what lay between kept its pages.
+TEST(SparePartsTest, AfterATrimNothingIsKeptUntilABatchIsTaken) {
+    SpareParts spare(1U << 30);
+    const auto keep = [&spare] {
+        std::vector<BatchPtr> used{std::make_shared<PendingBatch>(TimePoint(), BackoffOptions{})};
+        used.back()->place = PendingBatch::Place::kDone;
+        used.back()->encoded.assign(1'000, 'x');
+        SpareParts::Clean(&used);
+        spare.Keep(&used);
+        std::vector<SpareParts::StatePtr> states{std::make_shared<ProducerAccess::State>()};
+        spare.Keep(&states);
+    };
+    keep();
+    spare.Trim();
+    keep();
+    EXPECT_EQ(spare.TakeState(), nullptr);
+    EXPECT_EQ(CapacityOf(spare.TakeMemory()), 0U);
+    EXPECT_EQ(spare.TakeBatch(), nullptr);
+    keep();
+    EXPECT_NE(spare.TakeBatch(), nullptr);
+    EXPECT_NE(spare.TakeState(), nullptr);
+    EXPECT_GE(CapacityOf(spare.TakeMemory()), 1'000U);
+}
+
 }  // namespace
 }  // namespace qmq::internal

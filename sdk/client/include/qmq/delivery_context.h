@@ -39,8 +39,8 @@ public:
     /// `message` and what `facts` refers to outlive it.
     DeliveryContext(const Message& message, const Facts& facts)
         : message_(message), facts_(facts) {}
-    explicit DeliveryContext(Message&&) = delete;  // It would refer to what is gone.
-    DeliveryContext(Message&&, const Facts&) = delete;
+    explicit DeliveryContext(const Message&&) = delete;  // It would refer to what is gone.
+    DeliveryContext(const Message&&, const Facts&) = delete;
     DeliveryContext(const DeliveryContext&) = delete;
     DeliveryContext& operator=(const DeliveryContext&) = delete;
     /// What was put in last goes first.

@@ -64,12 +64,14 @@ struct ProducerOptions {
     /// Frames on their way to a broker group that are not answered. Range: [1, 1,024].
     std::uint32_t max_in_flight_frames = 8;
     /// Messages that are pending: taken and not answered, or answered and their callback has not
-    /// run. The bytes are those of memory that such messages cost, not those of their bodies alone:
-    /// encoded, with their ids, callbacks, share in a batch, and their subjects (about 1 KiB each).
-    /// One message that is alone may exceed them. Beside these, subjects that have no such message
-    /// are kept for the next one: of a few (1,024) always, of more for some minutes, and together
-    /// at most an eighth of the bytes or 1 MiB, whichever is more. Ranges: [1, 2^24],
-    /// [64 KiB, 16 GiB].
+    /// run, or the coroutine that waits for the receipt has not been resumed. The bytes are those
+    /// of memory that such messages cost, not those of their bodies alone: encoded, with their ids,
+    /// callbacks, share in a batch, and their subjects (about 1 KiB each). One message that is
+    /// alone may exceed them. Beside these, subjects that have no such message are kept for the
+    /// next one, as far as all of them cost no more than a quarter of the bytes or 1 MiB, whichever
+    /// is more, and of more than 1,024 those to which something was sent in the last minutes. Who
+    /// sends over more subjects than are kept has the route of each asked for again, so give such a
+    /// producer the bytes. Ranges: [1, 2^24], [64 KiB, 16 GiB].
     std::size_t max_pending_count = 1U << 20;
     std::size_t max_pending_bytes = 256U << 20;
     WhenFull when_full = WhenFull::kFail;

@@ -155,20 +155,20 @@ void HandlerPool::ArmGrowth() {
     }
     watched_begun_ = begun_count_;
     timer_.Cancel();  // A time that was refused is over: it watches from now on.
-    timer_.ArmBy(clock_.Now() + kWait, [this] {
-        return [self = weak_from_this()] {
+    timer_.ArmBy(clock_.Now() + kWait, [this](TimerSlot::Shot shot) {
+        return [self = weak_from_this(), shot] {
             if (auto pool = self.lock()) {
-                pool->OnGrowth();
+                pool->OnGrowth(shot);
             }
         };
     });
 }
 
-void HandlerPool::OnGrowth() {
+void HandlerPool::OnGrowth(TimerSlot::Shot shot) {
     std::size_t threads = 0;
     {
         MutexLock lock(mutex_);
-        timer_.OnFired();
+        timer_.OnFired(shot);
         if (admitted_.empty() || stopped_) {
             return;
         }

@@ -60,7 +60,7 @@ private:
     void Give(std::size_t count);
     void RunOne();
     void ArmGrowth() QMQ_REQUIRES(mutex_);
-    void OnGrowth();
+    void OnGrowth(TimerSlot::Shot shot);
     void GrowTo(std::size_t threads);
 
     Executor& threads_;

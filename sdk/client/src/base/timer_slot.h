@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 
 #include "qmq/clock.h"
 #include "qmq/executor.h"
@@ -8,11 +9,15 @@
 namespace qmq::internal {
 
 /// One timer of an owner that is kept alive by nobody but its users: setting it again replaces it.
+/// One that is replaced while it fires runs all the same; its task says by its number which it was.
 /// An executor may refuse a timer. Then nothing fires, but the time is remembered: the owner looks
 /// at `refused` whenever it is called, and asks again.
 /// Not thread-safe: used under its owner's lock.
 class TimerSlot {
 public:
+    /// Which of the timers that there were.
+    using Shot = std::uint64_t;
+
     explicit TimerSlot(Executor& executor) : executor_(executor) {}
     ~TimerSlot() { Cancel(); }
     TimerSlot(const TimerSlot&) = delete;
@@ -24,7 +29,7 @@ public:
     bool refused() const { return refused_; }
     TimePoint when() const { return when_; }
     /// Arms it for `when` unless it will fire sooner already; for the time that was refused, when
-    /// that is sooner.
+    /// that is sooner. `make_task(shot)` makes the task, which calls `OnFired(shot)`.
     template <typename MakeTask>
     void ArmBy(TimePoint when, MakeTask&& make_task) {
         if (timer_ != 0 && when_ <= when) {
@@ -32,11 +37,15 @@ public:
         }
         when_ = refused_ ? std::min(when_, when) : when;
         Cancel();
-        timer_ = executor_.PostAt(when_, make_task());
+        timer_ = executor_.PostAt(when_, make_task(++shot_));
         refused_ = timer_ == 0;
     }
-    /// The task runs: the slot is free.
-    void OnFired() { timer_ = 0; }
+    /// The task runs: the slot is free, unless it has been armed anew since.
+    void OnFired(Shot shot) {
+        if (shot == shot_) {
+            timer_ = 0;
+        }
+    }
     /// It is not wanted any more.
     void Cancel() {
         refused_ = false;
@@ -49,6 +58,7 @@ public:
 private:
     Executor& executor_;
     TimerId timer_ = 0;
+    Shot shot_ = 0;
     bool refused_ = false;
     TimePoint when_{};
 };

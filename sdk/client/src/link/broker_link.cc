@@ -129,10 +129,10 @@ void BrokerLink::Open() {
 }
 
 void BrokerLink::Arm(TimePoint when) {
-    timer_.ArmBy(when, [this, generation = generation_] {
-        return [self = weak_from_this(), generation] {
+    timer_.ArmBy(when, [this, generation = generation_](TimerSlot::Shot shot) {
+        return [self = weak_from_this(), generation, shot] {
             if (auto link = self.lock()) {
-                link->OnTimer(generation);
+                link->OnTimer(generation, shot);
             }
         };
     });
@@ -149,7 +149,7 @@ void BrokerLink::Retry() {
     RetryTimer();
 }
 
-void BrokerLink::OnTimer(std::uint64_t generation) {
+void BrokerLink::OnTimer(std::uint64_t generation, TimerSlot::Shot shot) {
     std::chrono::milliseconds timeout{0};
     bool connecting = false;
     {
@@ -157,7 +157,7 @@ void BrokerLink::OnTimer(std::uint64_t generation) {
         if (generation != generation_ || ready_) {
             return;
         }
-        timer_.OnFired();
+        timer_.OnFired(shot);
         connecting = connection_ != nullptr;
         timeout = connect_timeout_;
     }

@@ -71,7 +71,7 @@ private:
     void HandleReady(std::uint64_t generation);
     void HandleClosed(std::uint64_t generation, const Status& status);
     /// Time to connect again, or to give up connecting.
-    void OnTimer(std::uint64_t generation);
+    void OnTimer(std::uint64_t generation, TimerSlot::Shot shot);
     void Arm(TimePoint when) QMQ_REQUIRES(mutex_);
     void RetryTimer() QMQ_REQUIRES(mutex_);
     std::vector<std::shared_ptr<LinkObserver>> LiveObservers() QMQ_REQUIRES(mutex_);

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "qmq/clock.h"
@@ -45,6 +46,9 @@ public:
     };
     /// The groups of an answer are in the order of their names (`SharedGroups`).
     Step OnAnswer(const Result<RouteGroups>& answer, TimePoint now, Random& random);
+
+    /// As long as nobody has said anything of this subject: what is known of every one.
+    void Adopt(RouteGroups groups) { groups_ = std::move(groups); }
 
     /// Null as long as none are known.
     const RouteGroups& groups() const { return groups_; }

@@ -14,6 +14,10 @@ constexpr std::size_t kAskedAtOnce = 64;
 }  // namespace
 
 void Router::Watch(const RouteKey& key, std::weak_ptr<RouteWatcher> watcher) {
+    const auto strong = watcher.lock();  // Outlives the lock: it may end here.
+    if (strong == nullptr) {
+        return;
+    }
     KnownRoute known;
     Status error;
     std::uint64_t answered = 0;
@@ -28,17 +32,15 @@ void Router::Watch(const RouteKey& key, std::weak_ptr<RouteWatcher> watcher) {
             entries_.try_emplace(key, refresh_, runtime_->reconnect_backoff(), &memory_);
         ask = is_new;
         Entry& entry = at->second;
-        entry.watchers.push_back(watcher);
+        entry.watchers.push_back({strong.get(), std::move(watcher)});
         known = {entry.state.groups(), entry.route_number};
         error = entry.state.last_error();
         answered = entry.answered;
     }
-    if (auto strong = watcher.lock(); strong != nullptr) {
-        if (known.groups != nullptr) {
-            strong->OnRoute(key, known);
-        } else if (!error.ok()) {
-            strong->OnRouteError(key, error, answered);
-        }
+    if (known.groups != nullptr) {
+        strong->OnRoute(key, known);
+    } else if (!error.ok()) {
+        strong->OnRouteError(key, error, answered);
     }
     if (ask) {
         Ask(key);
@@ -51,9 +53,9 @@ void Router::Unwatch(const RouteKey& key, const RouteWatcher* watcher) {
     if (it == entries_.end()) {
         return;
     }
-    std::erase_if(it->second.watchers, [watcher](const std::weak_ptr<RouteWatcher>& other) {
-        auto strong = other.lock();
-        return strong == nullptr || strong.get() == watcher;
+    // By the address: a watcher that is held here might end here, under the lock.
+    std::erase_if(it->second.watchers, [watcher](const Watcher& other) {
+        return other.address == watcher || other.watcher.expired();
     });
     if (it->second.watchers.empty()) {
         Erase(it);
@@ -117,20 +119,20 @@ void Router::Arm() {
     if (due_.empty()) {
         return;
     }
-    timer_.ArmBy(due_.begin()->first, [this] {
-        return [self = weak_from_this()] {
+    timer_.ArmBy(due_.begin()->first, [this](TimerSlot::Shot shot) {
+        return [self = weak_from_this(), shot] {
             if (auto router = self.lock()) {
-                router->OnTimer();
+                router->OnTimer(shot);
             }
         };
     });
 }
 
-void Router::OnTimer() {
+void Router::OnTimer(TimerSlot::Shot shot) {
     std::vector<RouteKey> due;
     {
         MutexLock lock(mutex_);
-        timer_.OnFired();
+        timer_.OnFired(shot);
         const TimePoint now = runtime_->Now();
         while (!due_.empty() && due_.begin()->first <= now && due.size() < kAskedAtOnce) {
             Entries::value_type& entry = *due_.begin()->second;
@@ -201,6 +203,20 @@ void Router::AskTransport(const Question& question, bool for_all) {
                         });
 }
 
+/// Thousands of subjects have the same few routes, and are answered one by one.
+RouteGroups Router::Shared(RouteGroups groups) {
+    if (groups == nullptr) {
+        return nullptr;
+    }
+    for (const auto& other : answered_) {
+        if (RouteGroups known = other.lock(); known != nullptr && *known == *groups) {
+            return known;
+        }
+    }
+    answered_[next_answered_++ % answered_.size()] = groups;
+    return groups;
+}
+
 void Router::OnReply(const Question& question, bool for_all, Result<Route> reply) {
     std::vector<Question> joined;
     KnownRoute common;
@@ -218,10 +234,7 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
         RetryTimer();
         const TimePoint now = runtime_->Now();
         if (answered) {
-            const RouteGroups& known = common_.route.groups;
-            if (*groups != nullptr && known != nullptr && **groups == *known) {
-                groups = known;  // Questions that were out together are answered one by one.
-            }
+            groups = Shared(*groups);
             if (question.number > common_.route.number) {
                 // A reply of no groups says nothing of other subjects.
                 common_.route = {every_subject ? *groups : nullptr, question.number};
@@ -255,8 +268,8 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
 
 std::vector<std::shared_ptr<RouteWatcher>> Router::LiveWatchers(Entry& entry) {
     std::vector<std::shared_ptr<RouteWatcher>> live;
-    std::erase_if(entry.watchers, [&live](const std::weak_ptr<RouteWatcher>& watcher) {
-        auto strong = watcher.lock();
+    std::erase_if(entry.watchers, [&live](const Watcher& watcher) {
+        auto strong = watcher.watcher.lock();
         if (strong == nullptr) {
             return true;
         }
@@ -300,7 +313,11 @@ void Router::OnAnswer(const RouteKey& key,
             line = "route of subject " + std::string(key.subject) + ": " + error.ToString() +
                    (entry.state.groups() == nullptr ? "" : "; the known route is kept");
         }
-        if (step.news) {
+        if (!error.ok() && entry.state.groups() == nullptr && common_.route.groups != nullptr) {
+            entry.state.Adopt(common_.route.groups);
+            entry.route_number = common_.route.number;
+            route = common_.route;
+        } else if (step.news) {
             route = {entry.state.groups(), entry.route_number};
         }
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <memory_resource>
@@ -20,16 +21,17 @@
 
 namespace qmq::internal {
 
-/// What a route is asked for. Copies are on the heap, wherever it was.
+/// What a route is asked for. Copies are on the heap, wherever it was: not in what the application
+/// may have set as the default resource, which need not be made for other threads.
 struct RouteKey {
     using allocator_type = std::pmr::polymorphic_allocator<char>;
 
     RouteKey(ClientRole its_role,
              std::string_view its_subject,
              std::string_view its_group = {},
-             const allocator_type& memory = {})
+             const allocator_type& memory = std::pmr::new_delete_resource())
         : role(its_role), subject(its_subject, memory), group(its_group, memory) {}
-    RouteKey(const RouteKey& other, const allocator_type& memory = {})
+    RouteKey(const RouteKey& other, const allocator_type& memory = std::pmr::new_delete_resource())
         : RouteKey(other.role, other.subject, other.group, memory) {}
     RouteKey(RouteKey&&) = default;
     RouteKey& operator=(const RouteKey&) = default;
@@ -82,6 +84,10 @@ public:
     void Stop();
 
 private:
+    struct Watcher {
+        const RouteWatcher* address = nullptr;
+        std::weak_ptr<RouteWatcher> watcher;
+    };
     struct Entry {
         Entry(std::chrono::milliseconds refresh,
               BackoffOptions backoff,
@@ -94,7 +100,7 @@ private:
         std::uint64_t question = 0;  ///< The last one.
         std::uint64_t answered = 0;  ///< The last one that was.
         std::uint64_t route_number = 0;
-        std::pmr::vector<std::weak_ptr<RouteWatcher>> watchers;
+        std::pmr::vector<Watcher> watchers;
     };
     using Entries = std::pmr::map<RouteKey, Entry>;
 
@@ -106,6 +112,7 @@ private:
 
     void Ask(const RouteKey& key);
     void AskTransport(const Question& question, bool for_all);
+    RouteGroups Shared(RouteGroups groups) QMQ_REQUIRES(mutex_);
     void OnReply(const Question& question, bool for_all, Result<Route> reply);
     void OnAnswer(const RouteKey& key, std::uint64_t question, const Result<KnownRoute>& answer);
     void AskBy(Entries::value_type& entry, TimePoint when) QMQ_REQUIRES(mutex_);
@@ -113,7 +120,7 @@ private:
     void Erase(Entries::iterator entry) QMQ_REQUIRES(mutex_);
     void Arm() QMQ_REQUIRES(mutex_);
     void RetryTimer() QMQ_REQUIRES(mutex_);
-    void OnTimer();
+    void OnTimer(TimerSlot::Shot shot);
     static std::vector<std::shared_ptr<RouteWatcher>> LiveWatchers(Entry& entry);
 
     const std::shared_ptr<ClientRuntime> runtime_;
@@ -138,6 +145,9 @@ private:
         std::vector<Question> joined;  ///< They wait for the same answer.
     };
     Common common_ QMQ_GUARDED_BY(mutex_);
+    /// The last ones that were answered and differ.
+    std::array<std::weak_ptr<const std::vector<BrokerGroup>>, 8> answered_ QMQ_GUARDED_BY(mutex_);
+    std::size_t next_answered_ QMQ_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace qmq::internal

@@ -68,19 +68,19 @@ void ClaimKeeper::ArmLocked() {
 }
 
 void ClaimKeeper::ArmAt(TimePoint when) {
-    timer_.ArmBy(when, [this] {
-        return [self = weak_from_this()] {
+    timer_.ArmBy(when, [this](TimerSlot::Shot shot) {
+        return [self = weak_from_this(), shot] {
             if (auto keeper = self.lock()) {
-                keeper->OnTimer();
+                keeper->OnTimer(shot);
             }
         };
     });
 }
 
-void ClaimKeeper::OnTimer() {
+void ClaimKeeper::OnTimer(TimerSlot::Shot shot) {
     {
         const MutexLock lock(mutex_);
-        timer_.OnFired();
+        timer_.OnFired(shot);
         const TimePoint now = runtime_->Now();
         const bool any = std::any_of(entries_.begin(), entries_.end(), [now](const auto& entry) {
             return entry.second.due <= now;

@@ -51,7 +51,7 @@ private:
     void Remove(std::uint64_t number) QMQ_EXCLUDES(mutex_);
     void ArmLocked() QMQ_REQUIRES(mutex_);
     void ArmAt(TimePoint when) QMQ_REQUIRES(mutex_);
-    void OnTimer() QMQ_EXCLUDES(mutex_);
+    void OnTimer(TimerSlot::Shot shot) QMQ_EXCLUDES(mutex_);
     /// Renews what is due, then sees to the rest.
     void Renew() QMQ_EXCLUDES(mutex_);
     void RenewOne(std::uint64_t number, const IdempotencyClaim& claim) QMQ_EXCLUDES(mutex_);

@@ -93,12 +93,12 @@ void ConsumerStream::Discard(std::shared_ptr<DeliveryStream> stream) {
 void ConsumerStream::Arm(TimerSlot ConsumerStream::*slot,
                          TimePoint when,
                          void (ConsumerStream::*fired)()) {
-    (this->*slot).ArmBy(when, [this, slot, fired] {
-        return [self = weak_from_this(), slot, fired] {
+    (this->*slot).ArmBy(when, [this, slot, fired](TimerSlot::Shot shot) {
+        return [self = weak_from_this(), slot, fired, shot] {
             if (auto stream = self.lock()) {
                 {
                     MutexLock lock(stream->mutex_);
-                    (stream.get()->*slot).OnFired();
+                    (stream.get()->*slot).OnFired(shot);
                 }
                 (stream.get()->*fired)();
             }

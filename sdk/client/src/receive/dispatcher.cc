@@ -176,20 +176,20 @@ void Dispatcher::OnRefused(const RunnerPtr& runner) {
 }
 
 void Dispatcher::ArmRefused(TimePoint when) {
-    refused_timer_.ArmBy(when, [this] {
-        return [self = weak_from_this()] {
+    refused_timer_.ArmBy(when, [this](TimerSlot::Shot shot) {
+        return [self = weak_from_this(), shot] {
             if (auto dispatcher = self.lock()) {
-                dispatcher->OnRefusedTimer();
+                dispatcher->OnRefusedTimer(shot);
             }
         };
     });
 }
 
-void Dispatcher::OnRefusedTimer() {
+void Dispatcher::OnRefusedTimer(TimerSlot::Shot shot) {
     std::uint32_t refused = 0;
     {
         MutexLock lock(mutex_);
-        refused_timer_.OnFired();
+        refused_timer_.OnFired(shot);
         refused = std::exchange(refused_, 0);
     }
     StartRunners(refused);

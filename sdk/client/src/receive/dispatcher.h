@@ -100,7 +100,7 @@ private:
     void PostRunner(const RunnerPtr& runner);
     void OnRefused(const RunnerPtr& runner);
     void ArmRefused(TimePoint when) QMQ_REQUIRES(mutex_);
-    void OnRefusedTimer();
+    void OnRefusedTimer(TimerSlot::Shot shot);
     void RearmRefused() QMQ_REQUIRES(mutex_);
     void Run(const RunnerPtr& runner);
     bool RunOne(
@@ -117,7 +117,7 @@ private:
     void BeginWatch(TimePoint now) QMQ_REQUIRES(mutex_);
     void ArmWatch(TimePoint now) QMQ_REQUIRES(mutex_);
     void ArmWatchAt(TimePoint due) QMQ_REQUIRES(mutex_);
-    void OnWatch();
+    void OnWatch(TimerSlot::Shot shot);
     bool AnyUnclaimed() const QMQ_REQUIRES(mutex_);
     std::string BusyLine(TimePoint now, bool any_waits) QMQ_REQUIRES(mutex_);
     Stall SetStalled(bool stalled) QMQ_REQUIRES(mutex_);

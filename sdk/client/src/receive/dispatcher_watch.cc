@@ -55,10 +55,10 @@ void Dispatcher::ArmWatch(TimePoint now) {
 }
 
 void Dispatcher::ArmWatchAt(TimePoint due) {
-    watch_timer_.ArmBy(due, [this] {
-        return [self = weak_from_this()] {
+    watch_timer_.ArmBy(due, [this](TimerSlot::Shot shot) {
+        return [self = weak_from_this(), shot] {
             if (auto dispatcher = self.lock()) {
-                dispatcher->OnWatch();
+                dispatcher->OnWatch(shot);
             }
         };
     });
@@ -69,13 +69,13 @@ Dispatcher::Stall Dispatcher::SetStalled(bool stalled) {
     return {++stall_order_, stalled};
 }
 
-void Dispatcher::OnWatch() {
+void Dispatcher::OnWatch(TimerSlot::Shot shot) {
     std::string line;
     Stall begun;
     const TimePoint now = runtime_->Now();
     {
         MutexLock lock(mutex_);
-        watch_timer_.OnFired();
+        watch_timer_.OnFired(shot);
         if (closed_ || (runners_.empty() && queue_.empty() && !stalled_)) {
             return;
         }

@@ -283,21 +283,21 @@ void PullCore::OnTimeout(std::uint64_t id) {
 }
 
 void PullCore::ArmStaleTimer() {
-    stale_timer_.ArmBy(StaleAt(ready_.front()->arrived()), [this] {
-        return [self = weak_from_this()] {
+    stale_timer_.ArmBy(StaleAt(ready_.front()->arrived()), [this](TimerSlot::Shot shot) {
+        return [self = weak_from_this(), shot] {
             if (auto core = self.lock()) {
-                core->OnStale();
+                core->OnStale(shot);
             }
         };
     });
 }
 
 /// What nobody has pulled for a while goes to others.
-void PullCore::OnStale() {
+void PullCore::OnStale(TimerSlot::Shot shot) {
     const TimePoint now = runtime_->Now();
     {
         MutexLock lock(mutex_);
-        stale_timer_.OnFired();
+        stale_timer_.OnFired(shot);
         std::erase_if(ready_, [&](const auto& run) { return StaleAt(run->arrived()) <= now; });
         if (!ready_.empty()) {
             ArmStaleTimer();

@@ -83,7 +83,7 @@ private:
     /// What arrived at `arrived` and waits goes back then.
     TimePoint StaleAt(TimePoint arrived) const { return arrived + options_.ack_timeout / 3; }
     void ArmStaleTimer() QMQ_REQUIRES(mutex_);
-    void OnStale();
+    void OnStale(TimerSlot::Shot shot);
     void ReleaseUnclaimed() QMQ_EXCLUDES(mutex_);
     void OnStreamsClosed();
     Status TimeoutStatus() const;

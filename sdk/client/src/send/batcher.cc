@@ -198,6 +198,11 @@ void Batcher::Unstage(const BatchPtr& batch) {
     Charge(*batch);
 }
 
+void Batcher::DropStaged(const BatchPtr& batch) {
+    (void)StateOf(*batch);
+    TakeStaged({&batch, 1}, true);
+}
+
 std::vector<BatchPtr> Batcher::Split(const PendingBatch& batch) {
     std::vector<BatchPtr> singles;
     singles.reserve(batch.count);

@@ -71,6 +71,8 @@ public:
     void Prepare(PendingBatch& batch);
     /// Moves what is staged for a batch that no frame takes, or not yet.
     void Unstage(const BatchPtr& batch);
+    /// Drops what is staged for a batch that ends without having been sent.
+    void DropStaged(const BatchPtr& batch);
     /// The messages of a batch that has been in a frame, each as a batch of its own.
     std::vector<BatchPtr> Split(const PendingBatch& batch);
     /// Charges the budget for what the batch and its state have become.
@@ -85,6 +87,11 @@ public:
     /// A route says what its brokers take, instead of what it said before.
     void SetLimit(SubjectQueue& subject, std::uint64_t max_batch_bytes);
     SpareParts& spare() { return spare_; }
+    /// Gives back what is kept for later batches: for a while there were none.
+    void Trim() {
+        spare_.Trim();
+        stage_.Trim();
+    }
 
 private:
     /// Above so many open batches messages are staged. Fewer stay in the cache, and a message that

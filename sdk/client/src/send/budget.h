@@ -10,7 +10,8 @@ namespace qmq::internal {
 
 /// How many messages a producer may have taken, and how much memory these may cost: what a message
 /// costs us, not its body alone. Room is given back with the answer; for a message with a callback
-/// once that has run, because until then we keep it. Under the producer's lock, but for `Owed`.
+/// once that has run, with a coroutine that waits for it once that is resumed, because until then
+/// we keep it. Under the producer's lock, but for `Owed`.
 class Budget {
 public:
     /// What callbacks give back, and how many are to come. Thread-safe, because callbacks run
@@ -21,6 +22,12 @@ public:
         /// One has run: its message counts no more.
         void Ran() { ran_.fetch_add(1); }
         void GiveBack(std::size_t bytes) { bytes_.fetch_add(bytes); }
+        /// A coroutine is resumed, which is no callback: its message counts no more.
+        void Resumed(std::size_t bytes) {
+            HandOut(1);
+            Ran();
+            GiveBack(bytes);
+        }
         /// Whether somebody waits for room.
         bool awaited() const { return waiters_.load() > 0; }
         /// Handed out and not run.

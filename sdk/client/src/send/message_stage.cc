@@ -1,5 +1,7 @@
 #include "sdk/client/src/send/message_stage.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <atomic>
 #include <limits>
@@ -28,12 +30,20 @@ public:
     StageChunk(const StageChunk&) = delete;
     StageChunk& operator=(const StageChunk&) = delete;
 
+    /// Apart from the heap: there what is smaller would fill the place of one that is gone, and the
+    /// next one would not find any.
     static StageChunk* Make(std::size_t bytes) {
-        return ::new (::operator new(bytes)) StageChunk(bytes);
+        void* const memory =
+            mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) {
+            throw std::bad_alloc();
+        }
+        return ::new (memory) StageChunk(bytes);
     }
     static void Delete(StageChunk* chunk) {
+        const std::size_t bytes = chunk->bytes_;
         chunk->~StageChunk();
-        ::operator delete(chunk);
+        munmap(chunk, bytes);
     }
 
     char* begin() { return reinterpret_cast<char*>(this + 1); }
@@ -94,6 +104,14 @@ public:
         }
         StageChunk::Delete(chunk);
     }
+    void Trim() {
+        std::vector<StageChunk*> chunks;
+        {
+            const MutexLock lock(mutex_);
+            chunks.swap(chunks_);
+        }
+        std::for_each(chunks.begin(), chunks.end(), StageChunk::Delete);
+    }
     std::size_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
 
 private:
@@ -138,6 +156,10 @@ bool MessageStage::HasRoom(std::size_t bytes) const {
     const std::size_t needed = Needed(bytes);
     return needed <= left() ||
            spares_->used_bytes() + std::max(kChunkBytes, sizeof(StageChunk) + needed) <= max_bytes_;
+}
+
+void MessageStage::Trim() {
+    spares_->Trim();
 }
 
 std::size_t MessageStage::used_bytes() const {

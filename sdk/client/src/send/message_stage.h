@@ -83,6 +83,8 @@ public:
     /// Memory in use: also that of messages that are gone, while others lie beside them. Needs no
     /// lock.
     std::size_t used_bytes() const;
+    /// Gives back what is kept for later messages.
+    void Trim();
     /// Of a message that was taken.
     static void Drop(StagedMessage* message);
 

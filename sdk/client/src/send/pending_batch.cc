@@ -55,14 +55,19 @@ void ListStaged(BatchSpan batches, std::vector<StagedMessage*>* list, DroppedMes
     }
 }
 
-void MoveStaged(PendingBatch& batch, std::span<StagedMessage* const> messages) {
+/// `unsent`: only what its answer needs.
+void MoveStaged(PendingBatch& batch, std::span<StagedMessage* const> messages, bool unsent) {
     if (messages.empty()) {
         return;
     }
     ProducerAccess::State& state = *batch.state;
-    batch.builder.Expect(batch.bytes + BatchHeader::kBytes);
+    if (!unsent) {
+        batch.builder.Expect(batch.bytes + BatchHeader::kBytes);
+    }
     for (StagedMessage* const message : messages) {
-        batch.builder.AddEncoded(message->encoded());
+        if (!unsent) {
+            batch.builder.AddEncoded(message->encoded());
+        }
         if (message->callback) {
             state.callbacks.emplace_back(state.count, std::move(message->callback));
         }
@@ -109,7 +114,7 @@ BatchPtr BatchList::Remove(PendingBatch& batch) {
     return std::move(link.self);
 }
 
-void TakeStaged(BatchSpan batches) {
+void TakeStaged(BatchSpan batches, bool unsent) {
     std::vector<StagedMessage*> messages;
     while (!batches.empty()) {
         const BatchSpan some = batches.first(std::min(batches.size(), kAbreast));
@@ -118,7 +123,7 @@ void TakeStaged(BatchSpan batches) {
         std::span<StagedMessage* const> rest(messages);
         for (const BatchPtr& batch : some) {
             const std::uint32_t count = batch->staged.count();
-            MoveStaged(*batch, rest.first(count));
+            MoveStaged(*batch, rest.first(count), unsent);
             rest = rest.subspan(count);
         }
         batches = batches.subspan(some.size());

@@ -122,8 +122,8 @@ private:
     std::size_t count_ = 0;
 };
 
-/// Moves what is staged for `batches`, each of which has a state, to where it belongs. Needs no
-/// lock.
-void TakeStaged(std::span<const BatchPtr> batches);
+/// Moves what is staged for `batches`, each of which has a state, to where it belongs; of `unsent`
+/// ones, which will not be sent any more, only what their answers need. Needs no lock.
+void TakeStaged(std::span<const BatchPtr> batches, bool unsent = false);
 
 }  // namespace qmq::internal

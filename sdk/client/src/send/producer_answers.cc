@@ -51,6 +51,14 @@ void ProducerCore::EndHandOut(Answers& answers, std::vector<StatePtr> ready) {
     }
 }
 
+void ProducerCore::OnResumed(std::size_t bytes) {
+    budget_.owed()->Resumed(bytes);
+    if (budget_.owed()->awaited()) {
+        MutexLock lock(mutex_);
+        room_.NotifyAll();
+    }
+}
+
 /// Posts the callbacks of all of them as one task. True: the caller runs it (`CallbackQueue::Run`).
 bool ProducerCore::PostCallbacks(std::vector<StatePtr> states, bool from_wire) {
     std::uint64_t count = 0;

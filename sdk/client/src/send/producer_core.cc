@@ -56,6 +56,12 @@ ProducerCore::ProducerCore(std::shared_ptr<ClientRuntime> runtime,
       timer_(runtime_->work()),
       random_(runtime_->MakeRandom()) {}
 
+/// Nobody asks for its routes any more.
+ProducerCore::~ProducerCore() {
+    batcher_.subjects().ForEach(
+        [this](const SubjectQueue& subject) { router_->Unwatch(RouteKeyOf(subject), this); });
+}
+
 /// `*bytes`: what the message has as it travels. `*in_time`: its delay is too short to matter.
 Status ProducerCore::Check(const Message& message,
                            std::chrono::milliseconds timeout,
@@ -453,14 +459,15 @@ void ProducerCore::Arm() {
         idle_at_ = runtime_->Now() + kIdlePause;
     }
     const TimePoint refused = timer_.refused() ? timer_.when() : TimePoint::max();
-    const TimePoint due = std::min({lanes_.TakeDue(), deadlines_.earliest(), idle_at_, refused});
+    const TimePoint due =
+        std::min({lanes_.TakeDue(), deadlines_.earliest(), idle_at_, trim_at_, refused});
     if (due == TimePoint::max() || (timer_.armed() && timer_.when() <= due)) {
         return;
     }
-    timer_.ArmBy(due, [this] {
-        return [self = weak_from_this()] {
+    timer_.ArmBy(due, [this](TimerSlot::Shot shot) {
+        return [self = weak_from_this(), shot] {
             if (auto producer = self.lock()) {
-                producer->OnTimer();
+                producer->OnTimer(shot);
             }
         };
     });

@@ -67,6 +67,7 @@ public:
                                               std::shared_ptr<Router> router,
                                               std::shared_ptr<LinkPool> links,
                                               const ProducerOptions& options);
+    ~ProducerCore() override;
     ProducerCore(const ProducerCore&) = delete;
     ProducerCore& operator=(const ProducerCore&) = delete;
 
@@ -101,6 +102,7 @@ public:
 
     /// Somebody waits, or knows that no more will come: what is gathered goes now.
     void Wake() override;
+    void OnResumed(std::size_t bytes) override;
     bool MayWaitForAnswers() const override { return runtime_->MayWaitForAnswers(); }
     void OnLinkUp(BrokerLink& link, std::shared_ptr<BrokerConnection> connection) override;
     void OnLinkDown(BrokerLink& link, const Status& status) override;
@@ -188,12 +190,16 @@ private:
                 const SendStep& step,
                 const BatchReceipt* receipt,
                 Answers* answers) QMQ_REQUIRES(mutex_);
-    void GiveBackRoom(PendingBatch& batch, ProducerAccess::State& state, bool complete)
-        QMQ_REQUIRES(mutex_);
+    void GiveBackRoom(PendingBatch& batch,
+                      ProducerAccess::State& state,
+                      bool complete,
+                      std::size_t outcome_bytes) QMQ_REQUIRES(mutex_);
+    std::size_t ShareReason(Status* reason) QMQ_REQUIRES(mutex_);
     void RefuseTooLarge(SubjectQueue& subject, Answers* answers) QMQ_REQUIRES(mutex_);
-    void OnTimer();
+    void OnTimer(TimerSlot::Shot shot);
     void Expire(TimePoint now, Answers* answers) QMQ_REQUIRES(mutex_);
     void ExplainWait(PendingBatch& batch) QMQ_REQUIRES(mutex_);
+    void Trim(TimePoint now) QMQ_REQUIRES(mutex_);
     void ForgetIdle(TimePoint since, std::size_t at_most) QMQ_REQUIRES(mutex_);
     static RouteKey RouteKeyOf(const SubjectQueue& queue) {
         return {ClientRole::kProducer, queue.details->name};
@@ -203,6 +209,8 @@ private:
     /// When there are many subjects, those without users are looked at this often, and forgotten
     /// when nobody has sent to them for as long.
     static constexpr std::chrono::minutes kIdlePause{5};
+    /// What is kept for later messages is given back when for so long there was none.
+    static constexpr std::chrono::seconds kTrimPause{1};
 
     const std::shared_ptr<ClientRuntime> runtime_;
     const std::shared_ptr<Router> router_;
@@ -225,6 +233,10 @@ private:
     HandOuts hand_outs_;
     // Subjects that nobody sends to any more are looked for at this time.
     TimePoint idle_at_ QMQ_GUARDED_BY(mutex_) = TimePoint::max();
+    // Nothing was outstanding: whether that is so still, and no batch was made since the one with
+    // this id, is looked at then.
+    TimePoint trim_at_ QMQ_GUARDED_BY(mutex_) = TimePoint::max();
+    std::uint64_t trim_id_ QMQ_GUARDED_BY(mutex_) = 0;
     // Something that the timer is to fire for may have come nearer, beside deadlines and lanes.
     bool arm_ QMQ_GUARDED_BY(mutex_) = false;
     struct Counts {
@@ -234,6 +246,7 @@ private:
         std::uint64_t retried_batches = 0;
     };
     Counts counts_ QMQ_GUARDED_BY(mutex_);
+    Status last_reason_ QMQ_GUARDED_BY(mutex_);  // Why a batch failed.
     std::atomic<std::uint64_t> not_taken_{0};
     std::atomic<std::uint64_t> blocked_{0};  // Calls that wait for room.
 };

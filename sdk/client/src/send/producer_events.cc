@@ -171,14 +171,31 @@ void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Ans
 }
 
 /// Gives back what a batch with its answer takes no more. Messages with callbacks count until these
-/// have run.
-void ProducerCore::GiveBackRoom(PendingBatch& batch, ProducerAccess::State& state, bool complete) {
+/// have run, and those of coroutines that wait until these are resumed.
+void ProducerCore::GiveBackRoom(PendingBatch& batch,
+                                ProducerAccess::State& state,
+                                bool complete,
+                                std::size_t outcome_bytes) {
     budget_.GiveBack(0, std::exchange(batch.charged, 0));
-    if (complete) {
-        const std::size_t callbacks = state.callbacks.size();
-        budget_.GiveBack(state.count - callbacks,
-                         callbacks == 0 ? std::exchange(state.charged, 0) : 0);
+    if (!complete) {
+        return;
     }
+    budget_.GiveBack(state.count - state.KeepOwed(outcome_bytes, budget_), 0);
+}
+
+/// What fails at one time mostly fails for one reason, which then is in memory once. Returns what
+/// it takes otherwise.
+std::size_t ProducerCore::ShareReason(Status* reason) {
+    if (reason->ok()) {
+        return 0;
+    }
+    if (reason->code() == last_reason_.code() && reason->message() == last_reason_.message()) {
+        *reason = last_reason_;
+        return 0;
+    }
+    constexpr std::size_t kOverhead = 80;  // What keeps the text.
+    last_reason_ = *reason;
+    return kOverhead + reason->message().size();
 }
 
 void ProducerCore::Finish(const BatchPtr& batch,
@@ -189,6 +206,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
     outcome.outcome = step.outcome;
     outcome.status = step.status;
     outcome.attempts = batch->machine.attempts();
+    const std::size_t outcome_bytes = ShareReason(&outcome.status);
     if (batch->lane != nullptr) {
         outcome.broker_group = batch->lane->link->name();
     }
@@ -197,7 +215,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
         outcome.first_sequence = receipt->first_sequence;
     }
     if (!batch->staged.empty()) {
-        batcher_.Unstage(batch);  // It was never sent.
+        batcher_.DropStaged(batch);
     }
     (step.outcome == SendOutcome::kPersisted ? counts_.persisted
      : step.outcome == SendOutcome::kUnknown ? counts_.unknown
@@ -210,7 +228,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
     } else {
         whole = std::move(outcome);
     }
-    GiveBackRoom(*batch, *state, complete);
+    GiveBackRoom(*batch, *state, complete, outcome_bytes);
     if (complete) {
         if (answers->number == 0) {  // From here on nobody takes it for told.
             answers->number = hand_outs_.Begin();
@@ -219,6 +237,22 @@ void ProducerCore::Finish(const BatchPtr& batch,
     }
     deadlines_.Remove(*batch);
     lanes_.OnDone(*batch);
+    if (deadlines_.empty() && trim_at_ == TimePoint::max()) {
+        trim_at_ = runtime_->Now() + kTrimPause;
+        trim_id_ = batcher_.next_id();
+        arm_ = true;
+    }
+}
+
+/// Gives back what is kept for later messages, when none have come for a while.
+void ProducerCore::Trim(TimePoint now) {
+    trim_at_ = TimePoint::max();
+    const std::uint64_t id = batcher_.next_id();
+    if (std::exchange(trim_id_, id) != id) {
+        trim_at_ = now + kTrimPause;
+    } else if (deadlines_.empty()) {  // Else its end comes back to it.
+        batcher_.Trim();
+    }
 }
 
 /// What a batch that waits for a way should say at its deadline.
@@ -261,9 +295,9 @@ void ProducerCore::Expire(TimePoint now, Answers* answers) {
     }
 }
 
-void ProducerCore::OnTimer() {
+void ProducerCore::OnTimer(TimerSlot::Shot shot) {
     Turn turn(*this, Origin::kClient);
-    timer_.OnFired();
+    timer_.OnFired(shot);
     arm_ = true;
     const TimePoint now = runtime_->Now();
     Expire(now, &turn.answers());
@@ -271,6 +305,9 @@ void ProducerCore::OnTimer() {
         lanes_.Retry(batch);
     }
     lanes_.OnTime(now);
+    if (trim_at_ <= now) {
+        Trim(now);
+    }
     if (idle_at_ <= now) {
         idle_at_ = TimePoint::max();  // `Arm` says when to look again.
         ForgetIdle(now - kIdlePause, 1'024);
@@ -290,8 +327,10 @@ void ProducerCore::ForgetIdle(TimePoint since, std::size_t at_most) {
         lanes_.LeaveRoute(*subject);
         batcher_.Forget(*subject);
     }
-    idle_at_ = TimePoint::min();  // There may be more; nobody is to wait for thousands.
-    arm_ = true;
+    if (subjects.TooIdle(since) != nullptr) {  // Nobody is to wait for thousands.
+        idle_at_ = runtime_->Now();
+        arm_ = true;
+    }
 }
 
 void ProducerCore::Wake() {

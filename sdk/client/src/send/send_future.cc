@@ -12,6 +12,8 @@ namespace {
 
 /// Bytes that callbacks give back are told of in such pieces, or at once where somebody waits.
 constexpr std::size_t kToldAtOnce = 16U << 10;
+/// Of memory that a coroutine costs which waits for its turn: its place in the queue.
+constexpr std::size_t kTurnBytes = 128;
 
 /// Resumes one coroutine that waits for a batch. When it is dropped, because the client ends before
 /// its turn comes, it does so all the same: whoever waits in a coroutine is not left waiting.
@@ -30,9 +32,34 @@ public:
             }
         }
     }
-    void operator()() { std::exchange(state_, nullptr)->ResumeOne(); }
+    void operator()() { State::ResumeOne(std::exchange(state_, nullptr)); }
 
 private:
+    std::shared_ptr<State> state_;
+};
+
+/// A coroutine that waits for its turn on an executor: until it comes its message counts.
+template <typename State>
+class KeptResumption {
+public:
+    KeptResumption(std::shared_ptr<State> state, std::shared_ptr<std::atomic<void*>> coroutine)
+        : resumption_(std::move(coroutine)), state_(std::move(state)) {}
+    KeptResumption(KeptResumption&&) noexcept = default;
+    KeptResumption& operator=(KeptResumption&&) = delete;
+    ~KeptResumption() { GiveBack(); }  // Dropped; it is resumed all the same.
+    void operator()() {
+        GiveBack();
+        resumption_();
+    }
+
+private:
+    void GiveBack() {
+        if (const auto state = std::exchange(state_, nullptr)) {
+            state->GiveBackOne();
+        }
+    }
+
+    internal::Resumption resumption_;
     std::shared_ptr<State> state_;
 };
 
@@ -85,20 +112,60 @@ bool SendFuture::State::CompleteOne(std::uint32_t position, Outcome result) {
 
 void SendFuture::State::Publish(const std::shared_ptr<State>& state) {
     std::size_t awaiters = 0;
+    std::size_t left = 0;  // Since `KeepOwed`.
     {
         internal::MutexLock lock(state->mutex);
         state->ready.store(true, std::memory_order_release);
         if (state->waiting > 0) {
             state->changed.NotifyAll();
         }
-        for (const SendAwaiter* one = state->first_awaiter; one != nullptr; one = one->behind_) {
-            ++awaiters;
-        }
+        awaiters = state->CountAwaiters();
+        left = state->kept - std::min<std::size_t>(state->kept, awaiters);
+    }
+    for (; left > 0; --left) {
+        state->GiveBackOne();
     }
     // A task each, so that one that stops for long holds up only what comes behind it; and one that
     // is dropped because the client ends resumes its coroutine all the same.
     for (; awaiters > 0; --awaiters) {
         state->queue->PostResumption(ResumeTask<State>(state));
+    }
+}
+
+std::uint32_t SendFuture::State::CountAwaiters() const {
+    std::uint32_t awaiters = 0;
+    for (const SendAwaiter* one = first_awaiter; one != nullptr; one = one->behind_) {
+        ++awaiters;
+    }
+    return awaiters;
+}
+
+std::uint32_t SendFuture::State::KeepOwed(std::size_t outcome_bytes, internal::Budget& budget) {
+    internal::MutexLock lock(mutex);
+    kept = CountAwaiters();
+    const auto all = static_cast<std::uint32_t>(callbacks.size()) + kept;
+    if (all == 0) {
+        budget.Charge(&charged, 0);
+        return 0;
+    }
+    budget.Charge(&charged, Footprint() + outcome_bytes + kept * kTurnBytes);
+    kept_bytes = charged / all * kept;
+    charged -= kept_bytes;
+    return all;
+}
+
+void SendFuture::State::GiveBackOne() {
+    std::size_t bytes = 0;
+    {
+        internal::MutexLock lock(mutex);
+        if (kept == 0) {
+            return;
+        }
+        bytes = kept_bytes / kept--;
+        kept_bytes -= bytes;
+    }
+    if (auto live = producer.lock()) {
+        live->OnResumed(bytes);
     }
 }
 
@@ -183,30 +250,32 @@ void SendFuture::State::Leave(SendAwaiter& awaiter) {
     }
 }
 
-void SendFuture::State::ResumeOne() {
+void SendFuture::State::ResumeOne(const std::shared_ptr<State>& state) {
     std::coroutine_handle<> handle;
     Executor* executor = nullptr;
     std::shared_ptr<std::atomic<void*>> posted;
     {
-        internal::MutexLock lock(mutex);
-        if (first_awaiter == nullptr) {
-            return;  // It was destroyed.
-        }
-        SendAwaiter& awaiter = *first_awaiter;
-        Unlink(awaiter);
-        handle = awaiter.handle_;
-        executor = awaiter.executor_;
-        if (executor != nullptr) {
-            posted = std::make_shared<std::atomic<void*>>(handle.address());
-            awaiter.posted_ = posted;
+        internal::MutexLock lock(state->mutex);
+        if (state->first_awaiter != nullptr) {  // Else it was destroyed.
+            SendAwaiter& awaiter = *state->first_awaiter;
+            state->Unlink(awaiter);
+            handle = awaiter.handle_;
+            executor = awaiter.executor_;
+            if (executor != nullptr) {
+                posted = std::make_shared<std::atomic<void*>>(handle.address());
+                awaiter.posted_ = posted;
+            }
         }
     }
-    if (executor == nullptr) {
-        handle.resume();
+    if (executor != nullptr) {
+        // Refused, the task is dropped there, and resumes the coroutine on this thread.
+        (void)executor->Post(KeptResumption<State>(state, std::move(posted)));
         return;
     }
-    // Refused, the task is dropped there, and resumes the coroutine on this thread.
-    (void)executor->Post(internal::Resumption(std::move(posted)));
+    state->GiveBackOne();
+    if (handle) {
+        handle.resume();
+    }
 }
 
 void SendFuture::State::FillReceipt(std::uint32_t position, SendReceipt* receipt) const {

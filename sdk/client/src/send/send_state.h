@@ -25,6 +25,9 @@ class SendWaker {
 public:
     virtual ~SendWaker() = default;
     virtual void Wake() = 0;
+    /// A coroutine that was kept waiting for its turn goes on: its message counts no more, and so
+    /// many bytes.
+    virtual void OnResumed(std::size_t bytes) = 0;
     /// Whether answers come on other threads than the calling one.
     virtual bool MayWaitForAnswers() const = 0;
 };
@@ -70,6 +73,10 @@ struct SendFuture::State {
     /// with the next one.
     void RunCallbacks(internal::Budget::Owed& owed, const std::function<void()>& wake);
     void GiveBack(internal::Budget::Owed& owed, std::size_t bytes);
+    /// Under the producer's lock, when the outcome is known and before `Publish`: how many messages
+    /// still count, because a callback has not run or a coroutine that waits was not resumed. These
+    /// share what `budget` is charged: `outcome_bytes` and what the coroutines' turns cost as well.
+    std::uint32_t KeepOwed(std::size_t outcome_bytes, internal::Budget& budget);
 
     void FillReceipt(std::uint32_t position, SendReceipt* receipt) const;
     void Wake();
@@ -81,8 +88,11 @@ struct SendFuture::State {
     static bool Enter(const std::shared_ptr<State>& state, SendAwaiter& awaiter);
     void Leave(SendAwaiter& awaiter);
     void Unlink(SendAwaiter& awaiter) QMQ_REQUIRES(mutex);
+    std::uint32_t CountAwaiters() const QMQ_REQUIRES(mutex);
     /// Resumes the coroutine that has waited longest, if there is one: on its executor, or here.
-    void ResumeOne();
+    static void ResumeOne(const std::shared_ptr<State>& state);
+    /// The message of one coroutine counts no more, unless none is kept.
+    void GiveBackOne();
 
     std::atomic<bool> ready{false};
     std::uint32_t count = 0;
@@ -104,6 +114,9 @@ struct SendFuture::State {
     SendAwaiter* first_awaiter QMQ_GUARDED_BY(mutex) = nullptr;
     SendAwaiter* last_awaiter QMQ_GUARDED_BY(mutex) = nullptr;
     std::uint32_t waiting QMQ_GUARDED_BY(mutex) = 0;
+    /// Coroutines that are to be resumed and whose messages count until then, and their bytes.
+    std::uint32_t kept QMQ_GUARDED_BY(mutex) = 0;
+    std::size_t kept_bytes QMQ_GUARDED_BY(mutex) = 0;
 };
 
 struct ProducerAccess {

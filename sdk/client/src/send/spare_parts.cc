@@ -64,7 +64,7 @@ void SpareParts::Clean(std::vector<StatePtr>* states) {
 }
 
 void SpareParts::Keep(std::vector<BatchPtr>* clean) {
-    if (clean->empty()) {
+    if (clean->empty() || !keeps_.load(std::memory_order_relaxed)) {
         return;
     }
     MutexLock lock(mutex_);
@@ -82,7 +82,7 @@ void SpareParts::Keep(std::vector<BatchPtr>* clean) {
 }
 
 void SpareParts::Keep(std::vector<StatePtr>* clean) {
-    if (clean->empty()) {
+    if (clean->empty() || !keeps_.load(std::memory_order_relaxed)) {
         return;
     }
     MutexLock lock(mutex_);
@@ -96,6 +96,7 @@ void SpareParts::Keep(std::vector<StatePtr>* clean) {
 }
 
 BatchPtr SpareParts::TakeBatch() {
+    keeps_.store(true, std::memory_order_relaxed);
     if (batches_.empty()) {
         MutexLock lock(mutex_);
         batches_.swap(back_batches_);
@@ -119,6 +120,18 @@ std::string SpareParts::TakeMemory() {
         back_memory_bytes_ = 0;
     }
     return TakeLast(&memory_);
+}
+
+void SpareParts::Trim() {
+    keeps_.store(false, std::memory_order_relaxed);
+    batches_ = {};
+    states_ = {};
+    memory_ = {};
+    MutexLock lock(mutex_);
+    back_batches_ = {};
+    back_states_ = {};
+    back_memory_ = {};
+    back_state_bytes_ = back_memory_bytes_ = 0;
 }
 
 }  // namespace qmq::internal

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -40,9 +41,12 @@ public:
     StatePtr TakeState();
     /// To write messages to; empty when there is none.
     std::string TakeMemory();
+    /// Gives back everything, and keeps nothing until somebody takes a batch again.
+    void Trim();
 
 private:
     const std::size_t max_bytes_;
+    std::atomic<bool> keeps_{true};
     std::vector<BatchPtr> batches_;
     std::vector<StatePtr> states_;
     std::vector<std::string> memory_;

@@ -8,7 +8,7 @@ namespace {
 
 /// Of what subjects without users may cost: this part of what a producer may have pending, and no
 /// less than this.
-constexpr std::size_t kIdlePart = 8;
+constexpr std::size_t kIdlePart = 4;
 constexpr std::size_t kMinIdleBytes = 1U << 20;
 /// What a subject costs beside its queues: its slots here, and its route (`Router`).
 constexpr std::size_t kOtherBytes = 512;

@@ -150,10 +150,19 @@ public:
     SubjectQueue* Find(std::string_view name, std::size_t hash) const;
     /// One that is not there. It has a user, who calls `Leave`.
     SubjectQueue& Add(std::string_view name);
-    /// The queue of a key of `subject`, which has users.
+    /// The queue of a key of `subject`.
     SubjectQueue& KeyQueueOf(SubjectQueue& subject, std::string_view key);
     /// One without users.
     void Remove(SubjectQueue& subject);
+
+    template <typename F>
+    void ForEach(F&& call) const {
+        for (const Slot& slot : slots_) {
+            if (slot.subject != nullptr) {
+                call(*slot.subject);
+            }
+        }
+    }
 
     /// Users of a subject, or of the subject of a queue for keys: batches that are not answered,
     /// and whoever else needs that it stays.

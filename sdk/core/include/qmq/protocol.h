@@ -101,8 +101,8 @@ enum class ConsumeSource : std::uint8_t { kBoth = 0, kSubject = 1, kRetry = 2 };
 /// How a message that a handler could not use is delivered again. Each member of a group brings its
 /// own: the waits are those of the member whose handler failed, and the message becomes a dead
 /// letter after the greatest `max_attempts` of all members. Members that differ are told so.
-/// A message of a dead-letter subject has no last attempt: it comes again, at least 1 s later
-/// unless its handler says when, until it is acked or rejected.
+/// A message of a dead-letter subject has no last attempt: one that its handler failed comes again,
+/// at least 1 s later unless the handler says when, until it is acked or rejected.
 struct RetryPolicy {
     /// Attempts of handlers before the message becomes a dead letter. Range: [1, 65,535]. 32 as in
     /// other clients.
