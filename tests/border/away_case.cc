@@ -170,7 +170,7 @@ CaseResult RunCase(const CaseOptions& options) {
     producer_options.max_pending_count = std::size_t{1} << 24;
     producer_options.max_pending_bytes = options.limit_bytes;
     Result<Producer> producer = client->MakeProducer(producer_options);
-    Application application(options, *std::move(producer));
+    Application application(options, *producer);
 
     // A few first, so that threads, connections and what they need once are there.
     application.SendSome(100, milliseconds(30'000));
@@ -211,7 +211,10 @@ CaseResult RunCase(const CaseOptions& options) {
     malloc_trim(0);
     result.left_mib = (RssBytes() - base) / kMib;
     if (result.left_mib > kLeftMib + kSubjectBytes * options.subjects / kMib) {
-        result.problems.push_back("it did not give back what it had taken");
+        result.problems.push_back("it did not give back what it had taken (of the heap " +
+                                  Number(static_cast<std::uint64_t>(mallinfo2().uordblks) >> 20U) +
+                                  " MiB are in use, of subjects " +
+                                  Number(producer->stats().subjects) + ")");
     }
 
     site->Away();

@@ -48,6 +48,19 @@ protected:
     Client client;
 };
 
+// It waited for an answer that did not come, up to five seconds.
+TEST_F(LinkRouteTest, ANewSubjectTakesTheRouteOfEverySubjectWhileThatIsAskedForAgain) {
+    cluster.SetEverySubject(true);
+    Producer producer = MakeProducer(client);
+    Send(producer, "s");
+    script->slow_subject = "s";
+    Advance(seconds(61));
+    ASSERT_EQ(script->held.size(), 1U);
+    Send(producer, "new");
+    EXPECT_EQ(cluster.broker("a").stored().size(), 2U);
+    AnswerHeld();
+}
+
 // It stayed for ever: the same route again is no news.
 TEST_F(LinkRouteTest, ARouteThatIsToldAfterANewerOneChangesNothing) {
     {

@@ -158,6 +158,47 @@ TEST_F(SendCoroutineTest, AMessageCountsUntilItsCoroutineHasItsTurn) {
     EXPECT_THAT(receipts, SizeIs(2));
 }
 
+// What did not divide by their number was lost, of each batch.
+TEST_F(SendCoroutineTest, CoroutinesOfOneBatchGiveAllOfItBack) {
+    ProducerOptions options;
+    options.linger = milliseconds(10);
+    Producer producer = MakeProducer(client, options);
+    for (int count = 1; count < 40; ++count) {
+        broker().SetHoldSends(true);
+        std::vector<Owned> all = Start(producer, count);
+        Settle();
+        broker().SetHoldSends(false);
+        while (broker().AnswerHeld()) {
+            Settle();
+        }
+        Advance(seconds(1));
+        ASSERT_EQ(producer.stats().pending_bytes, 0U) << count;
+        ASSERT_EQ(producer.stats().pending_count, 0U) << count;
+    }
+    EXPECT_THAT(receipts, SizeIs(39 * 40 / 2));
+}
+
+TEST_F(SendCoroutineTest, AMessageThatSeveralCoroutinesWaitForCountsOnce) {
+    testing::ManualExecutor callbacks(time.clock);
+    ClientOptions client_options = Options();
+    client_options.runtime.callbacks = &callbacks;
+    Client slow = MakeClient(client_options);
+    Producer producer = MakeProducer(slow);
+    const auto wait = [this](SendFuture future) -> Owned { receipts.push_back(co_await future); };
+    const SendFuture future = producer.Send(Message("s"));
+    ASSERT_TRUE(producer.Send(Message("s"), [](const SendReceipt&) {}).ok());
+    std::vector<Owned> all;
+    for (int i = 0; i < 3; ++i) {
+        all.push_back(wait(future));
+    }
+    Advance(seconds(1));
+    EXPECT_EQ(producer.stats().pending_count, 2U);
+    callbacks.RunAll();
+    EXPECT_THAT(receipts, SizeIs(3));
+    EXPECT_EQ(producer.stats().pending_count, 0U);
+    EXPECT_EQ(producer.stats().pending_bytes, 0U);
+}
+
 TEST_F(SendCoroutineTest, ACoroutineHasItsRoomBackWhenItGoesOn) {
     ProducerOptions options;
     options.max_pending_count = 1;

@@ -113,7 +113,9 @@ public:
     /// that would resume it, or while the receipt is certain not to have come.
     SendAwaiter operator co_await() const;
     /// `co_await producer.Send(…).On(executor)`: resumed on `executor`, which outlives the wait;
-    /// where that refuses or drops the task, by the thread that does so.
+    /// where that refuses or drops the task, by the thread that does so. As the message counts as
+    /// pending until then, what runs on `executor` does not wait for room (`WhenFull::kBlock`): it
+    /// may wait for what stands behind it there.
     SendAwaiter On(Executor& executor) const;
 
 private:

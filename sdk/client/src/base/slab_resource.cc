@@ -4,22 +4,11 @@
 #include <cstdint>
 #include <new>
 
+#include "sdk/client/src/base/address_sanitizer.h"
+
 namespace qmq::internal {
 
 namespace {
-
-// Under AddressSanitizer everything comes from its heap, which sees what is used after its end.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kHeapOnly = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool kHeapOnly = true;
-#else
-constexpr bool kHeapOnly = false;
-#endif
-#else
-constexpr bool kHeapOnly = false;
-#endif
 
 constexpr std::align_val_t kSlabAlignment{SlabResource::kSlabBytes};
 
@@ -71,7 +60,7 @@ std::size_t SlabResource::CellBytes(std::size_t bytes, std::size_t alignment) {
 }
 
 bool SlabResource::IsSmall(std::size_t bytes, std::size_t alignment) {
-    return !kHeapOnly && bytes <= kMostBytes && alignment <= kMostAlignment;
+    return !kAddressSanitizer && bytes <= kMostBytes && alignment <= kMostAlignment;
 }
 
 SlabResource::Slab* SlabResource::MakeSlab(std::size_t cell_bytes) {

@@ -149,7 +149,10 @@ void Router::OnTimer(TimerSlot::Shot shot) {
 void Router::Ask(const RouteKey& key) {
     Question question{key, 0};
     KnownRoute known;
+    KnownRoute adopted;
+    std::vector<std::shared_ptr<RouteWatcher>> watchers;
     bool for_all = false;
+    bool joins = false;
     {
         MutexLock lock(mutex_);
         auto it = entries_.find(key);
@@ -162,15 +165,27 @@ void Router::Ask(const RouteKey& key) {
         question.number = it->second.question = ++last_question_;
         if (common_.route.groups != nullptr) {
             if (common_.asking) {
-                common_.joined.push_back(std::move(question));
-                return;
-            }
-            if (now < common_.until) {
+                common_.joined.push_back(question);
+                joins = true;
+            } else if (now < common_.until) {
                 known = common_.route;
             } else {
                 for_all = common_.asking = true;
             }
+            if (known.groups == nullptr && it->second.state.groups() == nullptr) {
+                // Until there is an answer, which may never come.
+                adopted = common_.route;
+                it->second.state.Adopt(adopted.groups);
+                it->second.route_number = adopted.number;
+                watchers = LiveWatchers(it->second);
+            }
         }
+    }
+    for (const auto& watcher : watchers) {
+        watcher->OnRoute(key, adopted);
+    }
+    if (joins) {
+        return;
     }
     if (known.groups == nullptr) {
         AskTransport(question, for_all);
@@ -213,7 +228,13 @@ RouteGroups Router::Shared(RouteGroups groups) {
             return known;
         }
     }
-    answered_[next_answered_++ % answered_.size()] = groups;
+    auto place = std::find_if(
+        answered_.begin(), answered_.end(), [](const auto& other) { return other.expired(); });
+    if (place == answered_.end()) {
+        place =
+            answered_.begin() + static_cast<std::ptrdiff_t>(next_answered_++ % answered_.size());
+    }
+    *place = groups;
     return groups;
 }
 
@@ -313,11 +334,7 @@ void Router::OnAnswer(const RouteKey& key,
             line = "route of subject " + std::string(key.subject) + ": " + error.ToString() +
                    (entry.state.groups() == nullptr ? "" : "; the known route is kept");
         }
-        if (!error.ok() && entry.state.groups() == nullptr && common_.route.groups != nullptr) {
-            entry.state.Adopt(common_.route.groups);
-            entry.route_number = common_.route.number;
-            route = common_.route;
-        } else if (step.news) {
+        if (step.news) {
             route = {entry.state.groups(), entry.route_number};
         }
     }

@@ -24,8 +24,7 @@ public:
         void GiveBack(std::size_t bytes) { bytes_.fetch_add(bytes); }
         /// A coroutine is resumed, which is no callback: its message counts no more.
         void Resumed(std::size_t bytes) {
-            HandOut(1);
-            Ran();
+            resumed_.fetch_add(1);
             GiveBack(bytes);
         }
         /// Whether somebody waits for room.
@@ -41,6 +40,7 @@ public:
         friend class Budget;
         std::atomic<std::uint64_t> handed_out_{0};
         std::atomic<std::uint64_t> ran_{0};
+        std::atomic<std::uint64_t> resumed_{0};
         std::atomic<std::uint64_t> bytes_{0};
         std::atomic<std::uint32_t> waiters_{0};
     };
@@ -101,8 +101,8 @@ private:
         return count_ < max_count_ && (bytes_ + staged + bytes <= max_bytes_ || count_ == 0);
     }
     void TakeBack() {
-        const std::uint64_t ran = owed_->ran_.load();
-        count_ -= ran - std::exchange(ran_, ran);
+        const std::uint64_t gone = owed_->ran_.load() + owed_->resumed_.load();
+        count_ -= gone - std::exchange(gone_, gone);
         bytes_ -= owed_->bytes_.exchange(0);
     }
 
@@ -111,7 +111,7 @@ private:
     const std::shared_ptr<Owed> owed_;
     std::uint64_t count_ = 0;
     std::uint64_t bytes_ = 0;
-    std::uint64_t ran_ = 0;  // Callbacks whose messages count no more.
+    std::uint64_t gone_ = 0;  // Callbacks and coroutines whose messages count no more.
     bool freed_ = false;
 };
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <new>
 
+#include "sdk/client/src/base/address_sanitizer.h"
 #include "sdk/client/src/base/mutex.h"
 #include "sdk/client/src/base/prefetch.h"
 
@@ -33,6 +34,9 @@ public:
     /// Apart from the heap: there what is smaller would fill the place of one that is gone, and the
     /// next one would not find any.
     static StageChunk* Make(std::size_t bytes) {
+        if (kAddressSanitizer) {
+            return ::new (::operator new(bytes)) StageChunk(bytes);
+        }
         void* const memory =
             mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED) {
@@ -43,7 +47,12 @@ public:
     static void Delete(StageChunk* chunk) {
         const std::size_t bytes = chunk->bytes_;
         chunk->~StageChunk();
-        munmap(chunk, bytes);
+        if (kAddressSanitizer) {
+            ::operator delete(chunk);
+        } else if (munmap(chunk, bytes) != 0) {
+            // The system has no room to note that there is a hole. Its pages go all the same.
+            (void)madvise(chunk, bytes, MADV_DONTNEED);
+        }
     }
 
     char* begin() { return reinterpret_cast<char*>(this + 1); }
@@ -82,16 +91,17 @@ public:
 
     /// Of so many bytes, which are `kChunkBytes` but for a message that is larger.
     StageChunk* Take(std::size_t bytes) {
-        used_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+        StageChunk* chunk = nullptr;
         if (bytes == kChunkBytes) {
             const MutexLock lock(mutex_);
             if (!chunks_.empty()) {
-                StageChunk* const chunk = chunks_.back();
+                chunk = chunks_.back();
                 chunks_.pop_back();
-                return chunk;
             }
         }
-        return StageChunk::Make(bytes);
+        chunk = chunk == nullptr ? StageChunk::Make(bytes) : chunk;
+        used_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+        return chunk;
     }
     void Keep(StageChunk* chunk) {
         used_bytes_.fetch_sub(chunk->bytes(), std::memory_order_relaxed);

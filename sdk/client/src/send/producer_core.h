@@ -190,10 +190,8 @@ private:
                 const SendStep& step,
                 const BatchReceipt* receipt,
                 Answers* answers) QMQ_REQUIRES(mutex_);
-    void GiveBackRoom(PendingBatch& batch,
-                      ProducerAccess::State& state,
-                      bool complete,
-                      std::size_t outcome_bytes) QMQ_REQUIRES(mutex_);
+    void GiveBackRoom(PendingBatch& batch, ProducerAccess::State& state, bool complete)
+        QMQ_REQUIRES(mutex_);
     std::size_t ShareReason(Status* reason) QMQ_REQUIRES(mutex_);
     void RefuseTooLarge(SubjectQueue& subject, Answers* answers) QMQ_REQUIRES(mutex_);
     void OnTimer(TimerSlot::Shot shot);

@@ -172,15 +172,11 @@ void ProducerCore::Apply(const BatchPtr& batch, const BatchReceipt& receipt, Ans
 
 /// Gives back what a batch with its answer takes no more. Messages with callbacks count until these
 /// have run, and those of coroutines that wait until these are resumed.
-void ProducerCore::GiveBackRoom(PendingBatch& batch,
-                                ProducerAccess::State& state,
-                                bool complete,
-                                std::size_t outcome_bytes) {
+void ProducerCore::GiveBackRoom(PendingBatch& batch, ProducerAccess::State& state, bool complete) {
     budget_.GiveBack(0, std::exchange(batch.charged, 0));
-    if (!complete) {
-        return;
+    if (complete) {
+        budget_.GiveBack(state.count - state.KeepOwed(budget_), 0);
     }
-    budget_.GiveBack(state.count - state.KeepOwed(outcome_bytes, budget_), 0);
 }
 
 /// What fails at one time mostly fails for one reason, which then is in memory once. Returns what
@@ -206,7 +202,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
     outcome.outcome = step.outcome;
     outcome.status = step.status;
     outcome.attempts = batch->machine.attempts();
-    const std::size_t outcome_bytes = ShareReason(&outcome.status);
+    const std::size_t reason_bytes = ShareReason(&outcome.status);
     if (batch->lane != nullptr) {
         outcome.broker_group = batch->lane->link->name();
     }
@@ -221,6 +217,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
      : step.outcome == SendOutcome::kUnknown ? counts_.unknown
                                              : counts_.refused) += batch->count;
     const auto state = std::move(batch->state);
+    state->reason_bytes += reason_bytes;
     bool complete = true;
     std::optional<ProducerAccess::State::Outcome> whole;
     if (batch->single) {
@@ -228,7 +225,7 @@ void ProducerCore::Finish(const BatchPtr& batch,
     } else {
         whole = std::move(outcome);
     }
-    GiveBackRoom(*batch, *state, complete, outcome_bytes);
+    GiveBackRoom(*batch, *state, complete);
     if (complete) {
         if (answers->number == 0) {  // From here on nobody takes it for told.
             answers->number = hand_outs_.Begin();

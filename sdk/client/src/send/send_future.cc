@@ -14,6 +14,9 @@ namespace {
 constexpr std::size_t kToldAtOnce = 16U << 10;
 /// Of memory that a coroutine costs which waits for its turn: its place in the queue.
 constexpr std::size_t kTurnBytes = 128;
+/// What is owed outlives the batch that it lay beside, and keeps some of the room of that: this
+/// part of itself.
+constexpr std::size_t kAlonePart = 8;
 
 /// Resumes one coroutine that waits for a batch. When it is dropped, because the client ends before
 /// its turn comes, it does so all the same: whoever waits in a coroutine is not left waiting.
@@ -74,6 +77,7 @@ void SendFuture::State::Reset() {
     each.clear();
     callbacks.clear();
     begun_callbacks = 0;
+    reason_bytes = 0;
     charged = 0;
 }
 
@@ -119,7 +123,7 @@ void SendFuture::State::Publish(const std::shared_ptr<State>& state) {
         if (state->waiting > 0) {
             state->changed.NotifyAll();
         }
-        awaiters = state->CountAwaiters();
+        awaiters = state->awaiter_count;
         left = state->kept - std::min<std::size_t>(state->kept, awaiters);
     }
     for (; left > 0; --left) {
@@ -132,29 +136,27 @@ void SendFuture::State::Publish(const std::shared_ptr<State>& state) {
     }
 }
 
-std::uint32_t SendFuture::State::CountAwaiters() const {
-    std::uint32_t awaiters = 0;
-    for (const SendAwaiter* one = first_awaiter; one != nullptr; one = one->behind_) {
-        ++awaiters;
-    }
-    return awaiters;
-}
-
-std::uint32_t SendFuture::State::KeepOwed(std::size_t outcome_bytes, internal::Budget& budget) {
+std::uint64_t SendFuture::State::KeepOwed(internal::Budget& budget) {
     internal::MutexLock lock(mutex);
-    kept = CountAwaiters();
-    const auto all = static_cast<std::uint32_t>(callbacks.size()) + kept;
+    const auto called = static_cast<std::uint32_t>(callbacks.size());
+    // A future may be copied, and several coroutines wait for one message.
+    kept = std::min(awaiter_count, count - called);
+    const std::uint32_t all = called + kept;
     if (all == 0) {
         budget.Charge(&charged, 0);
         return 0;
     }
-    budget.Charge(&charged, Footprint() + outcome_bytes + kept * kTurnBytes);
-    kept_bytes = charged / all * kept;
+    const std::size_t bytes = Footprint() + reason_bytes + awaiter_count * kTurnBytes;
+    budget.Charge(&charged, bytes + bytes / kAlonePart);
+    kept_bytes = called == 0 ? charged : charged / all * kept;
     charged -= kept_bytes;
     return all;
 }
 
 void SendFuture::State::GiveBackOne() {
+    if (queue->process().foreign()) {
+        return;  // It counts in the other one, whose locks may be held.
+    }
     std::size_t bytes = 0;
     {
         internal::MutexLock lock(mutex);
@@ -226,6 +228,7 @@ bool SendFuture::State::Enter(const std::shared_ptr<State>& state, SendAwaiter& 
         (state->last_awaiter == nullptr ? state->first_awaiter : state->last_awaiter->behind_) =
             &awaiter;
         state->last_awaiter = &awaiter;
+        ++state->awaiter_count;
     }
     // From here on another thread may resume the coroutine, which may end: the awaiter is not
     // touched any more.
@@ -238,6 +241,7 @@ void SendFuture::State::Unlink(SendAwaiter& awaiter) {
     (awaiter.behind_ == nullptr ? last_awaiter : awaiter.behind_->before_) = awaiter.before_;
     awaiter.before_ = awaiter.behind_ = nullptr;
     awaiter.waits_ = false;
+    --awaiter_count;
 }
 
 void SendFuture::State::Leave(SendAwaiter& awaiter) {

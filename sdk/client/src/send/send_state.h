@@ -75,8 +75,8 @@ struct SendFuture::State {
     void GiveBack(internal::Budget::Owed& owed, std::size_t bytes);
     /// Under the producer's lock, when the outcome is known and before `Publish`: how many messages
     /// still count, because a callback has not run or a coroutine that waits was not resumed. These
-    /// share what `budget` is charged: `outcome_bytes` and what the coroutines' turns cost as well.
-    std::uint32_t KeepOwed(std::size_t outcome_bytes, internal::Budget& budget);
+    /// share what `budget` is charged, the coroutines' turns included.
+    std::uint64_t KeepOwed(internal::Budget& budget);
 
     void FillReceipt(std::uint32_t position, SendReceipt* receipt) const;
     void Wake();
@@ -88,7 +88,6 @@ struct SendFuture::State {
     static bool Enter(const std::shared_ptr<State>& state, SendAwaiter& awaiter);
     void Leave(SendAwaiter& awaiter);
     void Unlink(SendAwaiter& awaiter) QMQ_REQUIRES(mutex);
-    std::uint32_t CountAwaiters() const QMQ_REQUIRES(mutex);
     /// Resumes the coroutine that has waited longest, if there is one: on its executor, or here.
     static void ResumeOne(const std::shared_ptr<State>& state);
     /// The message of one coroutine counts no more, unless none is kept.
@@ -104,7 +103,8 @@ struct SendFuture::State {
     std::uint32_t answered_count = 0;  // Of `each`.
     std::vector<Callback> callbacks;
     std::size_t begun_callbacks = 0;
-    std::size_t charged = 0;  // What the budget counts for it.
+    std::size_t reason_bytes = 0;  // Of texts in outcomes that are its alone.
+    std::size_t charged = 0;       // What the budget counts for it.
     std::shared_ptr<internal::CallbackQueue> queue;
     std::weak_ptr<internal::SendWaker> producer;
 
@@ -113,6 +113,7 @@ struct SendFuture::State {
     /// Coroutines that wait, in their order.
     SendAwaiter* first_awaiter QMQ_GUARDED_BY(mutex) = nullptr;
     SendAwaiter* last_awaiter QMQ_GUARDED_BY(mutex) = nullptr;
+    std::uint32_t awaiter_count QMQ_GUARDED_BY(mutex) = 0;
     std::uint32_t waiting QMQ_GUARDED_BY(mutex) = 0;
     /// Coroutines that are to be resumed and whose messages count until then, and their bytes.
     std::uint32_t kept QMQ_GUARDED_BY(mutex) = 0;

@@ -64,12 +64,12 @@ void SpareParts::Clean(std::vector<StatePtr>* states) {
 }
 
 void SpareParts::Keep(std::vector<BatchPtr>* clean) {
-    if (clean->empty() || !keeps_.load(std::memory_order_relaxed)) {
+    if (clean->empty()) {
         return;
     }
     MutexLock lock(mutex_);
     for (BatchPtr& batch : *clean) {
-        if (back_batches_.size() < kMaxBatches) {
+        if (keeps_.load(std::memory_order_relaxed) && back_batches_.size() < kMaxBatches) {
             // Out of the batch in any case: a string that is given an empty value keeps its memory.
             std::string memory = std::move(batch->encoded);
             if (back_memory_bytes_ + memory.capacity() <= max_bytes_) {
@@ -82,13 +82,13 @@ void SpareParts::Keep(std::vector<BatchPtr>* clean) {
 }
 
 void SpareParts::Keep(std::vector<StatePtr>* clean) {
-    if (clean->empty() || !keeps_.load(std::memory_order_relaxed)) {
+    if (clean->empty()) {
         return;
     }
     MutexLock lock(mutex_);
     for (StatePtr& state : *clean) {
         const std::size_t bytes = state->Footprint();
-        if (back_state_bytes_ + bytes <= max_bytes_) {
+        if (keeps_.load(std::memory_order_relaxed) && back_state_bytes_ + bytes <= max_bytes_) {
             back_state_bytes_ += bytes;
             back_states_.push_back(std::move(state));
         }
