@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "sdk/client/src/base/hook_list.h"
 #include "sdk/client/src/base/timer_slot.h"
 #include "sdk/client/src/link/circuit_breaker.h"
 #include "sdk/client/src/link/reconnect_machine.h"
@@ -309,6 +310,50 @@ TEST(BrokerSelectorTest, NobodyAvailableIsNobody) {
     BrokerSelector selector;
     EXPECT_FALSE(selector.Pick(3, 1U, [](std::size_t) { return false; }).has_value());
     EXPECT_FALSE(selector.Pick(0, std::nullopt, [](std::size_t) { return true; }).has_value());
+}
+
+TEST(HookListTest, WhatEndsOrIsUnlinkedIsInNoList) {
+    struct Thing {
+        explicit Thing(int its_number) : number(its_number) {}
+        int number;
+        ListHook<Thing> hook{*this};
+    };
+    HookList<Thing> list;
+    const auto numbers = [](const HookList<Thing>& of) {
+        std::vector<int> all;
+        of.ForEach([&all](const Thing& thing) {
+            all.push_back(thing.number);
+            return all.size() < 4;
+        });
+        return all;
+    };
+    Thing one(1);
+    Thing two(2);
+    Thing five(5);
+    {
+        Thing three(3);
+        for (Thing* thing : {&one, &two, &three}) {
+            list.PushBack(thing->hook);
+        }
+        EXPECT_EQ(numbers(list), (std::vector{1, 2, 3}));
+    }
+    EXPECT_EQ(numbers(list), (std::vector{1, 2}));
+    HookList<Thing> other;
+    other.PushBack(five.hook);
+    other.TakeAll(list);
+    EXPECT_TRUE(list.empty());
+    EXPECT_EQ(numbers(other), (std::vector{5, 1, 2}));
+    one.hook.Unlink();
+    EXPECT_FALSE(one.hook.is_linked());
+    other.PopFront();
+    EXPECT_EQ(&other.front(), &two);
+    {
+        HookList<Thing> last;
+        last.TakeAll(other);
+        last.TakeAll(other);  // Of one that is empty.
+    }
+    EXPECT_FALSE(two.hook.is_linked());
+    EXPECT_TRUE(other.empty());
 }
 
 // The one that fired made the slot free, and the one that had taken its place was never cancelled.

@@ -124,17 +124,17 @@ void LaneSet::Assign(SubjectQueue& queue) {
 /// first sends of thousands of subjects are looked at once each.
 void LaneSet::NoteUnrouted(SubjectQueue& queue) {
     if (!queue.details->lanes.empty() && !queue.details->unrouted_hook.is_linked()) {
-        unrouted_.push_back(*queue.details);
+        unrouted_.PushBack(queue.details->unrouted_hook);
     }
 }
 
 void LaneSet::AssignUnrouted() {
     became_available_ = false;
-    QueueList<&SubjectDetails::unrouted_hook> waited;
-    waited.swap(unrouted_);
+    HookList<SubjectDetails> waited;
+    waited.TakeAll(unrouted_);
     while (!waited.empty()) {
         SubjectDetails& next = waited.front();
-        waited.pop_front();
+        waited.PopFront();
         Assign(next.queue);
     }
 }

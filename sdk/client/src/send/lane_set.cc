@@ -273,7 +273,7 @@ void LaneSet::Clear() {
         lane->queue.Clear();
         lane->open.Clear();
     }
-    unrouted_.clear();
+    unrouted_.Clear();
 }
 
 std::string LaneSet::FindStuck(TimePoint now, TimePoint timer) const {
@@ -293,22 +293,21 @@ std::string LaneSet::FindStuck(TimePoint now, TimePoint timer) const {
     }
     constexpr std::size_t kMostLookedAt = 256;  // It is asked after every step of a test.
     std::size_t looked_at = 0;
-    for (const SubjectDetails& details : unrouted_) {
-        if (looked_at++ == kMostLookedAt) {
-            break;
-        }
+    std::string stuck;
+    unrouted_.ForEach([&](const SubjectDetails& details) {
         const SubjectQueue& queue = details.queue;
+        const bool waits =
+            !details.unrouted.empty() || (queue.open != nullptr && queue.open->lane == nullptr);
         for (const LanePtr& lane : details.lanes) {
-            const bool waits =
-                !details.unrouted.empty() || (queue.open != nullptr && queue.open->lane == nullptr);
             if (waits && !timer_is_due && lane->connection != nullptr && lane->writable &&
                 now >= lane->blocked_until && lane->link->WouldAllow()) {
-                return "subject " + std::string(details.name) + " waits for a lane, and " +
-                       lane->link->name() + " is available";
+                stuck = "subject " + std::string(details.name) + " waits for a lane, and " +
+                        lane->link->name() + " is available";
             }
         }
-    }
-    return {};
+        return ++looked_at < kMostLookedAt;
+    });
+    return stuck;
 }
 
 }  // namespace qmq::internal

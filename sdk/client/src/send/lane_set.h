@@ -158,7 +158,7 @@ private:
     std::map<std::string, LanePtr> lanes_;
     std::vector<Lane*> news_;
     /// Those that have batches and a route, but no lane that is available.
-    QueueList<&SubjectDetails::unrouted_hook> unrouted_;
+    HookList<SubjectDetails> unrouted_;
     bool became_available_ = false;  // Some lane, since unrouted_ was looked at.
     std::uint64_t looked_at_ = 0;
     std::uint64_t in_flight_batches_ = 0;

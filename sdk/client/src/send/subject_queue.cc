@@ -91,7 +91,7 @@ void SubjectQueues::AddFootprint(SubjectDetails& subject, std::size_t bytes) {
 void SubjectQueues::Use(const SubjectQueue& queue) {
     SubjectDetails& subject = queue.details->subject();
     if (subject.users++ == 0) {
-        subject.idle_hook.unlink();
+        subject.idle_hook.Unlink();
         idle_bytes_ -= subject.footprint;
         budget_.Add(subject.footprint);
     }
@@ -100,7 +100,7 @@ void SubjectQueues::Use(const SubjectQueue& queue) {
 void SubjectQueues::Leave(const SubjectQueue& queue) {
     SubjectDetails& subject = queue.details->subject();
     if (--subject.users == 0) {
-        idle_.push_back(subject);
+        idle_.PushBack(subject.idle_hook);
         idle_bytes_ += subject.footprint;
         budget_.GiveBack(0, subject.footprint);
     }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <boost/intrusive/list.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -13,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "sdk/client/src/base/hook_list.h"
 #include "sdk/client/src/base/prefetch.h"
 #include "sdk/client/src/base/slab_resource.h"
 #include "sdk/client/src/send/broker_selector.h"
@@ -68,10 +68,6 @@ struct KeyQueues {
     std::array<ResourcePtr<SubjectQueue>, kCount> queues;
 };
 
-/// A place in a list of queues, which whoever has it leaves when it ends.
-using QueueHook =
-    boost::intrusive::list_member_hook<boost::intrusive::link_mode<boost::intrusive::auto_unlink>>;
-
 /// What is not looked at for each message.
 struct SubjectDetails {
     SubjectDetails(SubjectQueue& its_queue,
@@ -90,25 +86,20 @@ struct SubjectDetails {
     std::uint64_t max_batch_bytes = 0;  ///< What its brokers take; zero: not known yet.
     std::size_t last_bytes = 0;         ///< Of the batch before, to reserve for the next.
     std::size_t users = 0;              ///< As `SubjectQueues::Use` counts.
-    std::size_t footprint = 0;    ///< Bytes that it costs, with its queues for keys and its route.
-    TimePoint used_at{};          ///< Somebody sent to it.
-    QueueHook unrouted_hook;      ///< Linked: it has batches and a route, but no lane is available.
-    QueueHook idle_hook;          ///< Linked: it has no users.
-    ResourcePtr<KeyQueues> keys;  ///< Of a subject that has any.
-    ResourcePtr<InOrder> in_order;    ///< Of a queue for keys.
-    std::size_t key_index = 0;        ///< Of a queue for keys.
-    SubjectDetails* owner = nullptr;  ///< Of a queue for keys: its subject.
+    std::size_t footprint = 0;  ///< Bytes that it costs, with its queues for keys and its route.
+    TimePoint used_at{};        ///< Somebody sent to it.
+    /// Linked: it has batches and a route, but no lane is available.
+    ListHook<SubjectDetails> unrouted_hook{*this};
+    ListHook<SubjectDetails> idle_hook{*this};  ///< Linked: it has no users.
+    ResourcePtr<KeyQueues> keys;                ///< Of a subject that has any.
+    ResourcePtr<InOrder> in_order;              ///< Of a queue for keys.
+    std::size_t key_index = 0;                  ///< Of a queue for keys.
+    SubjectDetails* owner = nullptr;            ///< Of a queue for keys: its subject.
 
     /// Where batches are counted.
     SubjectDetails& subject() { return owner == nullptr ? *this : *owner; }
     const SubjectDetails& subject() const { return owner == nullptr ? *this : *owner; }
 };
-
-template <QueueHook SubjectDetails::*kHook>
-using QueueList =
-    boost::intrusive::list<SubjectDetails,
-                           boost::intrusive::member_hook<SubjectDetails, QueueHook, kHook>,
-                           boost::intrusive::constant_time_size<false>>;
 
 inline bool SubjectQueue::Is(std::string_view other) const {
     const std::string_view front(name_front.data(), std::min(name_bytes, name_front.size()));
@@ -200,7 +191,7 @@ private:
     // A power of two of them, at most half of them used.
     std::vector<Slot> slots_ = std::vector<Slot>(64);
     std::size_t count_ = 0;
-    QueueList<&SubjectDetails::idle_hook> idle_;  // The one that was used last is the last.
+    HookList<SubjectDetails> idle_;  // The one that was used last is the last.
     std::size_t idle_bytes_ = 0;
     Hint hint_;
 };
