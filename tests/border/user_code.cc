@@ -26,6 +26,15 @@ bool IsAroundHandler(Place place) {
            place == Place::kIdempotency || place == Place::kKey;
 }
 
+/// Counts who is inside.
+struct Inside {
+    explicit Inside(std::atomic<int>& its_count) : count(its_count) { ++count; }
+    ~Inside() { --count; }
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+    std::atomic<int>& count;
+};
+
 struct Depth {
     explicit Depth(Place place)
         : handlers(static_cast<int>(IsAroundHandler(place))),
@@ -168,6 +177,7 @@ void World::Visit(Place place) {
         return;
     }
     const Depth depth(place);
+    const Inside inside(inside_);
     const int things = place == Place::kShutdownCallback ? 14 : 1;
     for (int i = 0; i < things; ++i) {
         for (int tries = 0; tries < 8; ++tries) {

@@ -203,6 +203,10 @@ void World::Judge() {
     if (!Comes([this] { return lives_.waiting_count() == 0; })) {
         Problem("a coroutine was never resumed");
     }
+    // What began before the end, as the callback of a shutdown, may still be at it.
+    if (!Comes([this] { return inside_ == 0; })) {
+        Problem("code of the application never returned");
+    }
     teardown_ = true;
     problems_.Count("clients");
 }

@@ -151,6 +151,7 @@ private:
     std::recursive_mutex end_mutex_;
     /// Made when the end may have begun: once it is over their completions are owed to nobody.
     std::atomic<std::uint64_t> late_decisions_{0};
+    std::atomic<int> inside_{0};  // Calls of `Visit` that have not returned.
     std::atomic<bool> stop_{false};
     std::atomic<bool> teardown_{false};
     std::atomic<bool> inline_callbacks_{false};
