@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -136,6 +137,23 @@ protected:
         }
     }
 
+    /// One that keeps about a thousand subjects without messages.
+    Producer MakeSmall(Client& of) {
+        ProducerOptions options;
+        options.max_pending_bytes = 1U << 20;
+        return MakeProducer(of, options);
+    }
+    /// To so many subjects, a hundred at a time. The most subjects that it had after one.
+    std::uint64_t SendInHundreds(Producer& producer, int count) {
+        std::uint64_t most = 0;
+        for (int i = 0; i < count; i += 100) {
+            SendTo(producer, i, i + 100);
+            Advance(milliseconds(10));
+            most = std::max(most, producer.stats().subjects);
+        }
+        return most;
+    }
+
     Client client;
 };
 
@@ -247,14 +265,8 @@ TEST_F(SendSubjectsTest, SubjectsCountAsPendingWhileSomethingOfThemIs) {
 
 TEST_F(SendSubjectsTest, SubjectsThatNobodyUsesAreForgottenAtOnceWhenTheyAreTooMany) {
     cluster.SetEverySubject(true);
-    ProducerOptions options;
-    options.max_pending_bytes = 1U << 20;
-    Producer producer = MakeProducer(client, options);
-    for (int i = 0; i < 10'000; i += 100) {
-        SendTo(producer, i, i + 100);
-        Advance(milliseconds(10));
-        ASSERT_LE(producer.stats().subjects, 1'400U) << "about a MiB";
-    }
+    Producer producer = MakeSmall(client);
+    ASSERT_LE(SendInHundreds(producer, 10'000), 1'400U) << "about a MiB";
     EXPECT_EQ(broker().stored().size(), 10'000U);
     EXPECT_GE(producer.stats().subjects, 700U);
     SendTo(producer, 0, 10'000);
@@ -322,13 +334,8 @@ TEST_F(SendSubjectsTest, WhoForgetsInPiecesHasOneTimerAtATimeThatExists) {
     ClientOptions of_client = Options();
     of_client.runtime = {&time.clock, &work, &time.executor, &time.executor, 1};
     Client client_of_work = MakeClient(of_client);
-    ProducerOptions options;
-    options.max_pending_bytes = 1U << 20;
-    Producer producer = MakeProducer(client_of_work, options);
-    for (int i = 0; i < 3'000; i += 100) {
-        SendTo(producer, i, i + 100);
-        Advance(milliseconds(10));
-    }
+    Producer producer = MakeSmall(client_of_work);
+    (void)SendInHundreds(producer, 3'000);
     const std::size_t before = time.executor.timer_count();
     for (int round = 0; round < 20; ++round) {
         broker().SetHoldSends(true);

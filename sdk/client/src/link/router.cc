@@ -246,19 +246,17 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
             reply = std::move(bad);
         }
     }
-    const bool answered = reply.ok();
-    const bool every_subject = answered && reply->every_subject;
     Result<RouteGroups> groups =
-        answered ? Result<RouteGroups>(SharedGroups(std::move(reply->groups))) : reply.status();
+        reply.ok() ? Result<RouteGroups>(SharedGroups(std::move(reply->groups))) : reply.status();
     {
         MutexLock lock(mutex_);
         RetryTimer();
         const TimePoint now = runtime_->Now();
-        if (answered) {
+        if (groups.ok()) {
             groups = Shared(*groups);
             if (question.number > common_.route.number) {
                 // A reply of no groups says nothing of other subjects.
-                common_.route = {every_subject ? *groups : nullptr, question.number};
+                common_.route = {reply->every_subject ? *groups : nullptr, question.number};
                 common_.asked_at = now;
                 common_.until = now + refresh_;
             }
@@ -269,7 +267,7 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
         }
         common = common_.route;
     }
-    if (!answered) {
+    if (!groups.ok()) {
         OnAnswer(question.key, question.number, groups.status());
     } else {
         if (*groups != nullptr) {
