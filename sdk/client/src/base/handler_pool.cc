@@ -155,13 +155,7 @@ void HandlerPool::ArmGrowth() {
     }
     watched_begun_ = begun_count_;
     timer_.Cancel();  // A time that was refused is over: it watches from now on.
-    timer_.ArmBy(clock_.Now() + kWait, [this](TimerSlot::Shot shot) {
-        return [self = weak_from_this(), shot] {
-            if (auto pool = self.lock()) {
-                pool->OnGrowth(shot);
-            }
-        };
-    });
+    timer_.ArmBy(clock_.Now() + kWait, *this, &HandlerPool::OnGrowth);
 }
 
 void HandlerPool::OnGrowth(TimerSlot::Shot shot) {

@@ -40,6 +40,17 @@ public:
         timer_ = executor_.PostAt(when_, make_task(++shot_));
         refused_ = timer_ == 0;
     }
+    /// As above; the task calls `fired` of `owner`, if that is still there.
+    template <typename Owner>
+    void ArmBy(TimePoint when, Owner& owner, void (Owner::*fired)(Shot)) {
+        ArmBy(when, [&owner, fired](Shot shot) {
+            return [weak = owner.weak_from_this(), fired, shot] {
+                if (const auto live = weak.lock()) {
+                    (live.get()->*fired)(shot);
+                }
+            };
+        });
+    }
     /// The task runs: the slot is free, unless it has been armed anew since.
     void OnFired(Shot shot) {
         if (shot == shot_) {

@@ -119,13 +119,7 @@ void Router::Arm() {
     if (due_.empty()) {
         return;
     }
-    timer_.ArmBy(due_.begin()->first, [this](TimerSlot::Shot shot) {
-        return [self = weak_from_this(), shot] {
-            if (auto router = self.lock()) {
-                router->OnTimer(shot);
-            }
-        };
-    });
+    timer_.ArmBy(due_.begin()->first, *this, &Router::OnTimer);
 }
 
 void Router::OnTimer(TimerSlot::Shot shot) {

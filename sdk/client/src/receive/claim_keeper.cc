@@ -68,13 +68,7 @@ void ClaimKeeper::ArmLocked() {
 }
 
 void ClaimKeeper::ArmAt(TimePoint when) {
-    timer_.ArmBy(when, [this](TimerSlot::Shot shot) {
-        return [self = weak_from_this(), shot] {
-            if (auto keeper = self.lock()) {
-                keeper->OnTimer(shot);
-            }
-        };
-    });
+    timer_.ArmBy(when, *this, &ClaimKeeper::OnTimer);
 }
 
 void ClaimKeeper::OnTimer(TimerSlot::Shot shot) {

@@ -176,13 +176,7 @@ void Dispatcher::OnRefused(const RunnerPtr& runner) {
 }
 
 void Dispatcher::ArmRefused(TimePoint when) {
-    refused_timer_.ArmBy(when, [this](TimerSlot::Shot shot) {
-        return [self = weak_from_this(), shot] {
-            if (auto dispatcher = self.lock()) {
-                dispatcher->OnRefusedTimer(shot);
-            }
-        };
-    });
+    refused_timer_.ArmBy(when, *this, &Dispatcher::OnRefusedTimer);
 }
 
 void Dispatcher::OnRefusedTimer(TimerSlot::Shot shot) {

@@ -55,13 +55,7 @@ void Dispatcher::ArmWatch(TimePoint now) {
 }
 
 void Dispatcher::ArmWatchAt(TimePoint due) {
-    watch_timer_.ArmBy(due, [this](TimerSlot::Shot shot) {
-        return [self = weak_from_this(), shot] {
-            if (auto dispatcher = self.lock()) {
-                dispatcher->OnWatch(shot);
-            }
-        };
-    });
+    watch_timer_.ArmBy(due, *this, &Dispatcher::OnWatch);
 }
 
 Dispatcher::Stall Dispatcher::SetStalled(bool stalled) {

@@ -283,13 +283,7 @@ void PullCore::OnTimeout(std::uint64_t id) {
 }
 
 void PullCore::ArmStaleTimer() {
-    stale_timer_.ArmBy(StaleAt(ready_.front()->arrived()), [this](TimerSlot::Shot shot) {
-        return [self = weak_from_this(), shot] {
-            if (auto core = self.lock()) {
-                core->OnStale(shot);
-            }
-        };
-    });
+    stale_timer_.ArmBy(StaleAt(ready_.front()->arrived()), *this, &PullCore::OnStale);
 }
 
 /// What nobody has pulled for a while goes to others.

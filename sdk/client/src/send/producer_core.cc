@@ -464,13 +464,7 @@ void ProducerCore::Arm() {
     if (due == TimePoint::max() || (timer_.armed() && timer_.when() <= due)) {
         return;
     }
-    timer_.ArmBy(due, [this](TimerSlot::Shot shot) {
-        return [self = weak_from_this(), shot] {
-            if (auto producer = self.lock()) {
-                producer->OnTimer(shot);
-            }
-        };
-    });
+    timer_.ArmBy(due, *this, &ProducerCore::OnTimer);
     arm_ = timer_.refused();  // Then the next entry tries again.
 }
 
