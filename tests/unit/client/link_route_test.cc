@@ -61,6 +61,73 @@ TEST_F(LinkRouteTest, ANewSubjectTakesTheRouteOfEverySubjectWhileThatIsAskedForA
     AnswerHeld();
 }
 
+// It stayed: what was sent to it was stored where nobody consumes it.
+TEST_F(LinkRouteTest, ARouteOfEverySubjectIsLeftWhenNobodyServesThisOne) {
+    cluster.SetEverySubject(true);
+    Producer producer = MakeProducer(client);
+    Send(producer, "s");
+    script->slow_subject = "s";
+    Advance(seconds(61));
+    Send(producer, "new");
+    PullConsumerOptions options;
+    options.subject = "new";
+    options.group = "g";
+    PullConsumer puller = client.MakePullConsumer(options).value();
+    Settle();
+    cluster.SetEverySubject(false);
+    cluster.RemoveBroker("a");
+    AnswerHeld();
+    Advance(seconds(1));
+    const SendFuture future = producer.Send(Message("new"), seconds(1));
+    Advance(minutes(5));
+    EXPECT_EQ(future.Get().status.code(), StatusCode::kUnavailable);
+    EXPECT_EQ(broker("a").stored().size(), 2U);
+    EXPECT_FALSE(client.WaitReady("new", milliseconds(0)).ok());
+    EXPECT_FALSE(puller.WaitReady(milliseconds(0)).ok());
+    cluster.AddBroker("b");
+    Advance(seconds(10));
+    Send(producer, "new");
+    EXPECT_EQ(broker("b").stored().size(), 1U);
+}
+
+// Each time that a subject was new again while one question was out, the router noted it again, and
+// asked for each of these.
+TEST_F(LinkRouteTest, ASubjectIsAskedForOnceHoweverOftenItWasNewMeanwhile) {
+    cluster.SetEverySubject(true);
+    Producer producer = MakeProducer(client);
+    Send(producer, "s");
+    script->slow_subject = "s";
+    Advance(seconds(61));
+    for (int i = 0; i < 10; ++i) {
+        Producer brief = MakeProducer(client);
+        Send(brief, "new");
+    }
+    Producer other = MakeProducer(client);
+    Send(other, "new");
+    cluster.SetEverySubject(false);
+    const std::size_t asked = cluster.discover_count();
+    AnswerHeld();
+    EXPECT_EQ(cluster.discover_count(), asked + 2);
+    EXPECT_EQ(cluster.broker("a").stored().size(), 12U);
+}
+
+// It waited out its own back-off, or the answer of its own question, although the route was known.
+TEST_F(LinkRouteTest, WhoHasNoRouteTakesThatOfEverySubjectAsSoonAsItIsKnown) {
+    cluster.SetEverySubject(true);
+    cluster.SetDiscoverError(Status::Unavailable("down"));
+    Producer producer = MakeProducer(client);
+    producer.Send(Message("waits"), minutes(5)).Detach();
+    Advance(seconds(30));
+    script->slow_subject = "asks";
+    Send(producer, "asks");
+    ASSERT_EQ(script->held.size(), 1U);
+    cluster.SetDiscoverError(Status::Ok());
+    Send(producer, "s");
+    Advance(milliseconds(1));
+    EXPECT_EQ(cluster.broker("a").stored().size(), 3U);
+    AnswerHeld();
+}
+
 // It stayed for ever: the same route again is no news.
 TEST_F(LinkRouteTest, ARouteThatIsToldAfterANewerOneChangesNothing) {
     {

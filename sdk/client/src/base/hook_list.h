@@ -1,5 +1,7 @@
 #pragma once
 
+#include "qmq/check.h"
+
 namespace qmq::internal {
 
 template <typename T>
@@ -45,7 +47,10 @@ public:
     /// Of one that is not empty.
     T& front() const { return *end_.behind_->owner_; }
     /// A hook that is not linked.
-    void PushBack(ListHook<T>& hook) { Link(hook, hook); }
+    void PushBack(ListHook<T>& hook) {
+        QMQ_CHECK(!hook.is_linked(), "it is in a list already");
+        Link(hook, hook);
+    }
     void PopFront() { end_.behind_->Unlink(); }
     void Clear() {
         while (!empty()) {

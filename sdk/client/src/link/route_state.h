@@ -34,21 +34,25 @@ RouteGroups SharedGroups(std::vector<BrokerGroup> groups);
 
 /// What is known of the route of one subject, and when to ask again: after `refresh` when the last
 /// answer was good, else by back-off. An answer that failed or names nobody never takes away a
-/// route that is known.
+/// route that is known; the latter one that was only adopted.
 class RouteState {
 public:
     RouteState(std::chrono::milliseconds refresh, BackoffOptions backoff)
         : refresh_(refresh), again_(backoff) {}
 
     struct Step {
-        bool news = false;  ///< `groups` are others than before, or known again after an error.
+        /// `groups` are others than before, none any more, or known again after an error.
+        bool news = false;
         TimePoint ask_again{};
     };
     /// The groups of an answer are in the order of their names (`SharedGroups`).
     Step OnAnswer(const Result<RouteGroups>& answer, TimePoint now, Random& random);
 
-    /// As long as nobody has said anything of this subject: what is known of every one.
-    void Adopt(RouteGroups groups) { groups_ = std::move(groups); }
+    /// What is known of every subject, until something is said of this one.
+    void Adopt(RouteGroups groups) {
+        groups_ = std::move(groups);
+        adopted_ = true;
+    }
 
     /// Null as long as none are known.
     const RouteGroups& groups() const { return groups_; }
@@ -60,6 +64,7 @@ private:
     std::chrono::milliseconds refresh_;
     ReconnectMachine again_;
     RouteGroups groups_;
+    bool adopted_ = false;
     Status last_error_;
 };
 

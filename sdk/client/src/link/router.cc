@@ -32,6 +32,7 @@ void Router::Watch(const RouteKey& key, std::weak_ptr<RouteWatcher> watcher) {
             entries_.try_emplace(key, refresh_, runtime_->reconnect_backoff(), &memory_);
         ask = is_new;
         Entry& entry = at->second;
+        entry.key = &at->first;
         entry.watchers.push_back({strong.get(), std::move(watcher)});
         known = {entry.state.groups(), entry.route_number};
         error = entry.state.last_error();
@@ -159,7 +160,7 @@ void Router::Ask(const RouteKey& key) {
         question.number = it->second.question = ++last_question_;
         if (common_.route.groups != nullptr) {
             if (common_.asking) {
-                common_.joined.push_back(question);
+                common_.joined.PushBack(it->second.joined_hook);
                 joins = true;
             } else if (now < common_.until) {
                 known = common_.route;
@@ -212,6 +213,17 @@ void Router::AskTransport(const Question& question, bool for_all) {
                         });
 }
 
+/// Who has no route yet takes that of every subject, which is known now, whatever it has asked.
+void Router::AskAllWithout() {
+    const TimePoint now = runtime_->Now();
+    for (Entries::value_type& entry : entries_) {
+        if (entry.second.state.groups() == nullptr) {
+            entry.second.asking = false;
+            AskBy(entry, now);
+        }
+    }
+}
+
 /// Thousands of subjects have the same few routes, and are answered one by one.
 RouteGroups Router::Shared(RouteGroups groups) {
     if (groups == nullptr) {
@@ -235,6 +247,7 @@ RouteGroups Router::Shared(RouteGroups groups) {
 void Router::OnReply(const Question& question, bool for_all, Result<Route> reply) {
     std::vector<Question> joined;
     KnownRoute common;
+    bool became_known = false;
     if (reply.ok()) {
         if (Status bad = CheckRoute(reply->groups); !bad.ok()) {
             reply = std::move(bad);
@@ -249,15 +262,20 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
         if (groups.ok()) {
             groups = Shared(*groups);
             if (question.number > common_.route.number) {
-                // A reply of no groups says nothing of other subjects.
+                const bool was_known = common_.route.groups != nullptr;
+                // One that speaks of its own subject alone ends what was known of every one.
                 common_.route = {reply->every_subject ? *groups : nullptr, question.number};
                 common_.asked_at = now;
                 common_.until = now + refresh_;
+                became_known = !was_known && common_.route.groups != nullptr;
             }
         }
         if (for_all) {
             common_.asking = false;
-            joined.swap(common_.joined);
+            for (; !common_.joined.empty(); common_.joined.PopFront()) {
+                const Entry& entry = common_.joined.front();
+                joined.push_back({*entry.key, entry.question});
+            }
         }
         common = common_.route;
     }
@@ -277,6 +295,10 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
             OnAnswer(other.key, other.number, common);  // As known: who asked tries again.
         }
     }
+    if (became_known) {
+        const MutexLock lock(mutex_);
+        AskAllWithout();
+    }
 }
 
 std::vector<std::shared_ptr<RouteWatcher>> Router::LiveWatchers(Entry& entry) {
@@ -295,6 +317,7 @@ std::vector<std::shared_ptr<RouteWatcher>> Router::LiveWatchers(Entry& entry) {
 void Router::OnAnswer(const RouteKey& key,
                       std::uint64_t question,
                       const Result<KnownRoute>& answer) {
+    static const auto kNobody = std::make_shared<const std::vector<BrokerGroup>>();
     std::vector<std::shared_ptr<RouteWatcher>> watchers;
     KnownRoute route;
     Status error;
@@ -327,7 +350,9 @@ void Router::OnAnswer(const RouteKey& key,
                    (entry.state.groups() == nullptr ? "" : "; the known route is kept");
         }
         if (step.news) {
-            route = {entry.state.groups(), entry.route_number};
+            route = entry.state.groups() == nullptr
+                        ? KnownRoute{kNobody, question}
+                        : KnownRoute{entry.state.groups(), entry.route_number};
         }
     }
     if (!line.empty()) {
@@ -336,7 +361,8 @@ void Router::OnAnswer(const RouteKey& key,
     for (const auto& watcher : watchers) {
         if (route.groups != nullptr) {
             watcher->OnRoute(key, route);
-        } else if (!error.ok()) {
+        }
+        if (!error.ok()) {
             watcher->OnRouteError(key, error, question);
         }
     }

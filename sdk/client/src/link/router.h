@@ -12,6 +12,7 @@
 
 #include "qmq/transport.h"
 
+#include "sdk/client/src/base/hook_list.h"
 #include "sdk/client/src/base/mutex.h"
 #include "sdk/client/src/base/runtime.h"
 #include "sdk/client/src/base/slab_resource.h"
@@ -49,7 +50,8 @@ struct RouteKey {
 class RouteWatcher {
 public:
     virtual ~RouteWatcher() = default;
-    /// The broker groups of `key`, when they have changed or are known again after an error.
+    /// The broker groups of `key`, when they have changed or are known again after an error. None:
+    /// what was told was the route of every subject, and does not hold for this one.
     virtual void OnRoute(const RouteKey& key, const KnownRoute& route) = 0;
     /// The route could not be asked for, or nobody serves it. `number`: as a route's.
     virtual void OnRouteError(const RouteKey& key, const Status& status, std::uint64_t number) = 0;
@@ -101,6 +103,8 @@ private:
         std::uint64_t answered = 0;  ///< The last one that was.
         std::uint64_t route_number = 0;
         std::pmr::vector<Watcher> watchers;
+        const RouteKey* key = nullptr;       ///< Its own, in the map.
+        ListHook<Entry> joined_hook{*this};  ///< Of `Common::joined`.
     };
     using Entries = std::pmr::map<RouteKey, Entry>;
 
@@ -112,6 +116,7 @@ private:
 
     void Ask(const RouteKey& key);
     void AskTransport(const Question& question, bool for_all);
+    void AskAllWithout() QMQ_REQUIRES(mutex_);
     RouteGroups Shared(RouteGroups groups) QMQ_REQUIRES(mutex_);
     void OnReply(const Question& question, bool for_all, Result<Route> reply);
     void OnAnswer(const RouteKey& key, std::uint64_t question, const Result<KnownRoute>& answer);
@@ -142,7 +147,7 @@ private:
         TimePoint asked_at{};
         TimePoint until{};  ///< Then it is asked for again.
         bool asking = false;
-        std::vector<Question> joined;  ///< They wait for the same answer.
+        HookList<Entry> joined;  ///< They wait for the same answer.
     };
     Common common_ QMQ_GUARDED_BY(mutex_);
     /// The last ones that were answered and differ.

@@ -369,13 +369,16 @@ void ProducerCore::OnRoute(const RouteKey& key, const KnownRoute& known) {
     }
     Turn turn(*this, Origin::kClient);
     SubjectQueue* const subject = batcher_.subjects().Find(key.subject);
-    if (subject == nullptr || abandoned_ || route.empty() ||
+    const bool is_usable = !route.empty() || known.groups->empty();
+    if (subject == nullptr || abandoned_ || !is_usable ||
         known.number < subject->details->route_number) {
         return;
     }
     subject->details->route_number = known.number;
-    batcher_.SetLimit(*subject, max_batch_bytes);
-    RefuseTooLarge(*subject, &turn.answers());
+    if (!route.empty()) {
+        batcher_.SetLimit(*subject, max_batch_bytes);
+        RefuseTooLarge(*subject, &turn.answers());
+    }
     lanes_.OnRoute(*subject, route, weak_from_this());
 }
 
