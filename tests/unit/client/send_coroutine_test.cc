@@ -30,6 +30,10 @@ protected:
     Owned SendOneOn(Producer producer, Executor* executor) {
         receipts.push_back(co_await producer.Send(Message("s")).On(*executor));
     }
+    Owned WaitFor(SendFuture future) { receipts.push_back(co_await future); }
+    Owned WaitOn(SendFuture future, Executor* executor) {
+        receipts.push_back(co_await future.On(*executor));
+    }
     std::vector<Owned> Start(Producer& producer, int count) {
         std::vector<Owned> all;
         for (int i = 0; i < count; ++i) {
@@ -156,6 +160,35 @@ TEST_F(SendCoroutineTest, AMessageCountsUntilItsCoroutineHasItsTurn) {
     EXPECT_EQ(producer.stats().pending_count, 0U);
     EXPECT_EQ(producer.stats().pending_bytes, 0U);
     EXPECT_THAT(receipts, SizeIs(2));
+}
+
+// Its room was given back with the first turn: with one that came at once and one that did not,
+// 100,000 messages went through a producer that was to hold one.
+TEST_F(SendCoroutineTest, AMessageCountsUntilTheLastOfItsCoroutinesHasItsTurn) {
+    testing::ManualExecutor mine(time.clock);
+    ProducerOptions options;
+    options.max_pending_count = 2;
+    options.linger = milliseconds(10);
+    Producer producer = MakeProducer(client, options);
+    std::vector<Owned> all;
+    const SendFuture first = producer.Send(Message("s"));
+    const SendFuture second = producer.Send(Message("s"));
+    for (int i = 0; i < 5; ++i) {
+        all.push_back(WaitFor(first));
+    }
+    all.push_back(WaitOn(first, &mine));
+    all.push_back(WaitOn(second, &mine));
+    Advance(seconds(1));
+    EXPECT_THAT(receipts, SizeIs(5));
+    EXPECT_EQ(producer.stats().pending_count, 2U);
+    const std::uint64_t bytes = producer.stats().pending_bytes;
+    EXPECT_TRUE(mine.RunOne());
+    EXPECT_EQ(producer.stats().pending_count, 1U);
+    EXPECT_LT(producer.stats().pending_bytes, bytes);
+    mine.RunAll();
+    EXPECT_EQ(producer.stats().pending_count, 0U);
+    EXPECT_EQ(producer.stats().pending_bytes, 0U);
+    EXPECT_THAT(receipts, SizeIs(7));
 }
 
 // What did not divide by their number was lost, of each batch.

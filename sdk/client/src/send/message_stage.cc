@@ -169,6 +169,10 @@ bool MessageStage::HasRoom(std::size_t bytes) const {
 }
 
 void MessageStage::Trim() {
+    if (chunk_ != nullptr) {
+        std::exchange(chunk_, nullptr)->Close(std::exchange(taken_, 0));
+        at_ = end_ = nullptr;
+    }
     spares_->Trim();
 }
 

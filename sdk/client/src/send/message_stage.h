@@ -63,8 +63,8 @@ private:
 /// Where the messages of a flood over many subjects wait: one behind the other in the order in
 /// which they came, so that taking one writes where the cache expects it, whichever of the
 /// thousands of open batches it is for. Memory is given back in pieces of 64 KiB, so a few messages
-/// that wait for long can keep much of it: hence the bound. `Take` and `HasRoom` need the
-/// producer's lock; `Drop` needs none.
+/// that wait for long can keep much of it: hence the bound. `Take`, `HasRoom` and `Trim`
+/// need the producer's lock; `Drop` needs none.
 class MessageStage {
 public:
     explicit MessageStage(std::size_t max_bytes);
@@ -83,7 +83,7 @@ public:
     /// Memory in use: also that of messages that are gone, while others lie beside them. Needs no
     /// lock.
     std::size_t used_bytes() const;
-    /// Gives back what is kept for later messages.
+    /// Gives back what is kept for later messages, the begun chunk's rest included.
     void Trim();
     /// Of a message that was taken.
     static void Drop(StagedMessage* message);

@@ -49,16 +49,16 @@ public:
         : resumption_(std::move(coroutine)), state_(std::move(state)) {}
     KeptResumption(KeptResumption&&) noexcept = default;
     KeptResumption& operator=(KeptResumption&&) = delete;
-    ~KeptResumption() { GiveBack(); }  // Dropped; it is resumed all the same.
+    ~KeptResumption() { OnTurn(); }  // Dropped; it is resumed all the same.
     void operator()() {
-        GiveBack();
+        OnTurn();
         resumption_();
     }
 
 private:
-    void GiveBack() {
+    void OnTurn() {
         if (const auto state = std::exchange(state_, nullptr)) {
-            state->GiveBackOne();
+            state->OnTurn();
         }
     }
 
@@ -115,20 +115,16 @@ bool SendFuture::State::CompleteOne(std::uint32_t position, Outcome result) {
 }
 
 void SendFuture::State::Publish(const std::shared_ptr<State>& state) {
-    std::size_t awaiters = 0;
-    std::size_t left = 0;  // Since `KeepOwed`.
+    std::uint32_t awaiters = 0;
     {
         internal::MutexLock lock(state->mutex);
         state->ready.store(true, std::memory_order_release);
         if (state->waiting > 0) {
             state->changed.NotifyAll();
         }
-        awaiters = state->awaiter_count;
-        left = state->kept - std::min<std::size_t>(state->kept, awaiters);
+        awaiters = state->turns = state->awaiter_count;
     }
-    for (; left > 0; --left) {
-        state->GiveBackOne();
-    }
+    state->GiveBackKept();  // Of those who have left since `KeepOwed`.
     // A task each, so that one that stops for long holds up only what comes behind it; and one that
     // is dropped because the client ends resumes its coroutine all the same.
     for (; awaiters > 0; --awaiters) {
@@ -153,21 +149,31 @@ std::uint64_t SendFuture::State::KeepOwed(internal::Budget& budget) {
     return all;
 }
 
-void SendFuture::State::GiveBackOne() {
+void SendFuture::State::OnTurn() {
     if (queue->process().foreign()) {
         return;  // It counts in the other one, whose locks may be held.
     }
-    std::size_t bytes = 0;
     {
         internal::MutexLock lock(mutex);
-        if (kept == 0) {
-            return;
-        }
-        bytes = kept_bytes / kept--;
-        kept_bytes -= bytes;
+        --turns;
     }
-    if (auto live = producer.lock()) {
-        live->OnResumed(bytes);
+    GiveBackKept();
+}
+
+void SendFuture::State::GiveBackKept() {
+    for (;;) {
+        std::size_t bytes = 0;
+        {
+            internal::MutexLock lock(mutex);
+            if (kept <= turns) {
+                return;
+            }
+            bytes = kept_bytes / kept--;
+            kept_bytes -= bytes;
+        }
+        if (auto live = producer.lock()) {
+            live->OnResumed(bytes);
+        }
     }
 }
 
@@ -276,7 +282,7 @@ void SendFuture::State::ResumeOne(const std::shared_ptr<State>& state) {
         (void)executor->Post(KeptResumption<State>(state, std::move(posted)));
         return;
     }
-    state->GiveBackOne();
+    state->OnTurn();
     if (handle) {
         handle.resume();
     }

@@ -90,8 +90,10 @@ struct SendFuture::State {
     void Unlink(SendAwaiter& awaiter) QMQ_REQUIRES(mutex);
     /// Resumes the coroutine that has waited longest, if there is one: on its executor, or here.
     static void ResumeOne(const std::shared_ptr<State>& state);
-    /// The message of one coroutine counts no more, unless none is kept.
-    void GiveBackOne();
+    /// One of the coroutines that were to be resumed has had its turn.
+    void OnTurn();
+    /// As many messages count as coroutines are still to be resumed, and no more.
+    void GiveBackKept();
 
     std::atomic<bool> ready{false};
     std::uint32_t count = 0;
@@ -115,7 +117,10 @@ struct SendFuture::State {
     SendAwaiter* last_awaiter QMQ_GUARDED_BY(mutex) = nullptr;
     std::uint32_t awaiter_count QMQ_GUARDED_BY(mutex) = 0;
     std::uint32_t waiting QMQ_GUARDED_BY(mutex) = 0;
-    /// Coroutines that are to be resumed and whose messages count until then, and their bytes.
+    /// Coroutines that are to be resumed, once it is published.
+    std::uint32_t turns QMQ_GUARDED_BY(mutex) = 0;
+    /// Messages that count until then, and their bytes: fewer, when several coroutines wait for
+    /// one, and then they are given back with the last turns.
     std::uint32_t kept QMQ_GUARDED_BY(mutex) = 0;
     std::size_t kept_bytes QMQ_GUARDED_BY(mutex) = 0;
 };
