@@ -47,6 +47,7 @@ bool World::EndByShutdownAsync(Place, ClientBox& box) {
         milliseconds(Pick(300)),
         [self = shared_from_this(), owed = Owed(shutdowns_)](const ShutdownReport& report) mutable {
             owed.Called();
+            const Inside inside(self->inside_);  // Also behind the end of which it tells.
             self->EndedBy(report, !report.drained);
             self->Visit(Place::kShutdownCallback);
         });

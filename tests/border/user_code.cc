@@ -26,15 +26,6 @@ bool IsAroundHandler(Place place) {
            place == Place::kIdempotency || place == Place::kKey;
 }
 
-/// Counts who is inside.
-struct Inside {
-    explicit Inside(std::atomic<int>& its_count) : count(its_count) { ++count; }
-    ~Inside() { --count; }
-    Inside(const Inside&) = delete;
-    Inside& operator=(const Inside&) = delete;
-    std::atomic<int>& count;
-};
-
 struct Depth {
     explicit Depth(Place place)
         : handlers(static_cast<int>(IsAroundHandler(place))),

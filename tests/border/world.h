@@ -32,6 +32,15 @@ struct WorldOptions {
     Thing ending = Thing::kShutdown;
 };
 
+/// Counts who is inside of the application's code.
+struct Inside {
+    explicit Inside(std::atomic<int>& its_count) : count(its_count) { ++count; }
+    ~Inside() { --count; }
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+    std::atomic<int>& count;
+};
+
 /// A client, and an application around it that does anything from anywhere, until one of its places
 /// ends the client. What the application is promised is checked as it goes, and at the end.
 ///
@@ -151,7 +160,7 @@ private:
     std::recursive_mutex end_mutex_;
     /// Made when the end may have begun: once it is over their completions are owed to nobody.
     std::atomic<std::uint64_t> late_decisions_{0};
-    std::atomic<int> inside_{0};  // Calls of `Visit` that have not returned.
+    std::atomic<int> inside_{0};  // Calls of the application's code that have not returned.
     std::atomic<bool> stop_{false};
     std::atomic<bool> teardown_{false};
     std::atomic<bool> inline_callbacks_{false};
