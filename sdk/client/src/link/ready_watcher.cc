@@ -1,30 +1,19 @@
 #include "sdk/client/src/link/ready_watcher.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace qmq::internal {
 
 void ReadyWatcher::OnRoute(const RouteKey& /*key*/, const KnownRoute& route) {
-    std::vector<std::shared_ptr<BrokerLink>> links;
     for (const BrokerGroup& group : *route.groups) {
-        if (auto link = links_->Get(group, route.number); link != nullptr) {
-            links.push_back(std::move(link));
+        std::shared_ptr<BrokerLink> link = links_->Get(group, route.number);
+        if (link == nullptr) {
+            continue;
         }
-    }
-    {
+        const bool up = link->AddObserver(weak_from_this()) != nullptr;
         const MutexLock lock(mutex_);
-        if (route.number < route_number_) {
-            return;
-        }
-        route_number_ = route.number;
-        used_ = links;
-        up_ = false;
-    }
-    for (const auto& link : links) {
-        if (link->AddObserver(weak_from_this()) != nullptr) {
-            OnUp(*link);
-        }
+        used_.push_back(std::move(link));
+        up_ = up_ || up;
     }
     readiness_.Changed();
 }
@@ -39,16 +28,12 @@ void ReadyWatcher::OnRouteError(const RouteKey& /*key*/,
     readiness_.Changed();
 }
 
-void ReadyWatcher::OnLinkUp(BrokerLink& link, std::shared_ptr<BrokerConnection> /*up*/) {
-    OnUp(link);
+void ReadyWatcher::OnLinkUp(BrokerLink& /*link*/, std::shared_ptr<BrokerConnection> /*up*/) {
+    {
+        const MutexLock lock(mutex_);
+        up_ = true;
+    }
     readiness_.Changed();
-}
-
-void ReadyWatcher::OnUp(const BrokerLink& link) {
-    const MutexLock lock(mutex_);
-    up_ = up_ || std::any_of(used_.begin(), used_.end(), [&link](const auto& used) {
-              return used.get() == &link;
-          });
 }
 
 void ReadyWatcher::OnLinkDown(BrokerLink& /*link*/, const Status& /*status*/) {

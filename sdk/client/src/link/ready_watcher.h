@@ -33,7 +33,6 @@ public:
     void OnLinkDown(BrokerLink& link, const Status& status) override;
 
 private:
-    void OnUp(const BrokerLink& link) QMQ_EXCLUDES(mutex_);
     Status Look() QMQ_EXCLUDES(mutex_);
 
     const std::shared_ptr<LinkPool> links_;
@@ -45,7 +44,6 @@ private:
     Status no_route_ QMQ_GUARDED_BY(mutex_) =
         Status::Unavailable("the route has not been answered yet");
     std::vector<std::shared_ptr<BrokerLink>> used_ QMQ_GUARDED_BY(mutex_);
-    std::uint64_t route_number_ QMQ_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace qmq::internal

@@ -4,7 +4,6 @@
 #include <set>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "qmq/batch.h"
 #include "qmq/message.h"
@@ -43,14 +42,9 @@ RouteState::Step RouteState::OnAnswer(const Result<RouteGroups>& answer,
     if (!answer.ok() || *answer == nullptr) {
         last_error_ = answer.ok() ? Status::Unavailable("no broker group serves the subject")
                                   : answer.status();
-        const bool refuted = answer.ok() && std::exchange(adopted_, false);
-        if (refuted) {
-            groups_ = nullptr;
-        }
-        return {refuted, again_.OnDown(now, random)};
+        return {false, again_.OnDown(now, random)};
     }
     const RouteGroups& groups = *answer;
-    adopted_ = false;
     again_.Recovered();
     const bool same = groups == groups_ || (groups_ != nullptr && *groups == *groups_);
     const bool news = !same || !last_error_.ok();

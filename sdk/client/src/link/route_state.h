@@ -34,25 +34,22 @@ RouteGroups SharedGroups(std::vector<BrokerGroup> groups);
 
 /// What is known of the route of one subject, and when to ask again: after `refresh` when the last
 /// answer was good, else by back-off. An answer that failed or names nobody never takes away a
-/// route that is known; the latter one that was only adopted.
+/// route that is known.
 class RouteState {
 public:
     RouteState(std::chrono::milliseconds refresh, BackoffOptions backoff)
         : refresh_(refresh), again_(backoff) {}
 
     struct Step {
-        /// `groups` are others than before, none any more, or known again after an error.
-        bool news = false;
+        bool news = false;  ///< `groups` are others than before, or known again after an error.
         TimePoint ask_again{};
     };
     /// The groups of an answer are in the order of their names (`SharedGroups`).
     Step OnAnswer(const Result<RouteGroups>& answer, TimePoint now, Random& random);
 
-    /// What is known of every subject, until something is said of this one.
-    void Adopt(RouteGroups groups) {
-        groups_ = std::move(groups);
-        adopted_ = true;
-    }
+    /// As long as no groups are known: those of every subject. They are as good as its own, so an
+    /// answer that names nobody does not take them away either.
+    void Adopt(RouteGroups groups) { groups_ = std::move(groups); }
 
     /// Null as long as none are known.
     const RouteGroups& groups() const { return groups_; }
@@ -64,7 +61,6 @@ private:
     std::chrono::milliseconds refresh_;
     ReconnectMachine again_;
     RouteGroups groups_;
-    bool adopted_ = false;
     Status last_error_;
 };
 

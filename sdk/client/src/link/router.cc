@@ -32,7 +32,10 @@ void Router::Watch(const RouteKey& key, std::weak_ptr<RouteWatcher> watcher) {
             entries_.try_emplace(key, refresh_, runtime_->reconnect_backoff(), &memory_);
         ask = is_new;
         Entry& entry = at->second;
-        entry.key = &at->first;
+        if (is_new) {
+            entry.key = &at->first;
+            waiting_.PushBack(entry.waiting_hook);
+        }
         entry.watchers.push_back({strong.get(), std::move(watcher)});
         known = {entry.state.groups(), entry.route_number};
         error = entry.state.last_error();
@@ -117,17 +120,23 @@ void Router::Erase(Entries::iterator entry) {
 }
 
 void Router::Arm() {
-    if (due_.empty()) {
-        return;
+    if (common_.route.groups != nullptr && !waiting_.empty()) {
+        timer_.ArmBy(runtime_->Now(), *this, &Router::OnTimer);
+    } else if (!due_.empty()) {
+        timer_.ArmBy(due_.begin()->first, *this, &Router::OnTimer);
     }
-    timer_.ArmBy(due_.begin()->first, *this, &Router::OnTimer);
 }
 
 void Router::OnTimer(TimerSlot::Shot shot) {
     std::vector<RouteKey> due;
+    std::vector<Adoption> adoptions;
     {
         MutexLock lock(mutex_);
         timer_.OnFired(shot);
+        while (common_.route.groups != nullptr && !waiting_.empty() &&
+               adoptions.size() < kAskedAtOnce) {
+            adoptions.push_back(Adopt(waiting_.front()));
+        }
         const TimePoint now = runtime_->Now();
         while (!due_.empty() && due_.begin()->first <= now && due.size() < kAskedAtOnce) {
             Entries::value_type& entry = *due_.begin()->second;
@@ -136,16 +145,32 @@ void Router::OnTimer(TimerSlot::Shot shot) {
         }
         Arm();
     }
+    for (const Adoption& adoption : adoptions) {
+        adoption.Tell();
+    }
     for (const RouteKey& key : due) {
         Ask(key);
+    }
+}
+
+/// Until its own question is answered, which may never be: what is known of every subject.
+Router::Adoption Router::Adopt(Entry& entry) {
+    entry.waiting_hook.Unlink();
+    entry.state.Adopt(common_.route.groups);
+    entry.route_number = common_.route.number;
+    return {*entry.key, common_.route, LiveWatchers(entry)};
+}
+
+void Router::Adoption::Tell() const {
+    for (const auto& watcher : watchers) {
+        watcher->OnRoute(key, route);
     }
 }
 
 void Router::Ask(const RouteKey& key) {
     Question question{key, 0};
     KnownRoute known;
-    KnownRoute adopted;
-    std::vector<std::shared_ptr<RouteWatcher>> watchers;
+    std::optional<Adoption> adoption;
     bool for_all = false;
     bool joins = false;
     {
@@ -168,16 +193,12 @@ void Router::Ask(const RouteKey& key) {
                 for_all = common_.asking = true;
             }
             if (known.groups == nullptr && it->second.state.groups() == nullptr) {
-                // Until there is an answer, which may never come.
-                adopted = common_.route;
-                it->second.state.Adopt(adopted.groups);
-                it->second.route_number = adopted.number;
-                watchers = LiveWatchers(it->second);
+                adoption = Adopt(it->second);
             }
         }
     }
-    for (const auto& watcher : watchers) {
-        watcher->OnRoute(key, adopted);
+    if (adoption.has_value()) {
+        adoption->Tell();
     }
     if (joins) {
         return;
@@ -213,17 +234,6 @@ void Router::AskTransport(const Question& question, bool for_all) {
                         });
 }
 
-/// Who has no route yet takes that of every subject, which is known now, whatever it has asked.
-void Router::AskAllWithout() {
-    const TimePoint now = runtime_->Now();
-    for (Entries::value_type& entry : entries_) {
-        if (entry.second.state.groups() == nullptr) {
-            entry.second.asking = false;
-            AskBy(entry, now);
-        }
-    }
-}
-
 /// Thousands of subjects have the same few routes, and are answered one by one.
 RouteGroups Router::Shared(RouteGroups groups) {
     if (groups == nullptr) {
@@ -247,7 +257,6 @@ RouteGroups Router::Shared(RouteGroups groups) {
 void Router::OnReply(const Question& question, bool for_all, Result<Route> reply) {
     std::vector<Question> joined;
     KnownRoute common;
-    bool became_known = false;
     if (reply.ok()) {
         if (Status bad = CheckRoute(reply->groups); !bad.ok()) {
             reply = std::move(bad);
@@ -262,12 +271,10 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
         if (groups.ok()) {
             groups = Shared(*groups);
             if (question.number > common_.route.number) {
-                const bool was_known = common_.route.groups != nullptr;
                 // One that speaks of its own subject alone ends what was known of every one.
                 common_.route = {reply->every_subject ? *groups : nullptr, question.number};
                 common_.asked_at = now;
                 common_.until = now + refresh_;
-                became_known = !was_known && common_.route.groups != nullptr;
             }
         }
         if (for_all) {
@@ -278,6 +285,7 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
             }
         }
         common = common_.route;
+        Arm();  // For those who wait, if it is known now.
     }
     if (!groups.ok()) {
         OnAnswer(question.key, question.number, groups.status());
@@ -294,10 +302,6 @@ void Router::OnReply(const Question& question, bool for_all, Result<Route> reply
         } else {
             OnAnswer(other.key, other.number, common);  // As known: who asked tries again.
         }
-    }
-    if (became_known) {
-        const MutexLock lock(mutex_);
-        AskAllWithout();
     }
 }
 
@@ -317,7 +321,6 @@ std::vector<std::shared_ptr<RouteWatcher>> Router::LiveWatchers(Entry& entry) {
 void Router::OnAnswer(const RouteKey& key,
                       std::uint64_t question,
                       const Result<KnownRoute>& answer) {
-    static const auto kNobody = std::make_shared<const std::vector<BrokerGroup>>();
     std::vector<std::shared_ptr<RouteWatcher>> watchers;
     KnownRoute route;
     Status error;
@@ -331,13 +334,16 @@ void Router::OnAnswer(const RouteKey& key,
         Entry& entry = it->second;
         entry.asking = false;
         entry.answered = question;
-        const RouteState::Step step = entry.state.OnAnswer(
-            answer.ok() ? Result<RouteGroups>(answer->groups) : answer.status(),
-            runtime_->Now(),
-            random_);
+        Result<RouteGroups> groups =
+            answer.ok() ? Result<RouteGroups>(answer->groups) : answer.status();
+        if (answer.ok() && answer->number < entry.route_number) {
+            groups = entry.state.groups();  // It has meanwhile adopted what is newer.
+        }
+        const RouteState::Step step = entry.state.OnAnswer(groups, runtime_->Now(), random_);
         error = entry.state.last_error();
         if (error.ok()) {
-            entry.route_number = answer->number;
+            entry.waiting_hook.Unlink();
+            entry.route_number = std::max(entry.route_number, answer->number);
         }
         watchers = LiveWatchers(entry);
         if (watchers.empty()) {
@@ -350,9 +356,7 @@ void Router::OnAnswer(const RouteKey& key,
                    (entry.state.groups() == nullptr ? "" : "; the known route is kept");
         }
         if (step.news) {
-            route = entry.state.groups() == nullptr
-                        ? KnownRoute{kNobody, question}
-                        : KnownRoute{entry.state.groups(), entry.route_number};
+            route = {entry.state.groups(), entry.route_number};
         }
     }
     if (!line.empty()) {
@@ -361,8 +365,7 @@ void Router::OnAnswer(const RouteKey& key,
     for (const auto& watcher : watchers) {
         if (route.groups != nullptr) {
             watcher->OnRoute(key, route);
-        }
-        if (!error.ok()) {
+        } else if (!error.ok()) {
             watcher->OnRouteError(key, error, question);
         }
     }

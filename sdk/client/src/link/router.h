@@ -50,8 +50,7 @@ struct RouteKey {
 class RouteWatcher {
 public:
     virtual ~RouteWatcher() = default;
-    /// The broker groups of `key`, when they have changed or are known again after an error. None:
-    /// what was told was the route of every subject, and does not hold for this one.
+    /// The broker groups of `key`, when they have changed or are known again after an error.
     virtual void OnRoute(const RouteKey& key, const KnownRoute& route) = 0;
     /// The route could not be asked for, or nobody serves it. `number`: as a route's.
     virtual void OnRouteError(const RouteKey& key, const Status& status, std::uint64_t number) = 0;
@@ -103,10 +102,19 @@ private:
         std::uint64_t answered = 0;  ///< The last one that was.
         std::uint64_t route_number = 0;
         std::pmr::vector<Watcher> watchers;
-        const RouteKey* key = nullptr;       ///< Its own, in the map.
-        ListHook<Entry> joined_hook{*this};  ///< Of `Common::joined`.
+        const RouteKey* key = nullptr;        ///< Its own, in the map.
+        ListHook<Entry> waiting_hook{*this};  ///< Of `waiting_`, as long as it has no route.
+        ListHook<Entry> joined_hook{*this};   ///< Of `Common::joined`.
     };
     using Entries = std::pmr::map<RouteKey, Entry>;
+
+    /// Of an entry that has taken the route of every subject: who is to be told.
+    struct Adoption {
+        RouteKey key;
+        KnownRoute route;
+        std::vector<std::shared_ptr<RouteWatcher>> watchers;
+        void Tell() const;
+    };
 
     /// A question that is out for a route.
     struct Question {
@@ -116,7 +124,7 @@ private:
 
     void Ask(const RouteKey& key);
     void AskTransport(const Question& question, bool for_all);
-    void AskAllWithout() QMQ_REQUIRES(mutex_);
+    Adoption Adopt(Entry& entry) QMQ_REQUIRES(mutex_);
     RouteGroups Shared(RouteGroups groups) QMQ_REQUIRES(mutex_);
     void OnReply(const Question& question, bool for_all, Result<Route> reply);
     void OnAnswer(const RouteKey& key, std::uint64_t question, const Result<KnownRoute>& answer);
@@ -138,6 +146,7 @@ private:
     /// When which route is asked for again.
     std::pmr::set<std::pair<TimePoint, Entries::value_type*>> due_ QMQ_GUARDED_BY(mutex_){&memory_};
     TimerSlot timer_ QMQ_GUARDED_BY(mutex_);  // For the first of these.
+    HookList<Entry> waiting_ QMQ_GUARDED_BY(mutex_);
     Random random_ QMQ_GUARDED_BY(mutex_);
     std::uint64_t last_question_ QMQ_GUARDED_BY(mutex_) = 0;
 
