@@ -66,6 +66,39 @@ TEST_F(SendThreadsTest, ACallThatWaitsForRoomGoesOnWhenACoroutineHasItsTurn) {
     EXPECT_TRUE(one.done());
 }
 
+// What is given back when no messages come any more was told to nobody: the call waited on beside
+// the room that it needed.
+TEST_F(SendThreadsTest, ACallThatWaitsForRoomGoesOnWhenWhatIsSpareIsGivenBack) {
+    testing::ManualClock clock;
+    testing::ManualExecutor mine(clock);
+    Client client = MakeClient();
+    ProducerOptions options;
+    options.max_pending_bytes = 128U << 10;
+    options.when_full = WhenFull::kBlock;
+    Producer producer = *client.MakeProducer(options);
+    ASSERT_TRUE(producer.Send(Message("s")).Get().ok());
+    cluster.broker("a").SetHoldSends(true);
+    const auto wait = [&mine](Producer to) -> testing::Owned {
+        (void)co_await to.Send(Message("s")).On(mine);
+    };
+    const testing::Owned one = wait(producer);
+    for (int i = 0; i < 30; ++i) {
+        producer.Send(Message("s" + std::to_string(i))).Detach();
+    }
+    cluster.broker("a").SetHoldSends(false);
+    ASSERT_TRUE(testing::Await([&] {
+        while (cluster.broker("a").AnswerHeld()) {
+        }
+        return producer.stats().pending_count == 1;
+    }));
+    ASSERT_GT(producer.stats().pending_bytes, 64U << 10) << "the piece of the stage";
+    Message large("s");
+    large.SetBody(std::string(80'000, 'x'));
+    EXPECT_TRUE(producer.Send(std::move(large), kPatience).Get().ok());
+    mine.RunAll();
+    EXPECT_TRUE(one.done());
+}
+
 // A subject was looked at without the lock, and may be forgotten at any time: when its message's
 // time is over before its route is asked for, or while the frame that has it is being sent.
 TEST_F(SendThreadsTest, SubjectsComeAndGoWhileTheirMessagesTimeIsOver) {

@@ -249,6 +249,7 @@ void ProducerCore::Trim(TimePoint now) {
         trim_at_ = now + kTrimPause;
     } else if (deadlines_.empty()) {  // Else its end comes back to it.
         batcher_.Trim();
+        budget_.GiveBack(0, 0);  // What it has trimmed was no message's any more.
     }
 }
 
@@ -369,16 +370,13 @@ void ProducerCore::OnRoute(const RouteKey& key, const KnownRoute& known) {
     }
     Turn turn(*this, Origin::kClient);
     SubjectQueue* const subject = batcher_.subjects().Find(key.subject);
-    const bool is_usable = !route.empty() || known.groups->empty();
-    if (subject == nullptr || abandoned_ || !is_usable ||
+    if (subject == nullptr || abandoned_ || route.empty() ||
         known.number < subject->details->route_number) {
         return;
     }
     subject->details->route_number = known.number;
-    if (!route.empty()) {
-        batcher_.SetLimit(*subject, max_batch_bytes);
-        RefuseTooLarge(*subject, &turn.answers());
-    }
+    batcher_.SetLimit(*subject, max_batch_bytes);
+    RefuseTooLarge(*subject, &turn.answers());
     lanes_.OnRoute(*subject, route, weak_from_this());
 }
 
