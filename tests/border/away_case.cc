@@ -5,10 +5,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <cstdio>
 #include <fstream>
+#include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "tests/border/away_application.h"
 #include "tests/border/away_site.h"
@@ -95,12 +98,31 @@ bool AllAnswered(Site& site, const Application& application, seconds at_most) {
     }
 }
 
-/// Bytes that were taken since `base` and not given back. The heap is asked to give back what it
-/// has, again for a while: a thread may not yet have freed what it is done with.
+/// The heap gives back what is free. Each thread has a part of it, whose end is kept until
+/// something large of that part is freed; the parts of threads that are gone are given to new ones.
+void TrimHeap() {
+    constexpr std::ptrdiff_t kThreads = 64;  // More than there are parts.
+    std::barrier all_have_one(kThreads);
+    std::vector<std::jthread> threads;
+    for (std::ptrdiff_t i = 0; i < kThreads; ++i) {
+        threads.emplace_back([&all_have_one] {
+            {
+                std::vector<char> large(100U << 10);
+                static_cast<volatile char*>(large.data())[0] = 1;  // Or it would be left out.
+            }
+            all_have_one.arrive_and_wait();
+        });
+    }
+    threads.clear();
+    malloc_trim(0);
+}
+
+/// Bytes that were taken since `base` and not given back. Asked again for a while: a thread may not
+/// yet have freed what it is done with.
 double LeftAtLast(double base, double may_be_left_mib) {
     const auto until = std::chrono::steady_clock::now() + kPatience;
     for (;;) {
-        malloc_trim(0);
+        TrimHeap();
         const double left = RssBytes() - base;
         if (left <= may_be_left_mib * kMib || std::chrono::steady_clock::now() >= until) {
             return left;
