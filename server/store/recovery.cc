@@ -192,7 +192,7 @@ Status Recovery::Scan(Segment& segment) {
         }
     }
     SegmentScanner scanner(
-        *segment.file, segment.base(), segments_.segment_bytes(), segments_.seed());
+        *segment.file, segment.base(), segments_.segment_bytes(), segments_.seed(), incarnation_);
     while (true) {
         Result<SegmentScanner::Step> step = scanner.Next();
         if (!step.ok()) {
@@ -218,6 +218,7 @@ Status Recovery::Scan(Segment& segment) {
                     segment.base() + step->position, segment.base() + step->end, step->reason);
                 break;
             case SegmentScanner::StepKind::kEnd:
+                incarnation_ = scanner.incarnation();
                 OnScanEnd(segment, *step);
                 return Status::Ok();
         }

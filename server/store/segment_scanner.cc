@@ -53,6 +53,17 @@ Result<std::string_view> SegmentScanner::Bytes(std::uint64_t position, std::uint
 }
 
 Result<Record> SegmentScanner::RecordAt(std::uint64_t position, bool& unreadable) {
+    Result<Record> record = ParseAt(position, unreadable);
+    if (record.ok() && record->header.incarnation < incarnation_) {
+        return Status::DataLoss("record at log offset " + std::to_string(base_ + position) +
+                                " is of incarnation " + std::to_string(record->header.incarnation) +
+                                ", behind one of incarnation " + std::to_string(incarnation_) +
+                                ": it was taken back");
+    }
+    return record;
+}
+
+Result<Record> SegmentScanner::ParseAt(std::uint64_t position, bool& unreadable) {
     unreadable = true;
     Result<std::string_view> bytes = Bytes(position, kStartRecordBytes);
     if (!bytes.ok()) {
@@ -114,6 +125,9 @@ Result<SegmentScanner::Step> SegmentScanner::Next() {
     bool unreadable = false;
     Result<Record> record = RecordAt(position_, unreadable);
     if (record.ok()) {
+        if (!record->header.is_filling()) {
+            incarnation_ = record->header.incarnation;
+        }
         Step step;
         step.kind = StepKind::kRecord;
         step.position = position_;

@@ -17,11 +17,25 @@ namespace qmq::store {
 /// every multiple of 8 for a record that says of itself that it lies there and whose checksum
 /// holds.
 ///
+/// Incarnations rise along a log. So a record of an earlier one than a record before it is none: it
+/// was taken back, and a power cut has brought it up again, the disk not having taken the zeros
+/// over it, or a failed sync having lost them. Fillings do not count: a start puts them over holes
+/// of earlier incarnations.
+///
 /// Reads through a window, so that a segment costs a few MiB of memory however large it is.
 class SegmentScanner {
 public:
-    SegmentScanner(env::File& file, LogOffset base, std::uint64_t segment_bytes, LogSeed seed)
-        : file_(file), base_(base), segment_bytes_(segment_bytes), seed_(seed) {}
+    /// `incarnation`: the last one before this segment, zero when that is not known.
+    SegmentScanner(env::File& file,
+                   LogOffset base,
+                   std::uint64_t segment_bytes,
+                   LogSeed seed,
+                   std::uint32_t incarnation = 0)
+        : file_(file),
+          base_(base),
+          segment_bytes_(segment_bytes),
+          seed_(seed),
+          incarnation_(incarnation) {}
 
     enum class StepKind : std::uint8_t {
         kRecord,  ///< `record` is whole; it lies in [position, end).
@@ -40,12 +54,16 @@ public:
     /// The next step. After kEnd there is none. Errors are those of reading the file: they say
     /// nothing about what is on the disk.
     Result<Step> Next();
+    /// The last one so far.
+    std::uint32_t incarnation() const { return incarnation_; }
 
 private:
     /// At least `count` bytes from `position`, fewer where the segment or the file ends.
     Result<std::string_view> Bytes(std::uint64_t position, std::uint64_t count);
     /// The record at `position`; kDataLoss when there is none, other errors come from the file.
     Result<Record> RecordAt(std::uint64_t position, bool& unreadable);
+    /// As above, whatever its incarnation.
+    Result<Record> ParseAt(std::uint64_t position, bool& unreadable);
     /// The filling with `header` at `position`, whose zeros are looked at piece by piece.
     Result<Record> FillingAt(std::uint64_t position, const RecordHeader& header, bool& unreadable);
     static constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
@@ -57,6 +75,7 @@ private:
     const LogOffset base_;
     const std::uint64_t segment_bytes_;
     const LogSeed seed_;
+    std::uint32_t incarnation_;
     std::uint64_t position_ = 0;
     Slice window_;
     std::uint64_t window_begin_ = 0;

@@ -161,6 +161,92 @@ TEST(LogFormatTest, ALengthThatDoesNotAddUpIsNotFollowed) {
     EXPECT_LE(file.longest_read, 1U << 20);
 }
 
+/// A log of one segment, record by record.
+class LogOfIncarnations {
+public:
+    LogOfIncarnations& Start(std::uint32_t incarnation) {
+        Record start;
+        start.header.kind = RecordKind::kStart;
+        start.stored = At(1'700'000'000'000);
+        start.known = std::chrono::milliseconds(1'700'000'000'000);
+        return Add(start, incarnation);
+    }
+    LogOfIncarnations& Orders(std::uint64_t first_sequence, std::uint32_t incarnation) {
+        const Slice batch = ExampleBatch();
+        Record messages;
+        messages.header.kind = RecordKind::kMessages;
+        messages.stored = At(1'700'000'000'000);
+        messages.subject = "orders";
+        messages.count = 1;
+        messages.first_sequence = first_sequence;
+        messages.batch = batch.bytes();
+        return Add(messages, incarnation);
+    }
+    LogOfIncarnations& Filling(std::uint32_t bytes, std::uint32_t incarnation) {
+        Record filling;
+        filling.header.flags = RecordHeader::kFilling;
+        filling.filling_bytes = bytes;
+        return Add(filling, incarnation);
+    }
+    LogOfIncarnations& Zeros(std::size_t bytes) {
+        log_.append(bytes, '\0');
+        return *this;
+    }
+    void WriteTo(env::FileSystem& files) const {
+        ASSERT_TRUE(files.MakeDirectories("/data").ok());
+        const std::string settings =
+            "{\"format\": 2, \"segment_bytes\": 65536, \"seed\": 305419896}";
+        for (const auto& [name, text] :
+             {std::pair<std::string, std::string_view>("/data/00000000000000000000.log", log_),
+              std::pair<std::string, std::string_view>("/data/store.json", settings)}) {
+            ASSERT_TRUE(
+                files.Open(name, env::OpenMode::kCreate).value()->WriteAt(0, {&text, 1}).ok());
+        }
+    }
+
+private:
+    LogOfIncarnations& Add(Record& record, std::uint32_t incarnation) {
+        record.header.offset = log_.size();
+        record.header.incarnation = incarnation;
+        log_ += EncodeRecord(record, kSeed);
+        return *this;
+    }
+    std::string log_;
+};
+
+// Its place had been zeroed when the disk was full, a failed sync lost the zeros, the next process
+// wrote a record before it, and a power cut brought it up again: a message that was refused was
+// there, and the 8 bytes before it counted as damage, at each start anew.
+TEST(LogFormatTest, ARecordOfAnEarlierIncarnationBehindALaterOneWasTakenBack) {
+    for (const std::size_t between : {0U, 8U, 4'096U}) {
+        const auto files = env::MakeMemoryFileSystem();
+        LogOfIncarnations()
+            .Start(1)
+            .Orders(0, 1)
+            .Start(2)
+            .Orders(1, 2)
+            .Zeros(between)
+            .Orders(2, 1)
+            .Orders(3, 1)
+            .WriteTo(*files);
+        TestStore test(*files);
+        ASSERT_TRUE(test.Open().ok());
+        EXPECT_THAT(test.listener->events,
+                    ElementsAre("messages orders 0+1", "messages orders 1+1"));
+        EXPECT_THAT(test.store->recovery().corruptions, ::testing::IsEmpty());
+        EXPECT_GT(test.store->recovery().torn_tail_bytes, between);
+        EXPECT_EQ(test.store->recovery().incarnation, 3U);
+    }
+}
+
+TEST(LogFormatTest, AFillingOfALaterIncarnationHidesNothingBehindIt) {
+    const auto files = env::MakeMemoryFileSystem();
+    LogOfIncarnations().Start(1).Orders(0, 1).Filling(64, 2).Orders(4, 1).Start(2).WriteTo(*files);
+    TestStore test(*files);
+    ASSERT_TRUE(test.Open().ok());
+    EXPECT_THAT(test.listener->events, ElementsAre("messages orders 0+1", "messages orders 4+1"));
+}
+
 TEST(LogFormatTest, ZerosAreNoRecord) {
     const std::string zeros(4096, '\0');
     for (const LogOffset at : {LogOffset{0}, LogOffset{8}, LogOffset{1} << 40U}) {
