@@ -35,6 +35,16 @@ protected:
         Settle();
     }
 
+    /// A producer that knows the route of every subject while that is asked for again, in `held`.
+    Producer AskAgainForEverySubject() {
+        cluster.SetEverySubject(true);
+        Producer producer = MakeProducer(client);
+        Send(producer, "s");
+        script->slow_subject = "s";
+        Advance(seconds(61));
+        return producer;
+    }
+
     void AnswerHeld() {
         script->slow_subject.clear();
         for (Task& ask : std::exchange(script->held, {})) {
@@ -50,11 +60,7 @@ protected:
 
 // It waited for an answer that did not come, up to five seconds.
 TEST_F(LinkRouteTest, ANewSubjectTakesTheRouteOfEverySubjectWhileThatIsAskedForAgain) {
-    cluster.SetEverySubject(true);
-    Producer producer = MakeProducer(client);
-    Send(producer, "s");
-    script->slow_subject = "s";
-    Advance(seconds(61));
+    Producer producer = AskAgainForEverySubject();
     ASSERT_EQ(script->held.size(), 1U);
     Send(producer, "new");
     EXPECT_EQ(cluster.broker("a").stored().size(), 2U);
@@ -64,11 +70,7 @@ TEST_F(LinkRouteTest, ANewSubjectTakesTheRouteOfEverySubjectWhileThatIsAskedForA
 // Each time that a subject was new again while one question was out, the router noted it again, and
 // asked for each of these.
 TEST_F(LinkRouteTest, ASubjectIsAskedForOnceHoweverOftenItWasNewMeanwhile) {
-    cluster.SetEverySubject(true);
-    Producer producer = MakeProducer(client);
-    Send(producer, "s");
-    script->slow_subject = "s";
-    Advance(seconds(61));
+    const Producer producer = AskAgainForEverySubject();
     for (int i = 0; i < 10; ++i) {
         Producer brief = MakeProducer(client);
         Send(brief, "new");

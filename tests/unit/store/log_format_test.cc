@@ -48,6 +48,17 @@ Slice ExampleBatch() {
     return Slice::Own(builder.Finish());
 }
 
+/// A store in /data whose one segment is `log`.
+void WriteStore(env::FileSystem& files, std::string_view log) {
+    ASSERT_TRUE(files.MakeDirectories("/data").ok());
+    const std::string settings = "{\"format\": 2, \"segment_bytes\": 65536, \"seed\": 305419896}";
+    for (const auto& [name, text] :
+         {std::pair<std::string, std::string_view>("/data/00000000000000000000.log", log),
+          std::pair<std::string, std::string_view>("/data/store.json", settings)}) {
+        ASSERT_TRUE(files.Open(name, env::OpenMode::kCreate).value()->WriteAt(0, {&text, 1}).ok());
+    }
+}
+
 TEST(LogFormatTest, TheExampleIsWhatTheEncoderWrites) {
     std::string log;
     const auto add = [&](Record record) {
@@ -86,14 +97,7 @@ TEST(LogFormatTest, TheExampleIsWhatTheEncoderWrites) {
 
 TEST(LogFormatTest, AStoreReadsTheExample) {
     const auto files = env::MakeMemoryFileSystem();
-    ASSERT_TRUE(files->MakeDirectories("/data").ok());
-    const std::string bytes = ExampleBytes();
-    const std::string settings = "{\"format\": 2, \"segment_bytes\": 65536, \"seed\": 305419896}";
-    for (const auto& [name, text] :
-         {std::pair<std::string, std::string_view>("/data/00000000000000000000.log", bytes),
-          std::pair<std::string, std::string_view>("/data/store.json", settings)}) {
-        ASSERT_TRUE(files->Open(name, env::OpenMode::kCreate).value()->WriteAt(0, {&text, 1}).ok());
-    }
+    WriteStore(*files, ExampleBytes());
     TestStore test(*files);
     ASSERT_TRUE(test.Open().ok());
     EXPECT_THAT(test.listener->events, ElementsAre("messages orders 0+1", "action acked 0"));
@@ -192,17 +196,7 @@ public:
         log_.append(bytes, '\0');
         return *this;
     }
-    void WriteTo(env::FileSystem& files) const {
-        ASSERT_TRUE(files.MakeDirectories("/data").ok());
-        const std::string settings =
-            "{\"format\": 2, \"segment_bytes\": 65536, \"seed\": 305419896}";
-        for (const auto& [name, text] :
-             {std::pair<std::string, std::string_view>("/data/00000000000000000000.log", log_),
-              std::pair<std::string, std::string_view>("/data/store.json", settings)}) {
-            ASSERT_TRUE(
-                files.Open(name, env::OpenMode::kCreate).value()->WriteAt(0, {&text, 1}).ok());
-        }
-    }
+    void WriteTo(env::FileSystem& files) const { WriteStore(files, log_); }
 
 private:
     LogOfIncarnations& Add(Record& record, std::uint32_t incarnation) {
