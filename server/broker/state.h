@@ -56,7 +56,8 @@ public:
     /// The group whose retries wait in `retry`.
     Group& RetryGroup(Subject& retry);
 
-    /// After a replay. `incarnation` counts the processes of this log from 1; no two have the same.
+    /// After a replay. `incarnation` counts the processes of this log from 1; no two have the same,
+    /// unless a disk loses what was synced.
     void BeginPulls(std::uint64_t incarnation);
     /// The pull sequence that the consumer's next message gets: one that no process before has
     /// given, whatever of its hand-outs a power cut took.

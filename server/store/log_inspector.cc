@@ -107,8 +107,7 @@ private:
         if (!file.ok()) {
             return file.status();
         }
-        SegmentScanner scanner(
-            *file.value(), base, settings.segment_bytes, settings.seed, incarnation_);
+        SegmentScanner scanner(*file.value(), base, settings.segment_bytes, settings.seed, writer_);
         bool is_sealed = false;
         while (!stopped_) {
             const Result<SegmentScanner::Step> next = scanner.Next();
@@ -117,7 +116,7 @@ private:
             }
             const SegmentScanner::Step& step = next.value();
             if (step.kind == SegmentScanner::StepKind::kEnd) {
-                incarnation_ = scanner.incarnation();
+                writer_ = scanner.writer();
                 OnEnd(base, settings.segment_bytes, step, is_sealed, path);
                 break;
             }
@@ -167,7 +166,7 @@ private:
     LogVisitor& visitor_;
     std::optional<LogDamage> tail_;
     bool stopped_ = false;
-    std::uint32_t incarnation_ = 0;  // Of the last record.
+    LogWriter writer_;  // Of the last record.
 };
 
 class Verifier final : public LogVisitor {

@@ -191,8 +191,11 @@ Status Recovery::Scan(Segment& segment) {
             return status;
         }
     }
+    if (segment.base() >= replay_from_ && snapshot_writer_.incarnation > writer_.incarnation) {
+        writer_ = snapshot_writer_;
+    }
     SegmentScanner scanner(
-        *segment.file, segment.base(), segments_.segment_bytes(), segments_.seed(), incarnation_);
+        *segment.file, segment.base(), segments_.segment_bytes(), segments_.seed(), writer_);
     while (true) {
         Result<SegmentScanner::Step> step = scanner.Next();
         if (!step.ok()) {
@@ -218,7 +221,7 @@ Status Recovery::Scan(Segment& segment) {
                     segment.base() + step->position, segment.base() + step->end, step->reason);
                 break;
             case SegmentScanner::StepKind::kEnd:
-                incarnation_ = scanner.incarnation();
+                writer_ = scanner.writer();
                 OnScanEnd(segment, *step);
                 return Status::Ok();
         }

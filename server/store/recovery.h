@@ -127,7 +127,8 @@ private:
     std::vector<Garbage> garbage_;
     std::vector<std::uint32_t> scanned_;
     bool has_record_ = false;           ///< Any that is valid.
-    std::uint32_t incarnation_ = 0;     ///< Of the last record that was scanned.
+    LogWriter snapshot_writer_;         ///< Of the snapshot that is used.
+    LogWriter writer_;                  ///< Of the last record that was scanned.
     std::vector<DamagedRange> holes_;   ///< Above `replay_from_`, filled ones too.
     std::vector<Jump> jumps_;           ///< Of records above `replay_from_`, in their order.
     std::vector<LogOffset> last_seen_;  ///< By subject: its newest record above `replay_from_`.

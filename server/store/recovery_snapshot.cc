@@ -89,6 +89,7 @@ Status Recovery::UseSnapshot(const Snapshot& snapshot) {
     }
     replay_from_ = watermark_ = snapshot.position;
     log_.incarnation = snapshot.incarnation;
+    snapshot_writer_ = {snapshot.incarnation, snapshot.position};
     log_.clock = snapshot.clock;
     dated_at_ = snapshot.clock.running;
     for (const Snapshot::Subject& subject : snapshot.subjects) {

@@ -54,11 +54,16 @@ Result<std::string_view> SegmentScanner::Bytes(std::uint64_t position, std::uint
 
 Result<Record> SegmentScanner::RecordAt(std::uint64_t position, bool& unreadable) {
     Result<Record> record = ParseAt(position, unreadable);
-    if (record.ok() && record->header.incarnation < incarnation_) {
-        return Status::DataLoss("record at log offset " + std::to_string(base_ + position) +
-                                " is of incarnation " + std::to_string(record->header.incarnation) +
-                                ", behind one of incarnation " + std::to_string(incarnation_) +
-                                ": it was taken back");
+    if (!record.ok() || record->header.is_filling()) {
+        return record;
+    }
+    const RecordHeader& header = record->header;
+    if (header.incarnation < writer_.incarnation && header.committed <= writer_.begin) {
+        return Status::DataLoss("record at log offset " + std::to_string(header.offset) +
+                                " is of incarnation " + std::to_string(header.incarnation) +
+                                " and knows nothing of incarnation " +
+                                std::to_string(writer_.incarnation) + ", which began at " +
+                                std::to_string(writer_.begin) + ": it is an old one");
     }
     return record;
 }
@@ -125,8 +130,9 @@ Result<SegmentScanner::Step> SegmentScanner::Next() {
     bool unreadable = false;
     Result<Record> record = RecordAt(position_, unreadable);
     if (record.ok()) {
-        if (!record->header.is_filling()) {
-            incarnation_ = record->header.incarnation;
+        const RecordHeader& header = record->header;
+        if (!header.is_filling() && header.incarnation != writer_.incarnation) {
+            writer_ = {header.incarnation, header.offset};
         }
         Step step;
         step.kind = StepKind::kRecord;

@@ -13,29 +13,32 @@
 
 namespace qmq::store {
 
+/// A process that has written to the log.
+struct LogWriter {
+    std::uint32_t incarnation = 0;  ///< Zero: nobody knows.
+    LogOffset begin = 0;            ///< Where its first record lies, or a later place of its own.
+};
+
 /// Walks the records of one segment in order and finds its way past damage: behind it, it looks at
 /// every multiple of 8 for a record that says of itself that it lies there and whose checksum
 /// holds.
 ///
-/// Incarnations rise along a log. So a record of an earlier one than a record before it is none: it
-/// was taken back, and a power cut has brought it up again, the disk not having taken the zeros
-/// over it, or a failed sync having lost them. Fillings do not count: a start puts them over holes
-/// of earlier incarnations.
+/// A record of an earlier process than a record before it is none if it does not know the log
+/// synced beyond where the later process began: it was taken back, and a power cut has brought it
+/// up again, the disk not having taken the zeros over it, or a failed sync having lost them. One
+/// that does know was written by a later process still, whose number had been another's before
+/// synced records were lost. Fillings do not count: a start puts them over holes.
 ///
 /// Reads through a window, so that a segment costs a few MiB of memory however large it is.
 class SegmentScanner {
 public:
-    /// `incarnation`: the last one before this segment, zero when that is not known.
+    /// `writer`: that of the last record before this segment, when it is known.
     SegmentScanner(env::File& file,
                    LogOffset base,
                    std::uint64_t segment_bytes,
                    LogSeed seed,
-                   std::uint32_t incarnation = 0)
-        : file_(file),
-          base_(base),
-          segment_bytes_(segment_bytes),
-          seed_(seed),
-          incarnation_(incarnation) {}
+                   LogWriter writer = {})
+        : file_(file), base_(base), segment_bytes_(segment_bytes), seed_(seed), writer_(writer) {}
 
     enum class StepKind : std::uint8_t {
         kRecord,  ///< `record` is whole; it lies in [position, end).
@@ -54,15 +57,15 @@ public:
     /// The next step. After kEnd there is none. Errors are those of reading the file: they say
     /// nothing about what is on the disk.
     Result<Step> Next();
-    /// The last one so far.
-    std::uint32_t incarnation() const { return incarnation_; }
+    /// Of the last record so far.
+    LogWriter writer() const { return writer_; }
 
 private:
     /// At least `count` bytes from `position`, fewer where the segment or the file ends.
     Result<std::string_view> Bytes(std::uint64_t position, std::uint64_t count);
     /// The record at `position`; kDataLoss when there is none, other errors come from the file.
     Result<Record> RecordAt(std::uint64_t position, bool& unreadable);
-    /// As above, whatever its incarnation.
+    /// As above, whoever wrote it.
     Result<Record> ParseAt(std::uint64_t position, bool& unreadable);
     /// The filling with `header` at `position`, whose zeros are looked at piece by piece.
     Result<Record> FillingAt(std::uint64_t position, const RecordHeader& header, bool& unreadable);
@@ -75,7 +78,7 @@ private:
     const LogOffset base_;
     const std::uint64_t segment_bytes_;
     const LogSeed seed_;
-    std::uint32_t incarnation_;
+    LogWriter writer_;
     std::uint64_t position_ = 0;
     Slice window_;
     std::uint64_t window_begin_ = 0;

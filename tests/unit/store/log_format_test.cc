@@ -4,9 +4,11 @@
 #include <sstream>
 
 #include "server/store/bytes.h"
+#include "server/store/file_names.h"
 #include "server/store/log_inspector.h"
 #include "server/store/record.h"
 #include "server/store/segment_scanner.h"
+#include "server/store/snapshot_file.h"
 #include "tests/unit/store/store_fixture.h"
 
 namespace qmq::store {
@@ -49,11 +51,11 @@ Slice ExampleBatch() {
 }
 
 /// A store in /data whose one segment is `log`.
-void WriteStore(env::FileSystem& files, std::string_view log) {
+void WriteStore(env::FileSystem& files, std::string_view log, LogOffset base = 0) {
     ASSERT_TRUE(files.MakeDirectories("/data").ok());
     const std::string settings = "{\"format\": 2, \"segment_bytes\": 65536, \"seed\": 305419896}";
     for (const auto& [name, text] :
-         {std::pair<std::string, std::string_view>("/data/00000000000000000000.log", log),
+         {std::pair<std::string, std::string_view>("/data/" + FileName(base, FileKind::kLog), log),
           std::pair<std::string, std::string_view>("/data/store.json", settings)}) {
         ASSERT_TRUE(files.Open(name, env::OpenMode::kCreate).value()->WriteAt(0, {&text, 1}).ok());
     }
@@ -165,9 +167,10 @@ TEST(LogFormatTest, ALengthThatDoesNotAddUpIsNotFollowed) {
     EXPECT_LE(file.longest_read, 1U << 20);
 }
 
-/// A log of one segment, record by record.
+/// The log from `base`, in one segment, record by record.
 class LogOfIncarnations {
 public:
+    explicit LogOfIncarnations(LogOffset base = 0) : base_(base) {}
     LogOfIncarnations& Start(std::uint32_t incarnation) {
         Record start;
         start.header.kind = RecordKind::kStart;
@@ -196,15 +199,23 @@ public:
         log_.append(bytes, '\0');
         return *this;
     }
-    void WriteTo(env::FileSystem& files) const { WriteStore(files, log_); }
+    /// What comes from here on knows the log synced up to here.
+    LogOfIncarnations& Synced() {
+        synced_ = base_ + log_.size();
+        return *this;
+    }
+    void WriteTo(env::FileSystem& files) const { WriteStore(files, log_, base_); }
 
 private:
     LogOfIncarnations& Add(Record& record, std::uint32_t incarnation) {
-        record.header.offset = log_.size();
+        record.header.offset = base_ + log_.size();
+        record.header.committed = record.header.is_filling() ? 0 : synced_;
         record.header.incarnation = incarnation;
         log_ += EncodeRecord(record, kSeed);
         return *this;
     }
+    LogOffset base_;
+    LogOffset synced_ = 0;
     std::string log_;
 };
 
@@ -231,6 +242,63 @@ TEST(LogFormatTest, ARecordOfAnEarlierIncarnationBehindALaterOneWasTakenBack) {
         EXPECT_GT(test.store->recovery().torn_tail_bytes, between);
         EXPECT_EQ(test.store->recovery().incarnation, 3U);
     }
+}
+
+// The same at the beginning of the first segment that a start reads: what came before it, only the
+// snapshot knows.
+TEST(LogFormatTest, AnOldRecordRightBehindTheSnapshotIsNone) {
+    const auto files = env::MakeMemoryFileSystem();
+    LogOfIncarnations(65'536).Orders(7, 1).WriteTo(*files);
+    Snapshot snapshot;
+    snapshot.position = 65'536;
+    snapshot.incarnation = 2;
+    snapshot.seed = kSeed;
+    const std::string bytes = EncodeSnapshot(snapshot);
+    const std::string_view text(bytes);
+    ASSERT_TRUE(
+        files->Open("/data/" + FileName(65'536, FileKind::kSnapshot), env::OpenMode::kCreate)
+            .value()
+            ->WriteAt(0, {&text, 1})
+            .ok());
+    TestStore test(*files);
+    ASSERT_TRUE(test.Open().ok());
+    EXPECT_THAT(test.listener->events, ::testing::Not(::testing::Contains("messages orders 7+1")));
+    EXPECT_GT(test.store->recovery().torn_tail_bytes, 0U);
+    EXPECT_EQ(test.store->recovery().incarnation, 3U);
+}
+
+// The file with the records of process 3 was missing when the one behind it began, which was
+// number 3 again, or 2; then somebody put it back. All that came later was zeroed.
+TEST(LogFormatTest, AProcessThatBeganLaterMayHaveASmallerNumber) {
+    for (const std::uint32_t again : {3U, 2U, 1U}) {
+        const auto files = env::MakeMemoryFileSystem();
+        LogOfIncarnations()
+            .Start(1)
+            .Synced()
+            .Start(3)
+            .Orders(0, 3)
+            .Synced()
+            .Start(again)
+            .Orders(1, again)
+            .Orders(2, again)
+            .WriteTo(*files);
+        TestStore test(*files);
+        ASSERT_TRUE(test.Open().ok());
+        EXPECT_THAT(
+            test.listener->events,
+            ElementsAre("messages orders 0+1", "messages orders 1+1", "messages orders 2+1"));
+        EXPECT_THAT(test.store->recovery().corruptions, IsEmpty());
+        EXPECT_EQ(test.store->recovery().torn_tail_bytes, 0U);
+    }
+}
+
+TEST(LogFormatTest, AFillingOfAnEarlierIncarnationStays) {
+    const auto files = env::MakeMemoryFileSystem();
+    LogOfIncarnations().Start(1).Synced().Start(3).Filling(64, 2).Orders(4, 3).WriteTo(*files);
+    TestStore test(*files);
+    ASSERT_TRUE(test.Open().ok());
+    EXPECT_THAT(test.store->recovery().corruptions, IsEmpty());
+    EXPECT_THAT(test.listener->events, ElementsAre("messages orders 4+1"));
 }
 
 TEST(LogFormatTest, AFillingOfALaterIncarnationHidesNothingBehindIt) {
