@@ -191,7 +191,7 @@ Status Recovery::Scan(Segment& segment) {
             return status;
         }
     }
-    if (segment.base() >= replay_from_ && snapshot_writer_.incarnation > writer_.incarnation) {
+    if (writer_.incarnation == 0 && segment.base() >= replay_from_) {
         writer_ = snapshot_writer_;
     }
     SegmentScanner scanner(

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "server/store/file_names.h"
@@ -89,7 +90,10 @@ Status Recovery::UseSnapshot(const Snapshot& snapshot) {
     }
     replay_from_ = watermark_ = snapshot.position;
     log_.incarnation = snapshot.incarnation;
-    snapshot_writer_ = {snapshot.incarnation, snapshot.position};
+    // Its first record lies below the position.
+    snapshot_writer_ = {
+        snapshot.incarnation,
+        snapshot.position - std::min<LogOffset>(snapshot.position, kStartRecordBytes)};
     log_.clock = snapshot.clock;
     dated_at_ = snapshot.clock.running;
     for (const Snapshot::Subject& subject : snapshot.subjects) {

@@ -16,18 +16,19 @@ namespace qmq::store {
 /// A process that has written to the log.
 struct LogWriter {
     std::uint32_t incarnation = 0;  ///< Zero: nobody knows.
-    LogOffset begin = 0;            ///< Where its first record lies, or a later place of its own.
+    LogOffset begin = 0;            ///< Where its first record lies, or not long behind it.
 };
 
 /// Walks the records of one segment in order and finds its way past damage: behind it, it looks at
 /// every multiple of 8 for a record that says of itself that it lies there and whose checksum
 /// holds.
 ///
-/// A record of an earlier process than a record before it is none if it does not know the log
-/// synced beyond where the later process began: it was taken back, and a power cut has brought it
-/// up again, the disk not having taken the zeros over it, or a failed sync having lost them. One
+/// A record of a smaller incarnation than the last record before it is none if it does not know the
+/// log synced beyond where that one's process began: it was taken back, and a power cut has brought
+/// it up again, the disk not having taken the zeros over it, or a failed sync having lost them. One
 /// that does know was written by a later process still, whose number had been another's before
-/// synced records were lost. Fillings do not count: a start puts them over holes.
+/// synced records were lost. Fillings are left out on both sides: a start puts them over holes, and
+/// they say nothing of what is synced.
 ///
 /// Reads through a window, so that a segment costs a few MiB of memory however large it is.
 class SegmentScanner {

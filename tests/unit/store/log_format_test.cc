@@ -14,8 +14,10 @@
 namespace qmq::store {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::Not;
 
 constexpr LogSeed kSeed{0x12345678};
 
@@ -50,14 +52,20 @@ Slice ExampleBatch() {
     return Slice::Own(builder.Finish());
 }
 
-/// A store in /data whose one segment is `log`.
+constexpr std::uint64_t kSegmentBytes = 65'536;
+
+void WriteFile(env::FileSystem& files, const std::string& name, std::string_view text) {
+    ASSERT_TRUE(
+        files.Open("/data/" + name, env::OpenMode::kCreate).value()->WriteAt(0, {&text, 1}).ok());
+}
+
+/// A store in /data whose log, from `base` on, is `log`.
 void WriteStore(env::FileSystem& files, std::string_view log, LogOffset base = 0) {
     ASSERT_TRUE(files.MakeDirectories("/data").ok());
-    const std::string settings = "{\"format\": 2, \"segment_bytes\": 65536, \"seed\": 305419896}";
-    for (const auto& [name, text] :
-         {std::pair<std::string, std::string_view>("/data/" + FileName(base, FileKind::kLog), log),
-          std::pair<std::string, std::string_view>("/data/store.json", settings)}) {
-        ASSERT_TRUE(files.Open(name, env::OpenMode::kCreate).value()->WriteAt(0, {&text, 1}).ok());
+    WriteFile(
+        files, "store.json", "{\"format\": 2, \"segment_bytes\": 65536, \"seed\": 305419896}");
+    for (std::uint64_t at = 0; at < log.size(); at += kSegmentBytes) {
+        WriteFile(files, FileName(base + at, FileKind::kLog), log.substr(at, kSegmentBytes));
     }
 }
 
@@ -167,7 +175,7 @@ TEST(LogFormatTest, ALengthThatDoesNotAddUpIsNotFollowed) {
     EXPECT_LE(file.longest_read, 1U << 20);
 }
 
-/// The log from `base`, in one segment, record by record.
+/// The log from `base`, record by record.
 class LogOfIncarnations {
 public:
     explicit LogOfIncarnations(LogOffset base = 0) : base_(base) {}
@@ -195,13 +203,21 @@ public:
         filling.filling_bytes = bytes;
         return Add(filling, incarnation);
     }
+    /// The mark that ends the segment, by process 3.
+    LogOfIncarnations& Seal() {
+        Record mark;
+        mark.header.flags = RecordHeader::kLastInSegment;
+        Add(mark, 3);
+        return Zeros(kSegmentBytes - log_.size() % kSegmentBytes);
+    }
     LogOfIncarnations& Zeros(std::size_t bytes) {
         log_.append(bytes, '\0');
         return *this;
     }
     /// What comes from here on knows the log synced up to here.
-    LogOfIncarnations& Synced() {
-        synced_ = base_ + log_.size();
+    LogOfIncarnations& Synced() { return Synced(base_ + log_.size()); }
+    LogOfIncarnations& Synced(LogOffset up_to) {
+        synced_ = up_to;
         return *this;
     }
     void WriteTo(env::FileSystem& files) const { WriteStore(files, log_, base_); }
@@ -228,6 +244,7 @@ TEST(LogFormatTest, ARecordOfAnEarlierIncarnationBehindALaterOneWasTakenBack) {
         LogOfIncarnations()
             .Start(1)
             .Orders(0, 1)
+            .Synced()
             .Start(2)
             .Orders(1, 2)
             .Zeros(between)
@@ -246,42 +263,57 @@ TEST(LogFormatTest, ARecordOfAnEarlierIncarnationBehindALaterOneWasTakenBack) {
 
 // The same at the beginning of the first segment that a start reads: what came before it, only the
 // snapshot knows.
-TEST(LogFormatTest, AnOldRecordRightBehindTheSnapshotIsNone) {
-    const auto files = env::MakeMemoryFileSystem();
-    LogOfIncarnations(65'536).Orders(7, 1).WriteTo(*files);
-    Snapshot snapshot;
-    snapshot.position = 65'536;
-    snapshot.incarnation = 2;
-    snapshot.seed = kSeed;
-    const std::string bytes = EncodeSnapshot(snapshot);
-    const std::string_view text(bytes);
-    ASSERT_TRUE(
-        files->Open("/data/" + FileName(65'536, FileKind::kSnapshot), env::OpenMode::kCreate)
-            .value()
-            ->WriteAt(0, {&text, 1})
-            .ok());
-    TestStore test(*files);
-    ASSERT_TRUE(test.Open().ok());
-    EXPECT_THAT(test.listener->events, ::testing::Not(::testing::Contains("messages orders 7+1")));
-    EXPECT_GT(test.store->recovery().torn_tail_bytes, 0U);
-    EXPECT_EQ(test.store->recovery().incarnation, 3U);
+class FirstRecordTest : public testing::Test {
+protected:
+    /// The log's files begin where the snapshot of process 2 is, with a record of process 1.
+    void Open(LogOffset committed) {
+        LogOfIncarnations(kSegmentBytes).Synced(committed).Orders(7, 1).WriteTo(*files_);
+        Snapshot snapshot;
+        snapshot.position = kSegmentBytes;
+        snapshot.incarnation = 2;
+        snapshot.seed = kSeed;
+        WriteFile(*files_, FileName(kSegmentBytes, FileKind::kSnapshot), EncodeSnapshot(snapshot));
+        ASSERT_TRUE(test_.Open().ok());
+        EXPECT_EQ(test_.store->recovery().incarnation, 3U);
+    }
+    std::unique_ptr<env::FileSystem> files_ = env::MakeMemoryFileSystem();
+    TestStore test_{*files_};
+};
+
+TEST_F(FirstRecordTest, AnOldOneRightBehindTheSnapshotIsNone) {
+    Open(kSegmentBytes - kStartRecordBytes);
+    EXPECT_THAT(test_.listener->events, Not(Contains("messages orders 7+1")));
+    EXPECT_GT(test_.store->recovery().torn_tail_bytes, 0U);
 }
 
-// The file with the records of process 3 was missing when the one behind it began, which was
-// number 3 again, or 2; then somebody put it back. All that came later was zeroed.
+// The snapshot, and all of process 2, were missing when it was written, and were put back.
+TEST_F(FirstRecordTest, OneThatKnowsTheLogSyncedUpToTheSnapshotIsValid) {
+    Open(kSegmentBytes);
+    EXPECT_THAT(test_.store->recovery().corruptions, IsEmpty());
+    EXPECT_THAT(test_.listener->events, Contains("messages orders 7+1"));
+    EXPECT_EQ(test_.store->recovery().torn_tail_bytes, 0U);
+}
+
+// The file with the records of process 3 was missing when the one behind it began, which got a
+// smaller number; then somebody put it back. All that came later was zeroed.
 TEST(LogFormatTest, AProcessThatBeganLaterMayHaveASmallerNumber) {
-    for (const std::uint32_t again : {3U, 2U, 1U}) {
+    for (const std::uint32_t again : {2U, 1U}) {
         const auto files = env::MakeMemoryFileSystem();
         LogOfIncarnations()
             .Start(1)
             .Synced()
             .Start(3)
             .Orders(0, 3)
+            .Seal()
             .Synced()
             .Start(again)
             .Orders(1, again)
             .Orders(2, again)
             .WriteTo(*files);
+        const auto verified = VerifyStore(*files, "/data", AnyAction);
+        ASSERT_TRUE(verified.ok()) << verified.status();
+        EXPECT_THAT(verified.value().problems, IsEmpty());
+        EXPECT_EQ(verified.value().torn_tail_bytes, 0U);
         TestStore test(*files);
         ASSERT_TRUE(test.Open().ok());
         EXPECT_THAT(
