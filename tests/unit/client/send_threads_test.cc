@@ -56,8 +56,13 @@ TEST_F(SendThreadsTest, ACallThatWaitsForRoomGoesOnWhenACoroutineHasItsTurn) {
     const auto wait = [&mine](Producer to) -> testing::Owned {
         (void)co_await to.Send(Message("s")).On(mine);
     };
+    cluster.broker("a").SetHoldSends(true);  // So that the answer is not there before it waits.
     const testing::Owned one = wait(producer);
-    ASSERT_TRUE(testing::Await([&] { return mine.task_count() == 1; }));
+    cluster.broker("a").SetHoldSends(false);
+    ASSERT_TRUE(testing::Await([&] {
+        cluster.broker("a").AnswerHeld();
+        return mine.task_count() == 1;
+    }));
     std::thread sender(
         [producer]() mutable { EXPECT_TRUE(producer.Send(Message("s")).Get().ok()); });
     ASSERT_TRUE(testing::Await([&] { return producer.stats().blocked_calls == 1; }));
