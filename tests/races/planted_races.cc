@@ -73,7 +73,7 @@ int InHandler() {
     subscription.subject = "races";
     subscription.group = "races";
     subscription.start = StartPosition::kEarliest;
-    subscription.parallelism = 4;
+    subscription.parallelism = 2;  // As many as the barrier is for.
     const Subscription running = client
                                      .Subscribe(subscription,
                                                 [&](const Message&) {
