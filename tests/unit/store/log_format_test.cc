@@ -203,11 +203,11 @@ public:
         filling.filling_bytes = bytes;
         return Add(filling, incarnation);
     }
-    /// The mark that ends the segment, by process 3.
-    LogOfIncarnations& Seal() {
+    /// The mark that ends the segment, and the segment's unused rest.
+    LogOfIncarnations& Seal(std::uint32_t incarnation) {
         Record mark;
         mark.header.flags = RecordHeader::kLastInSegment;
-        Add(mark, 3);
+        Add(mark, incarnation);
         return Zeros(kSegmentBytes - log_.size() % kSegmentBytes);
     }
     LogOfIncarnations& Zeros(std::size_t bytes) {
@@ -255,7 +255,7 @@ TEST(LogFormatTest, ARecordOfAnEarlierIncarnationBehindALaterOneWasTakenBack) {
         ASSERT_TRUE(test.Open().ok());
         EXPECT_THAT(test.listener->events,
                     ElementsAre("messages orders 0+1", "messages orders 1+1"));
-        EXPECT_THAT(test.store->recovery().corruptions, ::testing::IsEmpty());
+        EXPECT_THAT(test.store->recovery().corruptions, IsEmpty());
         EXPECT_GT(test.store->recovery().torn_tail_bytes, between);
         EXPECT_EQ(test.store->recovery().incarnation, 3U);
     }
@@ -304,7 +304,7 @@ TEST(LogFormatTest, AProcessThatBeganLaterMayHaveASmallerNumber) {
             .Synced()
             .Start(3)
             .Orders(0, 3)
-            .Seal()
+            .Seal(3)
             .Synced()
             .Start(again)
             .Orders(1, again)
