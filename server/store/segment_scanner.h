@@ -16,7 +16,7 @@ namespace qmq::store {
 /// A process that has written to the log.
 struct LogWriter {
     std::uint32_t incarnation = 0;  ///< Zero: nobody knows.
-    LogOffset begin = 0;            ///< Where its first record lies, or not long behind it.
+    LogOffset begin = 0;            ///< Where its first record lies, or a later place.
 };
 
 /// Walks the records of one segment in order and finds its way past damage: behind it, it looks at
